@@ -1,0 +1,83 @@
+"""The columns that flow through everything: records in, scores out, no object per record."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+class Source(NamedTuple):
+    """Where records came from, in one order: a Kafka partition, or a file as partition 0."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """N decoded records of one input: one poll, or one file. D features.
+
+    Rows of one source are in offset order. Entities and sources may be mixed.
+    """
+
+    input: str
+    feature_names: tuple[str, ...]
+    sources: tuple[Source, ...]
+    source: IntArray
+    """Shape (N,), index into ``sources``."""
+    offset: IntArray
+    """Shape (N,), the offset read (a file's row number, from 0)."""
+    entity: list[str]
+    """Length N."""
+    time: FloatArray
+    """Shape (N,), event time, seconds since 1970 UTC."""
+    values: FloatArray
+    """Shape (N, D), columns in ``feature_names`` order; NaN is missing, never infinite."""
+    labels: dict[str, list[str | None]] = field(default_factory=dict)
+    """Label name to N values, carried to alerts; None where the record has none."""
+
+    def __len__(self) -> int:
+        return len(self.entity)
+
+
+class Status(IntEnum):
+    """Why a record has a score or not. The score is empty exactly when it is not SCORED."""
+
+    SCORED = 0
+    WARMING_UP = 1
+    """The entity's past is too short, or was lost with a restart or a rebalance."""
+    TOO_FEW_FEATURES = 2
+    LATE = 3
+    """Older than the entity's newest record; it changes no state."""
+
+    @property
+    def text(self) -> str:
+        """The name used in score records, files and metric labels."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What one detector says of a batch: N rows in the batch's order. NaN unless SCORED."""
+
+    detector: str
+    role: str
+    version: str
+    status: NDArray[np.int8]
+    """Shape (N,), values of ``Status``."""
+    log_likelihood: FloatArray
+    """Shape (N,), nats, higher is more normal; -inf outside the model's support."""
+    p_value: FloatArray
+    """Shape (N,), in (0, 1], small is anomalous."""
+    anomaly_score: FloatArray
+    """Shape (N,), 1.0 is the threshold, high is anomalous."""
+    exceeds_threshold: BoolArray
+    """Shape (N,), anomaly_score >= 1."""
+    alert: BoolArray
+    """Shape (N,), inside a firing episode."""

@@ -1,0 +1,138 @@
+"""The contract every family and every predictor satisfies: arrays in, nats out."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.batch import FloatArray, IntArray
+
+Evidence = Literal["exact", "lower_bound", "unnormalised", "surrogate"]
+Arrays = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why rows are improbable: N rows, D features, in the units of the ``x`` explained."""
+
+    nats: FloatArray
+    """Shape (N, D), -log p(x_j | the other features, the past); large is surprising. NaN where x is missing."""
+    expected: FloatArray
+    """Shape (N, D), conditional mean of each feature given the others and the past."""
+    std: FloatArray
+    """Shape (N, D), conditional standard deviation."""
+
+
+class Family(Protocol):
+    """A fitted density of the next record of an entity, given that entity's past.
+
+    N rows, D features, nats throughout. Higher log-likelihood means more normal, always.
+    What a family remembers of an entity is one row of ``state_size`` floats, handed in
+    and handed back; a stateless family's rows have width 0. Every method is pure: the same
+    bits for the same row, whatever else is in the call and however many rows it has.
+    """
+
+    name: ClassVar[str]
+    evidence: ClassVar[Evidence]
+
+    @property
+    def n_features(self) -> int: ...
+
+    @property
+    def state_size(self) -> int: ...
+
+    def initial_state(self, n: int) -> FloatArray:
+        """Return state rows of entities never seen, shape (n, state_size)."""
+        ...
+
+    def step(
+        self, rows: FloatArray, x: FloatArray, gap_s: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Score one record of each of N entities.
+
+        Args:
+            rows: State before the records, shape (N, state_size).
+            x: Records, shape (N, D); NaN is missing and is marginalised.
+            gap_s: Seconds since each entity's previous record, shape (N,); NaN for its first.
+
+        Returns:
+            State after the records, shape (N, state_size), and log p(x_n | past), shape (N,):
+            ``-inf`` outside the support, NaN only for a row without any feature.
+        """
+        ...
+
+    def scan(
+        self, rows: FloatArray, x: FloatArray, gap_s: FloatArray, lengths: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Score whole runs of records, entity after entity: the path along time.
+
+        Bit for bit what repeated ``step`` would give.
+
+        Args:
+            rows: State before, one row per entity, shape (E, state_size).
+            x: Records, shape (N, D): the first entity's in time order, then the second's, ...
+            gap_s: Shape (N,).
+            lengths: Records of each entity, shape (E,), each >= 1, summing to N.
+
+        Returns:
+            State after, shape (E, state_size), and the log-likelihood, shape (N,).
+        """
+        ...
+
+    def explain(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Explanation:
+        """Say which features are improbable and what they should have been; ``rows`` as in ``step``."""
+        ...
+
+    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw one sequence of n records, shape (n, D); independent rows for a stateless family."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """Return everything that scoring needs, ready for safetensors."""
+        ...
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """Rebuild from ``arrays()``, exactly.
+
+        Raises:
+            ValueError: An array is absent, has a wrong shape, or holds a value that is not finite.
+        """
+        ...
+
+
+class Predictor(Protocol):
+    """Where the next record is expected, from its entity's past alone.
+
+    Works on standardised features, so 0 is the training mean. A missing past value counts as
+    0; the shift is then an approximation, calibrated as such per pattern of missing features.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def warmup_records(self) -> int:
+        """Records of an entity that must have been seen before one can be expected."""
+        ...
+
+    @property
+    def state_size(self) -> int: ...
+
+    def initial_state(self, n: int) -> FloatArray: ...
+
+    def scan(
+        self, rows: FloatArray, x: FloatArray, lengths: IntArray, model: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the state after, shape (E, state_size), and what was expected, shape (N, D).
+
+        Args:
+            rows: State before, one row per entity, shape (E, state_size).
+            x: Standardised records as in ``Family.scan``, shape (N, D).
+            lengths: Shape (E,).
+            model: Which entity's coefficients to use, shape (E,), index into the stacked arrays;
+                the last one is the pooled model of entities not seen in training.
+        """
+        ...
+
+    def arrays(self) -> Arrays: ...
