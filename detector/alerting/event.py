@@ -1,0 +1,81 @@
+"""The alert event: one when an episode starts firing, one when it resolves."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Literal
+
+from detector.batch import Source
+
+Transition = Literal["firing", "resolved"]
+
+# A fixed namespace, so that the same record under the same detector gives the same id for ever.
+_NAMESPACE = uuid.UUID("6d7f1c1e-5b55-5a0e-9a57-0d3a3d3c6a11")
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureReason:
+    """One feature's part in an alert, in the units of the data."""
+
+    feature: str
+    actual: float | None
+    """None where the record has no value."""
+    expected: float
+    """What the model expected of it, given the other features and the entity's past."""
+    std: float
+    """Standard deviation of that expectation."""
+    nats: float
+    """-log p(actual | the other features, the past); large is surprising."""
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """What happened to one entity under one detector. Times are event times, seconds since 1970 UTC."""
+
+    id: str
+    """Unique per transition and the same after a redelivery, so consumers can drop repeats."""
+    alert_id: str
+    """The same for both events of one episode."""
+    transition: Transition
+    detector: str
+    role: str
+    version: str
+    entity: str
+    severity: str
+    time: float
+    """Of the record that caused the transition."""
+    start: float
+    """Of the first suspicious record that counted towards firing."""
+    peak: float
+    """Of the record with the largest anomaly score so far."""
+    end: float | None
+    """Of the last suspicious record; None while firing."""
+    records: int
+    """Records since ``start``, it included."""
+    surprise_nats: float
+    """Sum of -log(p_value) over the suspicious records since ``start``."""
+    p_value: float
+    anomaly_score: float
+    log_likelihood: float
+    """These three belong to the peak."""
+    return_period_s: float
+    """How long normal traffic of one entity takes, on average, to be as improbable as the peak."""
+    reasons: tuple[FeatureReason, ...]
+    """Of the record that fired, most surprising first; empty when resolved."""
+    labels: dict[str, str]
+    source: Source
+    first_offset: int
+    """Of the first suspicious record that counted towards firing."""
+    last_offset: int
+    """Of the record that caused the transition."""
+
+
+def alert_id(source: Source, first_offset: int, detector: str, entity: str) -> str:
+    """Return the id of an episode: a function of where it started and who watched."""
+    name = f"{source.topic}|{source.partition}|{first_offset}|{detector}|{entity}"
+    return str(uuid.uuid5(_NAMESPACE, name))
+
+
+def event_id(alert: str, transition: Transition) -> str:
+    """Return the id of one event of an episode."""
+    return str(uuid.uuid5(_NAMESPACE, f"{alert}|{transition}"))
