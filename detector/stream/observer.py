@@ -1,0 +1,78 @@
+"""What the loop tells the outside about its work: counted once per batch, from columns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from detector.alerting.event import AlertEvent
+from detector.batch import Batch, IntArray, Scores, Source
+from detector.stream.reasons import Reason
+
+
+class Observer(Protocol):
+    """Metrics and health, seen from the loop. Every call comes from the loop's one thread.
+
+    No method may raise or block: an observer that fails must not stop the scoring. Counts are
+    of what was acknowledged and committed, so a batch that is repeated after a failure is
+    counted once.
+    """
+
+    def polled(self, input: str, records: int) -> None:
+        """Count records read, good and bad."""
+        ...
+
+    def rejected(self, input: str, reason: Reason, records: int) -> None:
+        """Count dead letters."""
+        ...
+
+    def missing(self, input: str, missing_per_feature: Mapping[str, int]) -> None:
+        """Count missing values among the decoded records; features without any are left out."""
+        ...
+
+    def scored(
+        self, batch: Batch, slots: IntArray, scores: Scores, events: Sequence[AlertEvent], now_s: float
+    ) -> None:
+        """Take one detector's answer to a batch: statuses, scores, delays, alerts.
+
+        Args:
+            batch: N records with the detector's own features.
+            slots: Shape (N,), which slot of its input each record's entity has; small integers,
+                the same for the same (source, entity) until ``forgotten``, then used again.
+            scores: N rows in the batch's order.
+            events: Episodes that started firing or resolved within the batch, in order.
+            now_s: Wall clock, seconds since 1970; minus ``batch.time`` it is the delay.
+        """
+        ...
+
+    def forgotten(self, detector: str, slots: IntArray, entities: Sequence[str]) -> None:
+        """Drop the series of entities whose state is gone, firing ones too: revoked partitions.
+
+        Args:
+            detector: One detector of the input; called once for each.
+            slots: Shape (E,), free from now on.
+            entities: Length E, their names.
+        """
+        ...
+
+    def batch_done(self, input: str, records: int, seconds: float) -> None:
+        """Observe how long a batch took from poll to commit; one call per input in the batch."""
+        ...
+
+    def lag(self, lag: Mapping[Source, int]) -> None:
+        """Replace the records behind the high watermark, of exactly the assigned partitions."""
+        ...
+
+    def entity_on_two_sources(self, input: str, entities: int) -> None:
+        """Count entities newly seen on a second partition: their order is not defined."""
+        ...
+
+    def assigned(self, partitions: int) -> None:
+        """Set how many partitions this process owns; ready needs at least one."""
+        ...
+
+    def broker(self, reachable: bool) -> None:
+        """Set whether the broker answered last time; not ready while it did not."""
+        ...
+
+    def heartbeat(self, monotonic_s: float) -> None:
+        """Note that the loop is alive, by ``time.monotonic``; healthy while this is recent."""
+        ...
