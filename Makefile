@@ -67,7 +67,7 @@ endif
 # --- what the tests need beside Python ----------------------------------------------------------
 
 kafka-jars:
-	@if [ -x tests/kafka/fetch-jars ] && command -v mvn >/dev/null; then tests/kafka/fetch-jars; fi
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then sh tests/kafka/fetch.sh; fi
 
 # Debian and Ubuntu; .ci/run calls it. Elsewhere: Java 17, Maven, and promtool from Prometheus.
 system-packages:
