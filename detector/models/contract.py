@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.batch import FloatArray, IntArray
+from detector.batch import BoolArray, FloatArray, IntArray
 
 Evidence = Literal["exact", "lower_bound", "unnormalised", "surrogate"]
 Arrays = dict[str, NDArray[np.float64]]
@@ -41,6 +41,11 @@ class Family(Protocol):
 
     @property
     def state_size(self) -> int: ...
+
+    @property
+    def warmup_records(self) -> int:
+        """Records of an entity that must have been seen before its score means what it should."""
+        ...
 
     def initial_state(self, n: int) -> FloatArray:
         """Return state rows of entities never seen, shape (n, state_size)."""
@@ -102,6 +107,18 @@ class Family(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a predictor says of N records of E entities."""
+
+    rows: FloatArray
+    """State after, shape (E, state_size)."""
+    expected: FloatArray
+    """Shape (N, D), standardised; never NaN."""
+    past_missing: BoolArray
+    """Shape (N, D), the past values that the prediction had to do without."""
+
+
 class Predictor(Protocol):
     """Where the next record is expected, from its entity's past alone.
 
@@ -119,20 +136,35 @@ class Predictor(Protocol):
     @property
     def state_size(self) -> int: ...
 
-    def initial_state(self, n: int) -> FloatArray: ...
+    def initial_state(self, n: int) -> FloatArray:
+        """Return state rows of entities never seen, shape (n, state_size)."""
+        ...
 
-    def scan(
-        self, rows: FloatArray, x: FloatArray, lengths: IntArray, model: IntArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return the state after, shape (E, state_size), and what was expected, shape (N, D).
+    def scan(self, rows: FloatArray, x: FloatArray, lengths: IntArray, model: IntArray) -> Prediction:
+        """Predict every record of E entities, entity after entity.
 
         Args:
             rows: State before, one row per entity, shape (E, state_size).
-            x: Standardised records as in ``Family.scan``, shape (N, D).
-            lengths: Shape (E,).
+            x: Standardised records as in ``Family.scan``, shape (N, D); NaN is missing.
+            lengths: Records of each entity, shape (E,).
             model: Which entity's coefficients to use, shape (E,), index into the stacked arrays;
                 the last one is the pooled model of entities not seen in training.
         """
         ...
 
-    def arrays(self) -> Arrays: ...
+    def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
+        """Return ``rows`` as if the features ``hidden``, shape (D,), had been missing in the past."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """Return everything that scoring needs, ready for safetensors."""
+        ...
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, n_features: int) -> Self:
+        """Rebuild from ``arrays()``, exactly.
+
+        Raises:
+            ValueError: An array is absent, has a wrong shape, or holds a value that is not finite.
+        """
+        ...

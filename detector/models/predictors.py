@@ -1,0 +1,158 @@
+"""Where the next record is expected: nowhere in particular, at the last one, or by autoregression on it."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.contract import Arrays, Prediction, Predictor
+from detector.models.sequences import lagged, starts_of
+
+
+@dataclass(frozen=True, slots=True)
+class NoPredictor:
+    """Expects the training mean, whatever came before."""
+
+    name: ClassVar[str] = "none"
+    n_features: int
+
+    @property
+    def warmup_records(self) -> int:
+        return 0
+
+    @property
+    def state_size(self) -> int:
+        return 0
+
+    def initial_state(self, n: int) -> FloatArray:
+        return np.empty((n, 0))
+
+    def scan(self, rows: FloatArray, x: FloatArray, lengths: IntArray, model: IntArray) -> Prediction:
+        return Prediction(rows, np.zeros_like(x), np.zeros(x.shape, dtype=bool))
+
+    def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
+        return rows
+
+    def arrays(self) -> Arrays:
+        return {}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, n_features: int) -> Self:
+        return cls(n_features)
+
+
+@dataclass(frozen=True, slots=True)
+class LastPredictor:
+    """Expects what the entity sent last; a value missing there counts as the training mean."""
+
+    name: ClassVar[str] = "last"
+    n_features: int
+
+    @property
+    def warmup_records(self) -> int:
+        return 1
+
+    @property
+    def state_size(self) -> int:
+        return self.n_features
+
+    def initial_state(self, n: int) -> FloatArray:
+        return np.full((n, self.n_features), np.nan)
+
+    def scan(self, rows: FloatArray, x: FloatArray, lengths: IntArray, model: IntArray) -> Prediction:
+        rows, past, missing = _last_record(rows, x, lengths)
+        return Prediction(rows, past, missing)
+
+    def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
+        return np.where(hidden, np.nan, rows)
+
+    def arrays(self) -> Arrays:
+        return {}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, n_features: int) -> Self:
+        return cls(n_features)
+
+
+@dataclass(frozen=True, slots=True)
+class AutoregressivePredictor:
+    """Expects a linear function of what the entity sent last: coefficients per entity, and pooled ones.
+
+    A value missing in the past counts as the training mean.
+    """
+
+    name: ClassVar[str] = "autoregressive"
+    coefficients: FloatArray
+    """Shape (M, D, D): ``expected = intercept + past @ coefficients``."""
+    intercept: FloatArray
+    """Shape (M, D)."""
+
+    @property
+    def warmup_records(self) -> int:
+        return 1
+
+    @property
+    def state_size(self) -> int:
+        return int(self.intercept.shape[1])
+
+    def initial_state(self, n: int) -> FloatArray:
+        return np.full((n, self.state_size), np.nan)
+
+    def scan(self, rows: FloatArray, x: FloatArray, lengths: IntArray, model: IntArray) -> Prediction:
+        rows, past, missing = _last_record(rows, x, lengths)
+        of_row = np.repeat(model, lengths)
+        # Feature by feature instead of one product: these sums have the same bits for any number of rows.
+        expected = self.intercept[of_row]
+        alone = int(of_row[0]) if of_row.size and (of_row == of_row[0]).all() else None
+        for j in range(past.shape[1]):
+            weights = self.coefficients[of_row, j] if alone is None else self.coefficients[alone, j]
+            expected += past[:, j, None] * weights
+        return Prediction(rows, expected, missing)
+
+    def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
+        return np.where(hidden, np.nan, rows)
+
+    def arrays(self) -> Arrays:
+        return {"coefficients": self.coefficients, "intercept": self.intercept}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, n_features: int) -> Self:
+        predictor = cls(arrays["coefficients"], arrays["intercept"])
+        n_models = predictor.intercept.shape[0]
+        if predictor.intercept.shape != (n_models, n_features):
+            raise ValueError(f"intercept {predictor.intercept.shape} must be (M, {n_features})")
+        if predictor.coefficients.shape != (n_models, n_features, n_features):
+            raise ValueError(
+                f"coefficients {predictor.coefficients.shape} must be ({n_models}, {n_features}, {n_features})"
+            )
+        if not (np.isfinite(predictor.coefficients).all() and np.isfinite(predictor.intercept).all()):
+            raise ValueError("coefficients or intercept hold a value that is not finite")
+        return predictor
+
+
+PREDICTORS: dict[str, type[NoPredictor] | type[LastPredictor] | type[AutoregressivePredictor]] = {
+    "none": NoPredictor,
+    "last": LastPredictor,
+    "autoregressive": AutoregressivePredictor,
+}
+
+
+def predictor_from_arrays(name: str, arrays: Arrays, n_features: int) -> Predictor:
+    """Rebuild the predictor called ``name``.
+
+    Raises:
+        ValueError: There is no such predictor, or the arrays do not fit it.
+    """
+    if name not in PREDICTORS:
+        raise ValueError(f"no predictor is called {name!r}; this version knows {', '.join(PREDICTORS)}")
+    return PREDICTORS[name].from_arrays(arrays, n_features)
+
+
+def _last_record(
+    rows: FloatArray, x: FloatArray, lengths: IntArray
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    starts = starts_of(lengths)
+    past = lagged(x, rows, starts)
+    missing = np.isnan(past)
+    return x[starts + lengths - 1], np.where(missing, 0.0, past), missing

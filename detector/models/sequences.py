@@ -1,0 +1,36 @@
+"""Runs of records laid end to end: entity after entity, each in time order."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.batch import BoolArray, FloatArray, IntArray
+
+
+def starts_of(lengths: IntArray) -> IntArray:
+    """Return the index of each run's first row, shape (E,)."""
+    starts = np.zeros(len(lengths), dtype=np.int64)
+    np.cumsum(lengths[:-1], out=starts[1:])
+    return starts
+
+
+def runs_of(keys: NDArray[np.int64]) -> IntArray:
+    """Return the lengths of the runs of equal values in ``keys``, shape (E,)."""
+    if keys.size == 0:
+        return np.empty(0, dtype=np.int64)
+    edges = np.flatnonzero(keys[1:] != keys[:-1]) + 1
+    return np.diff(np.concatenate(([0], edges, [keys.size])))
+
+
+def lagged(x: FloatArray, before: FloatArray, starts: IntArray) -> FloatArray:
+    """Return each row's predecessor, shape (N, ...): ``before`` (E, ...) at the first row of a run."""
+    past = np.empty_like(x)
+    past[1:] = x[:-1]
+    past[starts] = before
+    return past
+
+
+def running_last(marked: BoolArray, starts: IntArray, lengths: IntArray) -> IntArray:
+    """Return for each row the index of the last marked row of its run up to it, -1 where none."""
+    index = np.where(marked, np.arange(marked.size), -1)
+    last = np.maximum.accumulate(index)
+    return np.where(last >= np.repeat(starts, lengths), last, -1)
