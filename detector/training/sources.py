@@ -1,0 +1,208 @@
+"""Where training and backtest rows come from: CSV and Parquet files, or a time range of Kafka topics.
+
+A file has a ``time`` column, optionally an ``entity`` column, and features. Times are RFC 3339
+(without a zone: UTC), epoch seconds, or epoch milliseconds from ``MILLISECONDS_FROM`` on; in Parquet
+also timestamps. A blank or NaN feature is missing; an infinite one is an error.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from detector.batch import Batch, FloatArray, Source
+
+DEFAULT_ENTITY = "default"
+MILLISECONDS_FROM = 1e11
+"""Numbers below are seconds (until the year 5138), numbers from here on milliseconds (from 1973)."""
+_TOO_LARGE_FROM = 1e14
+
+_ZONE = r"^.{10,}[Zz]$|^.{16,}[+-]\d\d:?\d\d$"
+_DATE_ONLY = r"^\d{4}-\d\d-\d\d$"
+
+
+class SourceError(ValueError):
+    """The rows cannot be used; the message names the file, the row and the column."""
+
+
+def read_file(path: Path, features: Sequence[str] | None = None) -> Batch:
+    """Read one CSV or Parquet file, every row in the file's order.
+
+    Args:
+        path: The format is told by the suffix: ``.csv``, ``.parquet`` or ``.pq``.
+        features: Columns to use, in this order; None means every column but ``time`` and ``entity``,
+            which then all have to be numeric, so that none is left out silently.
+
+    Returns:
+        A batch of one source, named after the file, with row numbers from 0 as offsets.
+
+    Raises:
+        SourceError: The file cannot be read, lacks a column, or holds an unusable value.
+    """
+    table = _read_table(path)
+    names = tuple(features) if features is not None else _all_features(table, path)
+    for name in ("time", *names):
+        if name not in table.column_names:
+            raise SourceError(f"{path}: no column {name!r}; the file has {', '.join(table.column_names)}")
+    values = np.empty((table.num_rows, len(names)))
+    for j, name in enumerate(names):
+        values[:, j] = _numbers(table[name], name, path)
+    return Batch(
+        input="file",
+        feature_names=names,
+        sources=(Source(path.name, 0),),
+        source=np.zeros(table.num_rows, dtype=np.int64),
+        offset=np.arange(table.num_rows, dtype=np.int64),
+        entity=_entities(table, path),
+        time=_times(table["time"], path),
+        values=values,
+    )
+
+
+def _read_table(path: Path) -> Any:
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".csv":
+            # Types of these two are ours to tell: inference would read the entity "007" as 7.
+            as_text = pa_csv.ConvertOptions(column_types={"time": pa.string(), "entity": pa.string()})
+            table = pa_csv.read_csv(path, convert_options=as_text)
+        elif suffix in (".parquet", ".pq"):
+            table = pq.read_table(path)
+        else:
+            raise SourceError(f"{path}: unknown kind of file {suffix!r}; give a .csv or .parquet file")
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SourceError(f"{path}: cannot be read: {error}") from error
+    repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if repeated:
+        raise SourceError(f"{path}: column {repeated[0]!r} appears twice; rename one of them")
+    if table.num_rows == 0:
+        raise SourceError(f"{path}: no rows")
+    return table
+
+
+def _is_numeric(kind: Any) -> bool:
+    # A column of blanks only has the type null: every value of it is missing.
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_null(kind)
+    )
+
+
+def _all_features(table: Any, path: Path) -> tuple[str, ...]:
+    columns = [name for name in table.column_names if name not in ("time", "entity")]
+    numeric = [name for name in columns if _is_numeric(table.schema.field(name).type)]
+    for name in columns:
+        if name not in numeric:
+            raise SourceError(
+                f"{_not_numeric(table[name], name, path)}; "
+                f"name the features to use, for example --features {','.join(numeric) or 'a,b'}"
+            )
+    if not numeric:
+        raise SourceError(f"{path}: no feature column beside time and entity")
+    return tuple(numeric)
+
+
+def _not_numeric(column: Any, name: str, path: Path) -> str:
+    """Say which column is not numeric, with the first value that shows it."""
+    for row, value in enumerate(column.to_pylist(), start=1):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            if value not in (None, ""):
+                return f"{path}: column {name!r} is not numeric (row {row}: {value!r})"
+    return f"{path}: column {name!r} is not numeric ({column.type})"
+
+
+def _numbers(column: Any, name: str, path: Path) -> FloatArray:
+    """Return a column as floats, shape (N,), NaN where blank."""
+    if not _is_numeric(column.type):
+        raise SourceError(_not_numeric(column, name, path))
+    numbers: FloatArray = _floats(column)
+    infinite = np.flatnonzero(np.isinf(numbers))
+    if infinite.size:
+        raise SourceError(
+            f"{path}: row {infinite[0] + 1}, column {name!r} is infinite ({infinite.size} such rows); "
+            "leave the cell blank where the value is unknown"
+        )
+    return numbers
+
+
+def _floats(column: Any) -> FloatArray:
+    numbers: FloatArray = pc.cast(column, pa.float64(), safe=False).to_numpy().astype(np.float64)
+    return numbers
+
+
+def _entities(table: Any, path: Path) -> list[str]:
+    if "entity" not in table.column_names:
+        return [DEFAULT_ENTITY] * table.num_rows
+    names: list[str | None] = pc.cast(table["entity"], pa.string()).to_pylist()
+    entities = [name for name in names if name]
+    if len(entities) < len(names):
+        row = next(row for row, name in enumerate(names, start=1) if not name)
+        raise SourceError(f"{path}: row {row} names no entity; fill it in, or leave the column out")
+    return entities
+
+
+def _times(column: Any, path: Path) -> FloatArray:
+    """Return seconds since 1970 UTC, shape (N,)."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return _finite_times(_instants(column), column, path)
+    if _is_numeric(kind):
+        return _finite_times(_from_epoch(_floats(column)), column, path)
+    try:
+        return _finite_times(_from_epoch(_floats(column)), column, path)
+    except pa.ArrowInvalid:
+        return _from_text(pc.cast(column, pa.string()), path)
+
+
+def _instants(column: Any) -> FloatArray:
+    # By way of microseconds: nanoseconds since 1970 do not fit a float.
+    return _floats(pc.cast(pc.cast(column, pa.timestamp("us"), safe=False), pa.int64())) / 1e6
+
+
+def _from_epoch(numbers: FloatArray) -> FloatArray:
+    seconds = np.where(numbers < MILLISECONDS_FROM, numbers, numbers / 1e3)
+    return np.where(numbers < _TOO_LARGE_FROM, seconds, np.nan)
+
+
+def _finite_times(seconds: FloatArray, column: Any, path: Path) -> FloatArray:
+    bad = np.flatnonzero(~np.isfinite(seconds))
+    if bad.size:
+        raise SourceError(_bad_time(path, int(bad[0]) + 1, column[int(bad[0])].as_py()))
+    return seconds
+
+
+def _from_text(texts: Any, path: Path) -> FloatArray:
+    """Return RFC 3339 texts as seconds; those without a zone are taken as UTC."""
+    full = pc.if_else(pc.match_substring_regex(texts, _DATE_ONLY), _joined(texts, "T00:00:00"), texts)
+    full = pc.if_else(pc.match_substring_regex(full, _ZONE), pc.utf8_upper(full), _joined(full, "Z"))
+    stamp = pa.timestamp("ns", tz="UTC")  # coarser ones refuse longer fractions
+    try:
+        stamps = pc.cast(full, stamp)
+    except pa.ArrowInvalid as error:
+        for row, text in enumerate(full.to_pylist()):
+            try:
+                pa.scalar(text).cast(stamp)
+            except pa.ArrowInvalid:
+                raise SourceError(_bad_time(path, row + 1, texts[row].as_py())) from error
+        raise SourceError(f"{path}: column 'time' cannot be read: {error}") from error
+    return _finite_times(_instants(stamps), texts, path)
+
+
+def _joined(texts: Any, suffix: str) -> Any:
+    return pc.binary_join_element_wise(texts, suffix, "")
+
+
+def _bad_time(path: Path, row: int, value: object) -> str:
+    return (
+        f"{path}: row {row}, column 'time' is {value!r}; write RFC 3339 (2026-11-20T15:00:00Z), "
+        "epoch seconds or epoch milliseconds"
+    )

@@ -1,0 +1,139 @@
+"""Tests for detector.training.sources."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from detector.batch import Source
+from detector.training.sources import DEFAULT_ENTITY, SourceError, read_file
+
+NOON = 1_700_049_600.0  # 2023-11-15T12:00:00Z
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_csv_rows_keep_their_order_and_columns(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "new.csv", "entity,cpu,time,mem\n007,0.5,2023-11-15T12:00:05Z,1\nb,,1700049600,2\n"
+    )
+    with pytest.raises(SourceError, match="row 2, column 'time' is '1700049600'"):
+        read_file(path)  # one column, one way to write times
+    written(path, "entity,cpu,time,mem\n007,0.5,2023-11-15T12:00:05Z,1\nb,,2023-11-15T12:00:00Z,2\n")
+    batch = read_file(path)
+    assert batch.feature_names == ("cpu", "mem")
+    assert batch.entity == ["007", "b"]
+    assert batch.time.tolist() == [NOON + 5, NOON]
+    np.testing.assert_array_equal(batch.values, [[0.5, 1.0], [np.nan, 2.0]])
+    assert batch.sources == (Source("new.csv", 0),)
+    assert batch.offset.tolist() == [0, 1]
+
+
+def test_csv_and_parquet_of_the_same_rows_read_the_same(tmp_path: Path) -> None:
+    csv = read_file(written(tmp_path / "a.csv", "time,cpu,mem\n1700049600,0.5,\n1700049601,NaN,3\n"))
+    table = pa.table({"time": [1700049600, 1700049601], "cpu": [0.5, np.nan], "mem": [None, 3]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    parquet = read_file(tmp_path / "a.parquet")
+    np.testing.assert_array_equal(csv.values, parquet.values)
+    np.testing.assert_array_equal(csv.values, [[0.5, np.nan], [np.nan, 3.0]])
+    assert csv.time.tolist() == parquet.time.tolist() == [NOON, NOON + 1]
+    assert csv.entity == parquet.entity == [DEFAULT_ENTITY] * 2
+
+
+@pytest.mark.parametrize(
+    ("written_time", "seconds"),
+    [
+        ("2023-11-15T12:00:00Z", NOON),
+        ("2023-11-15t12:00:00z", NOON),
+        ("2023-11-15 12:00:00", NOON),
+        ("2023-11-15", NOON - 12 * 3600),
+        ("2023-11-15T14:00:00.25+02:00", NOON + 0.25),
+        ("2023-11-15T07:00:00-0500", NOON),
+        ("1700049600", NOON),
+        ("1700049600.5", NOON + 0.5),
+        ("1700049600500", NOON + 0.5),
+        ("99999999999", 99999999999.0),
+        ("100000000000", 1e8),
+    ],
+)
+def test_times_of_every_accepted_form(tmp_path: Path, written_time: str, seconds: float) -> None:
+    batch = read_file(written(tmp_path / "a.csv", f"time,cpu\n{written_time},1\n"))
+    assert batch.time.tolist() == [seconds]
+
+
+@pytest.mark.parametrize("bad", ["yesterday", "", "nan", "inf", "2023-13-01", "12:00", "1700049600000000"])
+def test_unusable_time_names_its_row(tmp_path: Path, bad: str) -> None:
+    good = "1700049600" if bad in ("nan", "inf", "1700049600000000") else "2023-11-15T12:00:00Z"
+    path = written(tmp_path / "a.csv", f"time,cpu\n{good},1\n{bad},1\n")
+    with pytest.raises(SourceError, match="row 2, column 'time'"):
+        read_file(path)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.timestamp("s"), pa.timestamp("ms"), pa.timestamp("ns", "UTC"), pa.timestamp("us", "Asia/Tokyo")],
+)
+def test_parquet_timestamps_are_instants_and_naive_ones_are_utc(tmp_path: Path, kind: pa.DataType) -> None:
+    stamps = pa.array([1_700_049_600], pa.int64()).cast(pa.timestamp("s")).cast(pa.timestamp(kind.unit))
+    column = stamps if kind.tz is None else stamps.cast(kind)
+    pq.write_table(pa.table({"time": column, "cpu": [1.0]}), tmp_path / "a.parquet")
+    assert read_file(tmp_path / "a.parquet").time.tolist() == [NOON]
+
+
+def test_named_features_come_in_the_order_asked_for_and_others_are_left_out(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "time,a,team,b\n1700049600,1,shop,2\n")
+    batch = read_file(path, ["b", "a"])
+    assert batch.feature_names == ("b", "a")
+    assert batch.values.tolist() == [[2.0, 1.0]]
+
+
+def test_column_that_is_not_numeric_is_never_dropped_silently(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "time,a,team,b\n1700049600,1,shop,2\n")
+    with pytest.raises(SourceError, match=r"'team' is not numeric \(row 1: 'shop'\).*--features a,b"):
+        read_file(path)
+
+
+def test_one_bad_number_is_named_by_row(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "time,a\n1700049600,1\n1700049601,1..5\n")
+    with pytest.raises(SourceError, match=r"'a' is not numeric \(row 2: '1..5'\)"):
+        read_file(path, ["a"])
+
+
+def test_blank_column_is_missing_in_every_row(tmp_path: Path) -> None:
+    batch = read_file(written(tmp_path / "a.csv", "time,a,b\n1700049600,1,\n1700049601,2,\n"))
+    assert batch.feature_names == ("a", "b")
+    assert np.isnan(batch.values[:, 1]).all()
+
+
+def test_infinity_names_its_row_and_column(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "time,a,b\n1700049600,1,2\n1700049601,1,-inf\n")
+    with pytest.raises(SourceError, match="row 2, column 'b' is infinite"):
+        read_file(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("time,a\n1700049600,1\n", "no column 'b'; the file has time, a"),
+        ("a,b\n1,1\n", "no column 'time'"),
+        ("time,b,b\n1700049600,1,2\n", "column 'b' appears twice"),
+        ("time,b\n", "no rows"),
+        ("", "cannot be read"),
+        ("time,entity,b\n1700049600,,1\n", "row 1 names no entity"),
+    ],
+)
+def test_unusable_file_says_why(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        read_file(written(tmp_path / "a.csv", text), ["b"])
+
+
+def test_file_of_another_kind_or_absent_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"unknown kind of file '\.xlsx'"):
+        read_file(tmp_path / "a.xlsx")
+    with pytest.raises(SourceError, match="cannot be read"):
+        read_file(tmp_path / "absent.csv")
