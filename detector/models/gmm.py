@@ -1,0 +1,106 @@
+"""The Gaussian mixture: every record is drawn afresh from one of K correlated bells.
+
+It remembers nothing of an entity, so its state rows are empty; what the past says of the next record is
+left to the predictor in front of it.
+"""
+
+from typing import ClassVar, Self
+
+import numpy as np
+
+from detector.batch import FloatArray, IntArray
+from detector.models.arrays import take, take_distribution
+from detector.models.contract import Arrays, Evidence, Explanation
+from detector.models.gaussians import Gaussians
+from detector.models.log_space import log_sum_exp
+
+
+class Gmm:
+    """A mixture of K Gaussians with full covariances over D features.
+
+    Args:
+        weights: Shape (K,), summing to one.
+        means: Shape (K, D).
+        covariances: Shape (K, D, D).
+
+    Raises:
+        ValueError: A covariance is not symmetric and positive definite.
+    """
+
+    name: ClassVar[str] = "gmm"
+    evidence: ClassVar[Evidence] = "exact"
+
+    def __init__(self, weights: FloatArray, means: FloatArray, covariances: FloatArray) -> None:
+        self._weights = weights
+        with np.errstate(divide="ignore"):
+            self._log_weights = np.log(weights)
+        self._gaussians = Gaussians(means, covariances)
+
+    @property
+    def n_features(self) -> int:
+        return self._gaussians.n_features
+
+    @property
+    def n_components(self) -> int:
+        return self._gaussians.n_components
+
+    @property
+    def state_size(self) -> int:
+        return 0
+
+    @property
+    def warmup_records(self) -> int:
+        """Records of an entity that must be seen before its scores are the long-running ones."""
+        return 0
+
+    def initial_state(self, n: int) -> FloatArray:
+        return np.empty((n, 0))
+
+    def log_likelihood(self, x: FloatArray) -> FloatArray:
+        """Return log p(x_n) of the observed features of each record.
+
+        Args:
+            x: Shape (N, D); NaN is missing and integrated out exactly.
+
+        Returns:
+            Shape (N,), nats; NaN for a record without any feature.
+
+        Raises:
+            ValueError: ``x`` does not have D columns.
+        """
+        result = log_sum_exp(self._gaussians.log_density(x) + self._log_weights)
+        result[np.isnan(x).all(axis=1)] = np.nan
+        return result
+
+    def step(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return rows, self.log_likelihood(x)
+
+    def scan(
+        self, rows: FloatArray, x: FloatArray, gap_s: FloatArray, lengths: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        return rows, self.log_likelihood(x)
+
+    def explain(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Explanation:
+        """Return the exact conditional of each feature given the record's other features."""
+        log_weights = np.broadcast_to(self._log_weights, (len(x), self.n_components))
+        return self._gaussians.explain(log_weights, x)
+
+    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw n independent records, shape (n, D)."""
+        component = rng.choice(self.n_components, size=n, p=self._weights)
+        return self._gaussians.sample(component, rng)
+
+    def arrays(self) -> Arrays:
+        return {
+            "weights": self._weights,
+            "means": self._gaussians.means,
+            "covariances": self._gaussians.covariances,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        weights = take_distribution(arrays, "weights", (None,))
+        means = take(arrays, "means", (len(weights), None))
+        n_components, n_features = means.shape
+        covariances = take(arrays, "covariances", (n_components, n_features, n_features))
+        return cls(weights, means, covariances)

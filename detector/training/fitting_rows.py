@@ -1,0 +1,135 @@
+"""The rows a family is fitted on: checked, without gaps, split in time, each feature on a scale of one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from detector.batch import BoolArray, FloatArray, IntArray
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many steps of it are done, and how many there are."""
+
+_VALUES_PER_PARAMETER = 5
+_HELD_OUT_SHARE = 0.2
+_TRIMMED_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class FittingRows:
+    """N complete records of D features, in runs that are consecutive in time."""
+
+    x: FloatArray
+    """Shape (N, D), each feature divided by its ``scale``."""
+    lengths: IntArray
+    """Shape (E,), records per run, summing to N."""
+    scale: FloatArray
+    """Shape (D,), the standard deviation of each feature's body; 1 for a constant one."""
+
+
+def check_rows(x: FloatArray, lengths: IntArray) -> None:
+    """Refuse rows that no family can be fitted on.
+
+    Args:
+        x: Shape (N, D); NaN is missing.
+        lengths: Records of each entity, shape (E,).
+
+    Raises:
+        ValueError: There is no row, a feature is missing in every row or is infinite, or the lengths
+            do not sum to N.
+    """
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"rows have shape {x.shape}; give one row per record and one column per feature")
+    if len(x) == 0:
+        raise ValueError("there is no row to fit on; give a file or a topic range with normal traffic")
+    if (lengths < 1).any() or lengths.sum() != len(x):
+        raise ValueError(f"lengths sum to {lengths.sum()}, but there are {len(x)} rows; each must be >= 1")
+    infinite = np.flatnonzero(np.isinf(x).any(axis=0))
+    if len(infinite):
+        raise ValueError(
+            f"features {infinite.tolist()} (counted from 0) are infinite in some rows; remove those rows"
+        )
+    absent = np.flatnonzero(np.isnan(x).all(axis=0))
+    if len(absent):
+        raise ValueError(
+            f"features {absent.tolist()} (counted from 0) are missing in every row; "
+            "leave them out of the detector's features, or check the field they are read from"
+        )
+
+
+def complete_rows(x: FloatArray, lengths: IntArray) -> FittingRows:
+    """Return rows without gaps, each feature on a scale of one.
+
+    Rows with a missing feature are left out, and a run is cut there. When that would cost more than half
+    of the rows, gaps are filled with the feature's mean instead, which understates its spread.
+
+    Args:
+        x: Shape (N, D); NaN is missing.
+        lengths: Shape (E,).
+
+    Raises:
+        ValueError: As ``check_rows``.
+    """
+    check_rows(x, lengths)
+    complete = ~np.isnan(x).any(axis=1)
+    run = np.repeat(np.arange(len(lengths)), lengths)
+    if 2 * np.count_nonzero(complete) >= len(x):
+        # A new run starts wherever a row was left out.
+        run = run + np.cumsum(~complete)
+        x, run = x[complete], run[complete]
+    else:
+        x = np.where(np.isnan(x), np.nanmean(x, axis=0), x)
+    _, kept_lengths = np.unique(run, return_counts=True)
+    scale = body_std(x)
+    return FittingRows(x=x / scale, lengths=kept_lengths.astype(np.int64), scale=scale)
+
+
+def body_std(x: FloatArray) -> FloatArray:
+    """Return the standard deviation of each feature with its outermost 1 % pulled in, shape (D,).
+
+    A covariance floor is relative to it, so a few enormous values must not widen it. A feature whose body
+    is constant gets the plain standard deviation, a constant feature 1.
+
+    Args:
+        x: Shape (N, D), no NaN.
+    """
+    low, high = np.quantile(x, [0.005, 0.995], axis=0)
+    body, plain = np.clip(x, low, high).std(axis=0), x.std(axis=0)
+    negligible = 1e-9 * (np.abs(x).max(axis=0) + 1e-9)
+    scale = np.where(body > negligible, body, plain)
+    return np.where(scale > negligible, scale, 1.0)
+
+
+def held_out_in_time(lengths: IntArray) -> BoolArray:
+    """Mark the last fifth of every run, shape (N,): what a choice between models is judged on."""
+    marks = []
+    for length in lengths:
+        mark = np.zeros(length, dtype=np.bool_)
+        mark[int(length) - int(length * _HELD_OUT_SHARE) :] = True
+        marks.append(mark)
+    return np.concatenate(marks)
+
+
+def trimmed_mean(log_likelihood: FloatArray) -> float:
+    """Return the mean without the lowest and the highest 1 %: no single row decides."""
+    trim = int(len(log_likelihood) * _TRIMMED_SHARE)
+    return float(np.sort(log_likelihood)[trim : len(log_likelihood) - trim].mean())
+
+
+def has_enough_values(x: FloatArray, n_parameters: int) -> bool:
+    """Whether there are at least five values per parameter."""
+    return x.size >= _VALUES_PER_PARAMETER * n_parameters
+
+
+def require_enough_values(x: FloatArray, n_parameters: int, what: str) -> None:
+    """Refuse a model that has too many parameters for the rows.
+
+    Raises:
+        ValueError: There are fewer than five values per parameter.
+    """
+    if not has_enough_values(x, n_parameters):
+        rows = -(-_VALUES_PER_PARAMETER * n_parameters // x.shape[1])
+        raise ValueError(
+            f"{what} over {x.shape[1]} features has {n_parameters} parameters, and {len(x)} usable rows are "
+            f"too few for it; give at least {rows} rows, or fewer features"
+        )
