@@ -1,7 +1,7 @@
 """Where training and backtest rows come from: CSV and Parquet files, or a time range of Kafka topics.
 
 A file has a ``time`` column, optionally an ``entity`` column, and features. Times are RFC 3339
-(without a zone: UTC), epoch seconds, or epoch milliseconds from ``MILLISECONDS_FROM`` on; in Parquet
+(without a zone: UTC), epoch seconds, or epoch milliseconds (numbers from 1e11 on); in Parquet
 also timestamps. A blank or NaN feature is missing; an infinite one is an error.
 """
 
@@ -16,10 +16,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from detector.batch import Batch, FloatArray, Source
+from detector.stream.event_time import MILLISECONDS_FROM
 
 DEFAULT_ENTITY = "default"
-MILLISECONDS_FROM = 1e11
-"""Numbers below are seconds (until the year 5138), numbers from here on milliseconds (from 1973)."""
 _TOO_LARGE_FROM = 1e14
 
 _ZONE = r"^.{10,}[Zz]$|^.{16,}[+-]\d\d:?\d\d$"

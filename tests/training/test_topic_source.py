@@ -1,0 +1,81 @@
+"""Tests for detector.training.topic_source."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from detector.batch import Source
+from detector.stream.codec_json import InputSchema
+from detector.stream.port import ClientSettings, Header, RawRecords
+from detector.stream.reasons import Reason
+from detector.training import topic_source
+from detector.training.sources import SourceError
+from detector.training.topic_source import read_topic
+
+SETTINGS = ClientSettings(client="kafka-python", bootstrap_servers=("127.0.0.1:1",))
+SCHEMA = InputSchema(name="hosts", features=(("cpu", ("cpu",)),))
+
+
+class NoEnvelope:
+    def key(self, i: int) -> bytes | None:
+        return None
+
+    def keys(self) -> list[bytes | None]:
+        return []
+
+    def headers(self, i: int) -> list[Header]:
+        return []
+
+
+def poll(sources: tuple[Source, ...], source: list[int], offset: list[int], value: list[bytes]) -> RawRecords:
+    return RawRecords(
+        sources=sources,
+        source=np.array(source),
+        offset=np.array(offset),
+        value=list(value),
+        timestamp_s=np.full(len(value), 1.7e9),
+        envelope=NoEnvelope(),
+    )
+
+
+def record(entity: str, cpu: float) -> bytes:
+    return f'{{"entity": "{entity}", "time": 1700000000, "features": {{"cpu": {cpu}}}}}'.encode()
+
+
+def read_from(monkeypatch: pytest.MonkeyPatch, polls: list[RawRecords]) -> None:
+    def read_range(*_: object) -> Iterator[RawRecords]:
+        yield from polls
+
+    monkeypatch.setattr(topic_source, "read_range", read_range)
+
+
+def test_polls_become_one_batch_that_still_knows_each_rows_partition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = Source("hosts", 0), Source("hosts", 1)
+    polls = [
+        poll((second,), [0, 0], [5, 6], [record("a", 1), record("b", 2)]),
+        poll((first, second), [0, 1], [9, 7], [record("c", 3), record("a", 4)]),
+    ]
+    read_from(monkeypatch, polls)
+    batch, rejected = read_topic(SETTINGS, ["hosts"], SCHEMA, 0.0, 2e9, 1.8e9)
+    assert batch.entity == ["a", "b", "c", "a"]
+    assert batch.values[:, 0].tolist() == [1, 2, 3, 4]
+    assert [batch.sources[i] for i in batch.source] == [second, second, first, second]
+    assert batch.offset.tolist() == [5, 6, 9, 7]
+    assert not rejected
+
+
+def test_bad_records_are_left_out_and_counted_by_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source("hosts", 0)
+    read_from(monkeypatch, [poll((source,), [0, 0, 0], [1, 2, 3], [b"{", record("a", 1), b"7"])])
+    batch, rejected = read_topic(SETTINGS, ["hosts"], SCHEMA, 0.0, 2e9, 1.8e9)
+    assert batch.offset.tolist() == [2]
+    assert rejected == {Reason.MALFORMED_JSON: 1, Reason.NOT_AN_OBJECT: 1}
+
+
+def test_range_without_a_usable_record_says_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_from(monkeypatch, [poll((Source("hosts", 0),), [0], [1], [b"{"])])
+    with pytest.raises(SourceError, match=r"topics hosts: no usable record .*1 malformed_json"):
+        read_topic(SETTINGS, ["hosts"], SCHEMA, 0.0, 2e9, 1.8e9)
