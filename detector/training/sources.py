@@ -1,4 +1,4 @@
-"""Where training and backtest rows come from: CSV and Parquet files, or a time range of Kafka topics.
+"""Where training and backtest rows come from: CSV and Parquet files.
 
 A file has a ``time`` column, optionally an ``entity`` column, and features. Times are RFC 3339
 (without a zone: UTC), epoch seconds, or epoch milliseconds (numbers from 1e11 on); in Parquet

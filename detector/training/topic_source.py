@@ -47,9 +47,7 @@ def read_topic(
         batches.append(batch)
         rejected.update(rejection.reason for rejection in bad)
     if not any(len(batch) for batch in batches):
-        counts = (
-            ", ".join(f"{count} {reason.value}" for reason, count in rejected.items()) or "no record at all"
-        )
+        found = ", ".join(f"{count} {reason.value}" for reason, count in rejected.items()) or "no record"
         raise SourceError(
             f"topics {', '.join(topics)}: no usable record between {from_time_s:.0f} and {until_time_s:.0f} "
             f"seconds since 1970 (found: {found}); check the time range and the input's fields"
