@@ -1,0 +1,111 @@
+"""The ``detectors`` section: what is watched, with which model, and when that is an alert."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from detector.alerting.rules import AlertRules, Budget
+from detector.config.inputs import FeatureConfig, Name
+from detector.config.section import Duration, Section
+from detector.config.training import TrainingConfig
+
+
+class BudgetConfig(Section):
+    """How many false alarms are bearable."""
+
+    false_alarms: float = Field(1.0, gt=0, description="How many ...")
+    per: Literal["entity", "fleet"] = Field(
+        "entity", description="... for each entity, or for all together ..."
+    )
+    every_s: Duration = Field(604800.0, alias="every", description="... in this time.")
+
+
+class FireConfig(Section):
+    """m of n: one improbable record is noise, several are an episode."""
+
+    m: int = Field(2, ge=1, description="This many suspicious records ...")
+    of: int = Field(3, ge=1, le=64, description="... among the last so many start an alert.")
+
+    @model_validator(mode="after")
+    def _m_is_at_most_n(self) -> Self:
+        if self.m > self.of:
+            raise ValueError(f"m ({self.m}) is above of ({self.of}), so nothing would ever fire; lower m")
+        return self
+
+
+class ResolveConfig(Section):
+    """Hysteresis: an alert ends later than it would start."""
+
+    below: float = Field(
+        0.7, gt=0, le=1, description="Anomaly score to stay below (1.0 is the threshold) ..."
+    )
+    records: int = Field(5, ge=1, description="... for so many records in a row.")
+
+
+class AlertingConfig(Section):
+    """From p-values to alerts."""
+
+    budget: BudgetConfig = Field(default_factory=BudgetConfig, description="False alarms that are bearable.")
+    fire: FireConfig = Field(default_factory=FireConfig, description="When an alert starts.")
+    resolve: ResolveConfig = Field(default_factory=ResolveConfig, description="When it ends.")
+    severity: Literal["critical", "warning", "info"] = Field("warning", description="Label of its alerts.")
+
+    def rules(self) -> AlertRules:
+        """Return the same in the words of the core."""
+        return AlertRules(
+            budget=Budget(self.budget.false_alarms, self.budget.per, self.budget.every_s),
+            fire_m=self.fire.m,
+            fire_of=self.fire.of,
+            resolve_below=self.resolve.below,
+            resolve_records=self.resolve.records,
+            severity=self.severity,
+        )
+
+
+def _feature_from_name(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value, "field": value}
+    if isinstance(value, dict) and "field" not in value and isinstance(value.get("name"), str):
+        return value | {"field": value["name"]}
+    return value
+
+
+class DetectorConfig(Section):
+    """One watch over an input."""
+
+    name: Name = Field(description="In alerts, metrics and the bundle store.", examples=["hosts"])
+    input: str = Field(description="Name of one of the inputs.")
+    features: tuple[Annotated[FeatureConfig, BeforeValidator(_feature_from_name)], ...] = Field(
+        min_length=1, description="Names, or {name, field, unit}."
+    )
+    family: Literal["gmm", "hmm", "vae"] = Field("gmm", description="Kind of model.")
+    predictor: Literal["none", "last", "autoregressive"] = Field(
+        "autoregressive", description="What a record is compared with: the entity's own past, or nothing."
+    )
+    store: Path = Field(Path("/var/lib/detector/bundles"), description="Folder of trained versions.")
+    min_features: float = Field(
+        0.5, gt=0, le=1, description="Share of the features that a record must have to be scored."
+    )
+    alerting: AlertingConfig = Field(default_factory=AlertingConfig, description="When it is an alert.")
+    training: TrainingConfig = Field(
+        default_factory=TrainingConfig, description="What the model learns from."
+    )
+
+    @field_validator("features")
+    @classmethod
+    def _features_differ(cls, features: tuple[FeatureConfig, ...]) -> tuple[FeatureConfig, ...]:
+        for what in ("name", "field"):
+            seen: set[Any] = set()
+            for feature in features:
+                value = getattr(feature, what)
+                if value in seen:
+                    shown = value if isinstance(value, str) else ".".join(value)
+                    raise ValueError(f"two features have the {what} {shown!r}; keep one, or rename it")
+                seen.add(value)
+        return features
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names in the order of the model's columns."""
+        return tuple(feature.name for feature in self.features)

@@ -1,0 +1,85 @@
+"""The ``inputs`` section: topics, and where in their records entity, time and features are."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from detector.config.section import Duration, FieldPath, Names, Section
+
+KAFKA_KEY = "@key"
+KAFKA_TIMESTAMP = "@timestamp"
+
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+"""Of an input or a detector: also a folder, a metric label and part of an id."""
+
+
+class InputConfig(Section):
+    """A kind of record, from one topic or several, and how to read it."""
+
+    name: Name = Field(description="What detectors call it.", examples=["telegraf"])
+    topics: Annotated[Names, Field(min_length=1)] = Field(description="Where its records are.")
+    format: Literal["json"] = Field("json", description="How records are written.")
+    entity: Names = Field(
+        ("entity",),
+        min_length=1,
+        description="The field that names the monitored thing, a list of fields to join, or '@key'.",
+    )
+    entity_separator: str = Field("/", min_length=1, max_length=8, description="Between joined fields.")
+    time: str = Field(
+        "time",
+        min_length=1,
+        description="The field with the event time, or '@timestamp': when Kafka got the record.",
+    )
+    labels: Names = Field((), description="Fields carried along to alerts.")
+    features_field: str = Field(
+        "features", description="The object of features; '' when the record itself is it."
+    )
+    values_field: str = Field("values", description="The list of values in the detector's order of features.")
+    max_record_bytes: int = Field(1 << 20, ge=64, description="Longer records go to the dead letters.")
+    max_future_s: Duration = Field(
+        86400.0, alias="max_future", description="Records further ahead of the clock go to the dead letters."
+    )
+
+    @field_validator("topics")
+    @classmethod
+    def _topics_are_legal(cls, topics: tuple[str, ...]) -> tuple[str, ...]:
+        for topic in topics:
+            if (
+                not topic
+                or len(topic) > 249
+                or not all(c.isascii() and (c.isalnum() or c in "._-") for c in topic)
+            ):
+                raise ValueError(
+                    f"{topic!r} is not a topic name; use letters, digits, dot, underscore and hyphen"
+                )
+        if len(set(topics)) < len(topics):
+            raise ValueError("names a topic twice; keep one")
+        return topics
+
+    @field_validator("entity")
+    @classmethod
+    def _key_stands_alone(cls, entity: tuple[str, ...]) -> tuple[str, ...]:
+        for name in entity:
+            if name.startswith("@") and entity != (KAFKA_KEY,):
+                raise ValueError(f"{name!r} cannot be joined; write '@key' alone, or fields only")
+        return entity
+
+    @field_validator("time")
+    @classmethod
+    def _time_is_a_field_or_the_timestamp(cls, time: str) -> str:
+        if time.startswith("@") and time != KAFKA_TIMESTAMP:
+            raise ValueError(
+                "is not known; write a field's name, or '@timestamp' for the time Kafka got the record"
+            )
+        return time
+
+
+class FeatureConfig(Section):
+    """One number of every record."""
+
+    name: str = Field(
+        min_length=1, max_length=200, description="What alerts and metrics call it.", examples=["cpu"]
+    )
+    field: FieldPath = Field(description="Where it is among the features; its name by default.")
+    unit: str | None = Field(None, description="Shown in alerts.", examples=["1/s"])

@@ -1,0 +1,137 @@
+"""The ``kafka`` section: which brokers, which client, as which group, with which credentials."""
+
+import stat
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from detector.config.section import CommaSeparated, Duration, Section
+
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+
+
+class SecurityConfig(Section):
+    """How the connection to the brokers is protected, and who we are."""
+
+    protocol: SecurityProtocol = Field("PLAINTEXT", description="How to talk to the brokers.")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="How to log in, with a SASL protocol."
+    )
+    username: str | None = Field(None, description="Who logs in.")
+    password: SecretStr | None = Field(None, description="Better as password_file, or ${KAFKA_PASSWORD}.")
+    password_file: Path | None = Field(
+        None, description="A file with the password alone, which not everybody may read."
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file of the authorities to trust; the system's without."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _password_from_file(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("password_file"), str):
+            return data
+        if data.get("password") is not None:
+            raise ValueError("password and password_file are both given; keep password_file")
+        return data | {"password": read_secret(Path(data["password_file"]))}
+
+    @field_validator("ca_file")
+    @classmethod
+    def _ca_file_exists(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError("no such file; give the PEM file of the brokers' authority")
+        return path
+
+    @model_validator(mode="after")
+    def _credentials_fit_the_protocol(self) -> Self:
+        sasl = self.protocol.startswith("SASL_")
+        given = [n for n in ("sasl_mechanism", "username", "password") if getattr(self, n) is not None]
+        if sasl and len(given) < 3:
+            absent = [n for n in ("sasl_mechanism", "username", "password") if n not in given]
+            raise ValueError(f"protocol {self.protocol} also needs {', '.join(absent)}; add them")
+        if not sasl and given:
+            raise ValueError(
+                f"{', '.join(given)} would not be used with protocol {self.protocol}; "
+                f"write protocol: SASL_SSL, or remove them"
+            )
+        if self.ca_file is not None and not self.protocol.endswith("SSL"):
+            raise ValueError(
+                f"ca_file would not be used with protocol {self.protocol}; write protocol: SSL or SASL_SSL"
+            )
+        return self
+
+
+def read_secret(path: Path) -> str:
+    """Return the content of a secret's file without the line end.
+
+    Raises:
+        ValueError: It cannot be read, is empty, or everybody may read it.
+    """
+    try:
+        if stat.S_IMODE(path.stat().st_mode) & stat.S_IROTH:
+            raise ValueError(f"everybody may read password_file {str(path)!r}; run chmod o-rwx on it")
+        secret = path.read_text().rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(
+            f"password_file {str(path)!r} cannot be read: {error.strerror}; check the path"
+        ) from error
+    if not secret:
+        raise ValueError(f"password_file {str(path)!r} is empty; write the password into it")
+    return secret
+
+
+class KafkaConfig(Section):
+    """Where records come from and where answers go."""
+
+    bootstrap_servers: CommaSeparated = Field(
+        ("localhost:9092",),
+        min_length=1,
+        description="Brokers to ask first, host:port.",
+        examples=["kafka-1:9092"],
+    )
+    client: Literal["kafka-python", "confluent"] = Field(
+        "kafka-python", description="confluent is several times faster and needs the extra of that name."
+    )
+    group_id: str = Field(
+        "detector", min_length=1, description="Replicas with the same one share the partitions."
+    )
+    instance_id: str | None = Field(
+        None,
+        min_length=1,
+        description="A name of this replica: restarts within session_timeout move no partition.",
+    )
+    processing_guarantee: Literal["at_least_once", "exactly_once"] = Field(
+        "at_least_once", description="What a crash may do to outputs: at_least_once may repeat some."
+    )
+    start_from: Literal["earliest", "latest"] = Field(
+        "earliest", description="Where a group that never committed begins."
+    )
+    session_timeout_s: Annotated[Duration, Field(ge=6, le=45)] = Field(
+        10.0,
+        alias="session_timeout",
+        description="Silence after which others take over our partitions, 6s to 45s.",
+    )
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        "none", description="Of what we write; everything is read."
+    )
+    security: SecurityConfig = Field(default_factory=SecurityConfig, description="TLS and credentials.")
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _servers_have_ports(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for server in servers:
+            host, _, port = server.rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError(f"{server!r} has no port; write it like 'kafka-1:9092'")
+        return servers
+
+    @field_validator("processing_guarantee")
+    @classmethod
+    def _guarantee_exists(cls, guarantee: str) -> str:
+        if guarantee == "exactly_once":
+            raise ValueError(
+                "does not exist yet; write at_least_once: nothing is lost, and after a crash some outputs "
+                "come twice, with the same id"
+            )
+        return guarantee

@@ -1,0 +1,66 @@
+"""What is wrong with a configuration: every problem at once, each with a remedy."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+KeyPath = tuple[str | int, ...]
+
+# A value under a key with one of these words in it never reaches a message.
+_SECRET_WORDS = ("password", "secret", "token", "credential")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Its text lists every problem; nothing was started."""
+
+    def __init__(self, file: str, problems: Iterable["Problem"]) -> None:
+        self.file = file
+        self.problems = tuple(problems)
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        super().__init__("\n".join([f"{file}: {count}", *(f"  {p}" for p in self.problems)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to change in a configuration."""
+
+    key: KeyPath
+    """Where: section names and list positions; empty for the file as a whole."""
+    message: str
+    """What is wrong, with which value, and what to write instead."""
+    line: int | None = None
+    """In the file, from 1; None where the key is absent or came from the environment."""
+
+    def __str__(self) -> str:
+        place = [f"line {self.line}"] if self.line is not None else []
+        place += [written(self.key)] if self.key else []
+        return ": ".join([", ".join(place), self.message]) if place else self.message
+
+
+def written(key: KeyPath) -> str:
+    """Return a key path as people write it: ``detectors[0].alerting.budget``."""
+    text = ""
+    for part in key:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def shown(key: KeyPath, value: object) -> str:
+    """Return a value for a message: short, on one line, and never a secret."""
+    if any(word in str(part).lower() for part in key for word in _SECRET_WORDS):
+        return "(hidden)"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return what to write instead of a name that is not known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"write {close[0]!r}"
+    return f"write one of: {', '.join(names)}" if names else "remove it"

@@ -1,0 +1,135 @@
+"""The whole configuration: its sections, and what must hold between them."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field
+
+from detector.config.detectors import DetectorConfig
+from detector.config.inputs import InputConfig
+from detector.config.kafka import KafkaConfig
+from detector.config.outputs import LoggingConfig, OutputsConfig, WebConfig
+from detector.config.problem import Problem, suggestion
+from detector.config.section import Section
+
+
+class Config(Section):
+    """Everything the daemon is told. Nothing is read from the environment later."""
+
+    kafka: KafkaConfig = Field(default_factory=KafkaConfig, description="Brokers.")
+    inputs: tuple[InputConfig, ...] = Field(min_length=1, description="What to read.")
+    detectors: tuple[DetectorConfig, ...] = Field(min_length=1, description="What to watch.")
+    outputs: OutputsConfig = Field(default_factory=OutputsConfig, description="Where answers go.")
+    web: WebConfig = Field(default_factory=WebConfig, description="Metrics and health.")
+    logging: LoggingConfig = Field(default_factory=LoggingConfig, description="Messages.")
+
+    def input(self, name: str) -> InputConfig:
+        """Return the input of that name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for candidate in self.inputs:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(name)
+
+    def detector(self, name: str) -> DetectorConfig:
+        """Return the detector of that name.
+
+        Raises:
+            KeyError: There is none; the message lists those there are.
+        """
+        for candidate in self.detectors:
+            if candidate.name == name:
+                return candidate
+        known = ", ".join(detector.name for detector in self.detectors)
+        raise KeyError(f"no detector is called {name!r}; the configuration has {known}")
+
+    def detectors_of(self, input: str) -> tuple[DetectorConfig, ...]:
+        """Return the detectors that read an input, in the file's order."""
+        return tuple(detector for detector in self.detectors if detector.input == input)
+
+    def values_allowed(self, input: str) -> bool:
+        """Return whether a bare list of values means the same to every detector of an input."""
+        return len({tuple(f.field for f in d.features) for d in self.detectors_of(input)}) == 1
+
+
+def cross_check(
+    names: Mapping[str, Sequence[tuple[int, str]]],
+    wanted_inputs: Sequence[tuple[int, str]],
+    inputs: Sequence[tuple[int, InputConfig]],
+    detectors: Sequence[DetectorConfig] | None,
+    kafka: KafkaConfig | None,
+    outputs: OutputsConfig | None,
+) -> list[Problem]:
+    """Return what is wrong between sections that are right by themselves.
+
+    Args:
+        names: Position and name of every entry of ``inputs`` and ``detectors``, valid or not.
+        wanted_inputs: Position of every detector, valid or not, and the input that it names.
+        inputs: Position and section of the valid inputs.
+        detectors: None if one of them is not valid; ``kafka`` and ``outputs`` likewise.
+    """
+    problems = [p for section, entries in names.items() for p in _repeated_names(section, entries)]
+    problems += _topic_problems(inputs, outputs)
+    known = {name for _, name in names["inputs"]}
+    for i, wanted in wanted_inputs:
+        if wanted not in known:
+            message = f"no input is called {wanted!r}; {suggestion(wanted, known)}"
+            problems.append(Problem(("detectors", i, "input"), message))
+    for i, entry in inputs if detectors is not None else ():
+        readers = [detector for detector in detectors or () if detector.input == entry.name]
+        problems += _values_problems(i, entry, readers)
+        if not readers:
+            message = f"no detector reads input {entry.name!r}; remove it, or name it in a detector's input"
+            problems.append(Problem(("inputs", i), message))
+    if kafka is not None and kafka.client == "confluent" and not importlib.util.find_spec("confluent_kafka"):
+        message = "'confluent' is not installed; run pip install 'detector[confluent]', or write kafka-python"
+        problems.append(Problem(("kafka", "client"), message))
+    return problems
+
+
+def _repeated_names(section: str, names: Sequence[tuple[int, str]]) -> list[Problem]:
+    first: dict[str, int] = {}
+    problems = []
+    for i, name in names:
+        if name in first:
+            message = f"{name!r} is also the name of {section}[{first[name]}]; rename one of them"
+            problems.append(Problem((section, i, "name"), message))
+        first.setdefault(name, i)
+    return problems
+
+
+def _topic_problems(
+    inputs: Sequence[tuple[int, InputConfig]], outputs: OutputsConfig | None
+) -> list[Problem]:
+    user: dict[str, str] = {}
+    problems = []
+    for i, entry in inputs:
+        for topic in entry.topics:
+            if topic in user:
+                message = f"topic {topic!r} is already read by {user[topic]}; keep it in one input"
+                problems.append(Problem(("inputs", i, "topics"), message))
+            user.setdefault(topic, f"inputs[{i}]")
+    if outputs is None:
+        return problems
+    for name in ("scores_topic", "alerts_topic", "dead_letter_topic"):
+        topic = getattr(outputs, name)
+        if topic in user:
+            message = f"topic {topic!r} is already {user[topic]}'s; give this one a topic of its own"
+            problems.append(Problem(("outputs", name), message))
+        elif topic is not None:
+            user[topic] = f"outputs.{name}"
+    return problems
+
+
+def _values_problems(i: int, entry: InputConfig, detectors: Sequence[DetectorConfig]) -> list[Problem]:
+    orders = {tuple(feature.field for feature in detector.features): detector.name for detector in detectors}
+    if "values_field" not in entry.model_fields_set or len(orders) <= 1:
+        return []
+    message = (
+        f"a list of values is ambiguous: {' and '.join(sorted(orders.values()))} have different features; "
+        "give them the same features in the same order, or remove values_field and send features by name"
+    )
+    return [Problem(("inputs", i, "values_field"), message)]

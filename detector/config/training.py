@@ -1,0 +1,32 @@
+"""The ``training`` part of a detector: which rows it learns from, and how."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from detector.config.section import Names, Section
+
+
+class TrainingConfig(Section):
+    """What ``detector train`` reads when the command line does not say."""
+
+    files: Annotated[Names, Field(description="CSV or Parquet files.")] = ()
+    from_time: datetime | None = Field(
+        None, alias="from", description="Start of the range of the input's topics."
+    )
+    until_time: datetime | None = Field(None, alias="until", description="End of the range; now, without.")
+    seed: int = Field(0, ge=0, description="Of everything random in the job.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.files and (self.from_time or self.until_time):
+            raise ValueError("names files and a time range; keep one of them")
+        if self.from_time and self.until_time and self.from_time >= self.until_time:
+            raise ValueError(f"from ({self.from_time}) is not before until ({self.until_time}); swap them")
+        return self
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return the files as paths."""
+        return tuple(Path(file) for file in self.files)
