@@ -3,17 +3,17 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from detector.config.detectors import DetectorConfig
+from detector.config.findings import problems_found
 from detector.config.inputs import InputConfig
 from detector.config.kafka import KafkaConfig
 from detector.config.outputs import OutputsConfig
-from detector.config.problem import ConfigError, KeyPath, Problem, shown, suggestion
+from detector.config.problem import ConfigError, KeyPath, Problem, suggestion
 from detector.config.root import Config, cross_check
 from detector.config.section import Section
 from detector.config.yaml_file import read_config_file
@@ -45,10 +45,11 @@ def load_config(path: Path | str) -> Config:
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        problems += [_problem(details) for details in error.errors(include_url=False)]
+        problems += problems_found(error)
     problems += _cross_problems(data)
     if problems or config is None:
-        raise ConfigError(str(path), [_with_line(p, file.lines, overrides) for p in problems])
+        located = [_with_line(problem, file.lines, overrides) for problem in problems]
+        raise ConfigError(str(path), sorted(located, key=lambda p: p.line or 0))
     return config
 
 
@@ -79,21 +80,27 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 def _cross_problems(data: Mapping[str, Any]) -> list[Problem]:
     """Check what lies between sections, as far as the sections themselves are valid."""
-    raw_inputs = data.get("inputs")
-    names = [e.get("name") for e in raw_inputs if isinstance(e, dict)] if isinstance(raw_inputs, list) else []
+    inputs, detectors = _entries(data, "inputs"), _entries(data, "detectors")
+    valid_inputs = [(i, _valid(InputConfig, entry)) for i, entry in inputs]
+    valid_detectors = [_valid(DetectorConfig, entry) for _, entry in detectors]
+    usable_detectors = [detector for detector in valid_detectors if detector is not None]
     return cross_check(
-        inputs=_valid_entries(InputConfig, raw_inputs),
-        detectors=_valid_entries(DetectorConfig, data.get("detectors")),
-        known_inputs=[name for name in names if isinstance(name, str)],
+        names={"inputs": _texts(inputs, "name"), "detectors": _texts(detectors, "name")},
+        wanted_inputs=_texts(detectors, "input"),
+        inputs=[(i, entry) for i, entry in valid_inputs if entry is not None],
+        detectors=usable_detectors if len(usable_detectors) == len(valid_detectors) else None,
         kafka=_valid(KafkaConfig, data.get("kafka", {})),
         outputs=_valid(OutputsConfig, data.get("outputs", {})),
     )
 
 
-def _valid_entries(section: type[_S], raw: object) -> list[tuple[int, _S]]:
-    entries = raw if isinstance(raw, list) else []
-    checked = ((i, _valid(section, entry)) for i, entry in enumerate(entries))
-    return [(i, entry) for i, entry in checked if entry is not None]
+def _entries(data: Mapping[str, Any], section: str) -> list[tuple[int, dict[str, Any]]]:
+    raw = data.get(section)
+    return [(i, e) for i, e in enumerate(raw) if isinstance(e, dict)] if isinstance(raw, list) else []
+
+
+def _texts(entries: list[tuple[int, dict[str, Any]]], key: str) -> list[tuple[int, str]]:
+    return [(i, entry[key]) for i, entry in entries if isinstance(entry.get(key), str)]
 
 
 def _valid(section: type[_S], raw: object) -> _S | None:
@@ -101,60 +108,6 @@ def _valid(section: type[_S], raw: object) -> _S | None:
         return section.model_validate(raw)
     except ValidationError:
         return None
-
-
-def _problem(error: ErrorDetails) -> Problem:
-    """Translate one of pydantic's findings into key, value, and what to write instead."""
-    key: KeyPath = tuple(error["loc"])
-    kind, value = error["type"], shown(error["loc"], error["input"])
-    field = _field_at(key)
-    if kind == "extra_forbidden":
-        section = _section_at(key[:-1])
-        known = [f.alias or name for name, f in section.model_fields.items()] if section else []
-        return Problem(key, f"unknown key (value {value}); {suggestion(str(key[-1]), known)}")
-    if kind == "missing":
-        return Problem(key, f"is missing; add it: {field}" if field else "is missing; add it")
-    if kind == "literal_error":
-        choices = [c.strip(" '") for c in error["ctx"]["expected"].replace(" or ", ",").split(",")]
-        wanted = f"known are {', '.join(choices)}"
-        close = suggestion(error["input"], choices) if isinstance(error["input"], str) else ""
-        return Problem(
-            key, f"{value} is not known; {close if close.startswith('write') else wanted} ({wanted})"
-        )
-    if kind == "value_error":
-        message = str(error["ctx"]["error"])
-        whole = isinstance(error["input"], dict | list | tuple | BaseModel)
-        return Problem(key, message if whole or message.startswith("'") else f"{value} {message}")
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return Problem(key, f"{value}: {message}; write: {field}" if field else f"{value}: {message}")
-
-
-def _section_at(key: KeyPath) -> type[Section] | None:
-    """Return the model that a key path leads to."""
-    section: type[Section] | None = Config
-    for part in key:
-        if isinstance(part, int) or section is None:
-            continue
-        named = {f.alias or name: f for name, f in section.model_fields.items()}
-        section = _model_in(named[part].annotation) if part in named else None
-    return section
-
-
-def _model_in(annotation: object) -> type[Section] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
-
-
-def _field_at(key: KeyPath) -> str:
-    """Return the description of the field that a key path ends in, with an example where there is one."""
-    names = [part for part in key if isinstance(part, str)]
-    section = _section_at(tuple(names[:-1])) if names else None
-    for name, field in section.model_fields.items() if section else ():
-        if names[-1] == (field.alias or name):
-            example = f" For example {field.examples[0]}." if field.examples else ""
-            return f"{field.description or ''}{example}".strip()
-    return ""
 
 
 def _with_line(problem: Problem, lines: Mapping[KeyPath, int], overrides: Mapping[str, Any]) -> Problem:

@@ -1,0 +1,71 @@
+"""Pydantic's findings in our words: the key, the value, and what to write instead."""
+
+from typing import get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from detector.config.problem import KeyPath, Problem, shown, suggestion
+from detector.config.root import Config
+from detector.config.section import Section
+
+
+def problems_found(error: ValidationError) -> list[Problem]:
+    """Return one problem per finding of validating a ``Config``."""
+    # A list whose entries are all bad is not short, though pydantic says so too.
+    found = error.errors(include_url=False)
+    return [
+        _problem(details) for details in found if not (details["type"] == "too_short" and details["input"])
+    ]
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    """Translate one of pydantic's findings into key, value, and what to write instead."""
+    key: KeyPath = tuple(error["loc"])
+    kind, value = error["type"], shown(error["loc"], error["input"])
+    field = _field_at(key)
+    if kind == "extra_forbidden":
+        section = _section_at(key[:-1])
+        known = [f.alias or name for name, f in section.model_fields.items()] if section else []
+        return Problem(key, f"unknown key (value {value}); {suggestion(str(key[-1]), known)}")
+    if kind == "missing":
+        return Problem(key, f"is missing; add it: {field}" if field else "is missing; add it")
+    if kind == "literal_error":
+        choices = [c.strip(" '") for c in error["ctx"]["expected"].replace(" or ", ",").split(",")]
+        close = suggestion(str(error["input"]), choices)
+        known_ones = "" if "one of" in close else f"; known are {', '.join(choices)}"
+        return Problem(key, f"{value} is not known; {close}{known_ones}")
+    if kind == "value_error":
+        message = str(error["ctx"]["error"])
+        whole = isinstance(error["input"], dict | list | tuple | BaseModel)
+        return Problem(key, message if whole or message.startswith("'") else f"{value} {message}")
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return Problem(key, f"{value}: {message}; write: {field}" if field else f"{value}: {message}")
+
+
+def _section_at(key: KeyPath) -> type[Section] | None:
+    """Return the model that a key path leads to."""
+    section: type[Section] | None = Config
+    for part in key:
+        if isinstance(part, int) or section is None:
+            continue
+        named = {f.alias or name: f for name, f in section.model_fields.items()}
+        section = _model_in(named[part].annotation) if part in named else None
+    return section
+
+
+def _model_in(annotation: object) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
+
+
+def _field_at(key: KeyPath) -> str:
+    """Return the description of the field that a key path ends in, with an example where there is one."""
+    names = [part for part in key if isinstance(part, str)]
+    section = _section_at(tuple(names[:-1])) if names else None
+    for name, field in section.model_fields.items() if section else ():
+        if names[-1] == (field.alias or name):
+            example = f" For example {field.examples[0]}." if field.examples else ""
+            return f"{field.description or ''}{example}".strip()
+    return ""
