@@ -124,7 +124,8 @@ class AutoregressivePredictor:
             raise ValueError(f"intercept {predictor.intercept.shape} must be (M, {n_features})")
         if predictor.coefficients.shape != (n_models, n_features, n_features):
             raise ValueError(
-                f"coefficients {predictor.coefficients.shape} must be ({n_models}, {n_features}, {n_features})"
+                f"coefficients {predictor.coefficients.shape} must be "
+                f"({n_models}, {n_features}, {n_features})"
             )
         if not (np.isfinite(predictor.coefficients).all() and np.isfinite(predictor.intercept).all()):
             raise ValueError("coefficients or intercept hold a value that is not finite")

@@ -47,7 +47,9 @@ class Scaling:
         """
         scaling = cls(arrays["location"], arrays["scale"])
         if scaling.location.ndim != 2 or scaling.location.shape != scaling.scale.shape:
-            raise ValueError(f"location {scaling.location.shape} and scale {scaling.scale.shape} must both be (M, D)")
+            raise ValueError(
+                f"location {scaling.location.shape} and scale {scaling.scale.shape} must both be (M, D)"
+            )
         if not (np.isfinite(scaling.location).all() and np.isfinite(scaling.scale).all()):
             raise ValueError("location or scale holds a value that is not finite")
         if not (scaling.scale > 0).all():
@@ -58,8 +60,8 @@ class Scaling:
 def fit_scaling(x: FloatArray, model: IntArray, n_models: int) -> Scaling:
     """Measure mean and standard deviation per entity and over all rows.
 
-    A feature that never varied has no scale of its own: it gets one hundredth of its size, or, if it was
-    always 0, the typical scale of the other features, so that its first change is a surprise but a finite one.
+    A feature that never varied has no scale of its own: it gets one hundredth of its size, or, if it was always
+    0, the typical scale of the other features, so that its first change is a surprise but a finite one.
 
     Args:
         x: Training rows, shape (N, D); NaN is missing. Every column has at least one value.

@@ -1,9 +1,13 @@
 """Runs of records laid end to end: entity after entity, each in time order."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.batch import BoolArray, FloatArray, IntArray
+from detector.batch import BoolArray, IntArray
+
+T = TypeVar("T", bound=np.generic)
 
 
 def starts_of(lengths: IntArray) -> IntArray:
@@ -21,7 +25,7 @@ def runs_of(keys: NDArray[np.int64]) -> IntArray:
     return np.diff(np.concatenate(([0], edges, [keys.size])))
 
 
-def lagged(x: FloatArray, before: FloatArray, starts: IntArray) -> FloatArray:
+def lagged(x: NDArray[T], before: NDArray[T], starts: IntArray) -> NDArray[T]:
     """Return each row's predecessor, shape (N, ...): ``before`` (E, ...) at the first row of a run."""
     past = np.empty_like(x)
     past[1:] = x[:-1]

@@ -1,0 +1,83 @@
+"""The p-value threshold that keeps a budget: episodes are counted by deciding over held-out time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from detector.alerting.episodes import count_episodes
+from detector.alerting.rules import AlertRules
+from detector.batch import FloatArray, IntArray
+
+# Fewer episodes than this say nothing about a rate; beyond them the threshold is extrapolated.
+_FEWEST_EPISODES = 5.0
+_HIGHEST_THRESHOLD = 0.2
+_LOWEST_THRESHOLD = 1e-12
+_STEPS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """p-values of normal traffic in contiguous time: N records of E entities, entity after entity."""
+
+    p_value: FloatArray
+    """Shape (N,)."""
+    lengths: IntArray
+    """Records of each entity, shape (E,)."""
+    span_s: FloatArray
+    """Event time that each entity's records cover, shape (E,), seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Where suspicion starts, and what it rests on."""
+
+    p_value: float
+    """A record with a p-value at most this is suspicious; in (0, 1)."""
+    budget_rate: float
+    """Episodes of normal traffic that the operator bears, per entity and second."""
+    smallest_rate: float
+    """The smallest budget that the held-out time supports, episodes per entity and second."""
+
+    @property
+    def supported(self) -> bool:
+        """Whether the held-out time is long enough to have counted the budget, not extrapolated it."""
+        return self.budget_rate >= self.smallest_rate
+
+
+def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Threshold:
+    """Find the largest threshold at which held-out traffic stays within the budget.
+
+    Where the budget allows fewer episodes than held-out time can show, the rate of episodes is taken to
+    fall no slower than the threshold does, which errs towards silence.
+
+    Args:
+        held_out: Normal traffic that did not fit the model.
+        rules: The budget, m of n, and hysteresis.
+        entities: How many entities share a budget per fleet.
+
+    Raises:
+        ValueError: There is no held-out time.
+    """
+    total_s = float(held_out.span_s.sum())
+    if held_out.p_value.size == 0 or not total_s > 0:
+        raise ValueError(
+            f"{held_out.p_value.size} held-out records cover {total_s} s; a budget needs held-out time: "
+            "train with more records, and with a time column that advances"
+        )
+    rate = rules.budget.episodes_per_entity_s(entities)
+    bearable = rate * total_s
+    counted = max(bearable, _FEWEST_EPISODES)
+    log_p = np.log(held_out.p_value)
+
+    def episodes(log_threshold: float) -> int:
+        return count_episodes(log_p / log_threshold, held_out.lengths, rules)
+
+    low, high = np.log(_LOWEST_THRESHOLD), np.log(_HIGHEST_THRESHOLD)
+    if episodes(high) <= counted:
+        low = high
+    else:
+        for _ in range(_STEPS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if episodes(middle) <= counted else (low, middle)
+    p_value = float(np.exp(low)) * min(bearable / counted, 1.0)
+    return Threshold(p_value, rate, _FEWEST_EPISODES / total_s)

@@ -1,0 +1,34 @@
+"""What the operator asks for: a budget of false alarms, and when an episode starts and ends."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many episodes of normal traffic are bearable."""
+
+    false_alarms: float = 1.0
+    per: Literal["entity", "fleet"] = "entity"
+    every_s: float = 7 * 86400.0
+
+    def episodes_per_entity_s(self, entities: int) -> float:
+        """Return the bearable rate of one entity among ``entities``, episodes per second."""
+        shared_by = max(entities, 1) if self.per == "fleet" else 1
+        return self.false_alarms / self.every_s / shared_by
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRules:
+    """When suspicious records become an episode, and when it is over."""
+
+    budget: Budget = Budget()
+    fire_m: int = 2
+    """Fires when this many ..."""
+    fire_of: int = 3
+    """... of the entity's last so many scored records are suspicious, the newest one among them."""
+    resolve_below: float = 0.7
+    """Resolves when the anomaly score stayed below this ..."""
+    resolve_records: int = 5
+    """... for so many records in a row."""
+    severity: str = "warning"

@@ -1,0 +1,58 @@
+"""What a bundle says of itself: the manifest beside the arrays."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT_VERSION = 1
+
+
+class ManifestFeature(BaseModel):
+    """One feature, in the order of the arrays' columns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    unit: str | None = None
+
+
+class TrainingFacts(BaseModel):
+    """What the bundle was learnt from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    records: int = Field(description="Rows read.")
+    fitting_records: int = Field(description="Rows that shaped the density.")
+    calibration_records: int = Field(description="Rows held out in time, after them.")
+    from_time_s: float = Field(description="Event time of the first row, seconds since 1970 UTC.")
+    until_time_s: float = Field(description="Event time of the last row.")
+    interval_s: float = Field(description="Median time between two records of an entity.")
+    data_sha256: str = Field(description="Hash of entities, times and values.")
+    seed: int
+    choices: dict[str, float | int | str] = Field(
+        default_factory=dict, description="What the fit settled on."
+    )
+
+
+class Manifest(BaseModel):
+    """A trained version: names, facts and the hash of every file. The arrays are in safetensors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1]
+    detector: str
+    version: str
+    created_time_s: float
+    family: str
+    predictor: str
+    evidence: str
+    features: tuple[ManifestFeature, ...]
+    entities: tuple[str, ...] = Field(
+        description="With coefficients of their own; others are scored by the pooled ones."
+    )
+    training: TrainingFacts
+    held_out_mean_log_likelihood: float | None = Field(
+        description="Nats per record, trimmed by 1 % on each side."
+    )
+    libraries: dict[str, str]
+    files: dict[str, str] = Field(description="File name to sha256.")

@@ -1,0 +1,247 @@
+"""Trained versions on disk: ``store/<detector>/<version>/`` and the alias files beside them.
+
+BundleError                a bundle cannot be read or written; the message says which and why
+├── BundleNotFoundError    there is no such detector, version or alias: train one
+└── BundleRejectedError    it is there, but damaged, altered or not of this format: nothing of it was used
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from detector.alerting.budget import HeldOut
+from detector.bundles.manifest import FORMAT_VERSION, Manifest
+from detector.models.contract import Arrays
+from detector.scoring.scoring_model import ScoringModel
+
+MANIFEST = "manifest.json"
+MODEL = "model.safetensors"
+HELD_OUT = "held_out.safetensors"
+CHAMPION = "champion"
+
+_LARGEST_MANIFEST_BYTES = 64 * 2**20
+_LARGEST_ARRAYS_BYTES = 2 * 2**30
+
+
+class BundleError(RuntimeError):
+    """A bundle cannot be read or written."""
+
+
+class BundleNotFoundError(BundleError):
+    """There is no such detector, version or alias."""
+
+
+class BundleRejectedError(BundleError):
+    """The bundle is damaged, altered, or of another format; nothing of it was used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One trained version, checked and ready to score."""
+
+    manifest: Manifest
+    model: ScoringModel
+    held_out: HeldOut
+
+
+class BundleStore:
+    """A folder of trained versions. A version never changes; an alias is replaced atomically."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def versions(self, detector: str) -> list[str]:
+        """Return the versions of a detector, oldest first."""
+        folder = self.root / _safe(detector, "detector")
+        if not folder.is_dir():
+            return []
+        return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+    def detectors(self) -> list[str]:
+        """Return the names of the detectors that have a folder here."""
+        if not self.root.is_dir():
+            return []
+        return sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+    def alias(self, detector: str, alias: str = CHAMPION) -> str | None:
+        """Return the version that an alias names, None where it is not set."""
+        path = self.root / _safe(detector, "detector") / f"{_safe(alias, 'alias')}.alias"
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+
+    def save(self, manifest: Manifest, model: ScoringModel, held_out: HeldOut) -> Path:
+        """Write a new version, whole or not at all, and return its folder.
+
+        ``manifest.files`` is filled in here.
+
+        Raises:
+            BundleError: The version exists already, or the folder cannot be written.
+        """
+        folder = self.root / _safe(manifest.detector, "detector") / _safe(manifest.version, "version")
+        if folder.exists():
+            raise BundleError(f"{folder} exists already; a version never changes, so train a new one")
+        payloads = {
+            MODEL: save_tensors(_contiguous(model.arrays())),
+            HELD_OUT: save_tensors(
+                {
+                    "p_value": held_out.p_value,
+                    "lengths": held_out.lengths,
+                    "span_s": held_out.span_s,
+                }
+            ),
+        }
+        hashes = {name: hashlib.sha256(payload).hexdigest() for name, payload in payloads.items()}
+        text = manifest.model_copy(update={"files": hashes}).model_dump_json(indent=2)
+        payloads[MANIFEST] = text.encode()
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+            try:
+                for name, payload in payloads.items():
+                    _write_durably(temporary / name, payload)
+                temporary.chmod(0o755)
+                temporary.rename(folder)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+        except OSError as error:
+            raise BundleError(
+                f"{folder} cannot be written: {error}; check that the store is writable"
+            ) from error
+        return folder
+
+    def set_alias(self, detector: str, version: str, alias: str = CHAMPION) -> None:
+        """Point an alias at a version, atomically.
+
+        Raises:
+            BundleNotFoundError: There is no such version.
+        """
+        folder = self.root / _safe(detector, "detector")
+        if not (folder / _safe(version, "version") / MANIFEST).is_file():
+            known = self.versions(detector)
+            raise BundleNotFoundError(f"{folder / version} does not exist; known versions: {known}")
+        path = folder / f"{_safe(alias, 'alias')}.alias"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        _write_durably(temporary, f"{version}\n".encode())
+        temporary.replace(path)
+
+    def load(self, detector: str, version: str = f"@{CHAMPION}") -> Bundle:
+        """Read a version, or the one that ``@alias`` names, checked against its hashes.
+
+        Raises:
+            BundleNotFoundError: There is no such detector, version or alias.
+            BundleRejectedError: The bundle is damaged, altered, or of another format.
+        """
+        if version.startswith("@"):
+            named = self.alias(detector, version[1:])
+            if named is None:
+                raise BundleNotFoundError(
+                    f"detector {detector!r} has no {version[1:]} in {self.root}; "
+                    f"run 'detector train CONFIG {detector}' first"
+                )
+            version = named
+        folder = self.root / _safe(detector, "detector") / _safe(version, "version")
+        if not (folder / MANIFEST).is_file():
+            raise BundleNotFoundError(f"{folder} is no bundle; known versions: {self.versions(detector)}")
+        return load_bundle(folder)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read the bundle in a folder, checked against its hashes.
+
+    Raises:
+        BundleRejectedError: The bundle is damaged, altered, or of another format.
+    """
+    manifest = read_manifest(folder)
+    payloads = {name: _checked(folder, name, digest) for name, digest in manifest.files.items()}
+    try:
+        arrays = load_tensors(payloads[MODEL])
+        model = ScoringModel.from_arrays(
+            arrays,
+            family=manifest.family,
+            predictor=manifest.predictor,
+            feature_names=tuple(f.name for f in manifest.features),
+            units=tuple(f.unit for f in manifest.features),
+            entities=manifest.entities,
+        )
+        held = load_tensors(payloads[HELD_OUT])
+        held_out = HeldOut(held["p_value"], held["lengths"], held["span_s"])
+    except (ValueError, KeyError, SafetensorError) as error:
+        raise BundleRejectedError(
+            f"{folder} does not hold a model that this version can use ({error}); train it again"
+        ) from error
+    return Bundle(manifest, model, held_out)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest in a folder.
+
+    Raises:
+        BundleRejectedError: It is absent, damaged, or of another format.
+    """
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > _LARGEST_MANIFEST_BYTES:
+            raise BundleRejectedError(f"{path} is larger than {_LARGEST_MANIFEST_BYTES} bytes; not read")
+        fields = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleRejectedError(f"{path} cannot be read: {error}") from error
+    found = fields.get("format_version") if isinstance(fields, dict) else None
+    if found != FORMAT_VERSION:
+        raise BundleRejectedError(f"{path} has format version {found!r}; this version reads {FORMAT_VERSION}")
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        raise BundleRejectedError(f"{path} is not a manifest: {error}") from error
+
+
+def _checked(folder: Path, name: str, digest: str) -> bytes:
+    path = folder / _safe(name, "file")
+    try:
+        # A link could lead out of the store; O_NOFOLLOW refuses it.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > _LARGEST_ARRAYS_BYTES:
+                raise BundleRejectedError(
+                    f"{path} has {size} bytes, more than {_LARGEST_ARRAYS_BYTES}; not read"
+                )
+            payload = file.read()
+    except OSError as error:
+        raise BundleRejectedError(f"{path} cannot be read: {error}") from error
+    found = hashlib.sha256(payload).hexdigest()
+    if found != digest:
+        raise BundleRejectedError(
+            f"{path} has sha256 {found}, the manifest says {digest}; it was altered or cut short: "
+            "train it again"
+        )
+    return payload
+
+
+def _safe(name: str, what: str) -> str:
+    if not name or name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
+        raise BundleError(f"{what} {name!r} cannot be a name on disk; use letters, digits, '-', '_' and '.'")
+    return name
+
+
+def _contiguous(arrays: Arrays) -> Arrays:
+    # safetensors writes the memory as it lies.
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _write_durably(path: Path, payload: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,338 @@
+"""Score, decide, learn: the one path of a batch in daemon, backtest and calibration.
+
+Records are laid out entity after entity, each in time order, so that a batch of many entities and a backlog
+of few take the same few array operations. Nothing that is learnt here feeds back into a score of the same batch:
+state moves on once all of it is scored and decided. A row's numbers have the same bits in any batch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.alerting.budget import Threshold
+from detector.alerting.episodes import Scored, StateRows, Transition, decide, initial_alert_state
+from detector.alerting.event import AlertEvent, FeatureReason, alert_id, event_id
+from detector.alerting.rules import AlertRules
+from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Status
+from detector.models.sequences import lagged, runs_of, starts_of
+from detector.scoring.scoring_model import Conditionals, ScoringModel
+
+_TOP_FEATURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """A named watch with its trained model: nothing here changes while it runs."""
+
+    name: str
+    role: str
+    version: str
+    model: ScoringModel
+    rules: AlertRules
+    threshold: Threshold
+    min_features: int
+    """A record with fewer present features is not scored."""
+    interval_s: float
+    """The usual time between two records of an entity."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntityState:
+    """What a detector remembers of E entities: a struct of arrays, gathered and scattered by the shell."""
+
+    time: FloatArray
+    """Of the newest record, shape (E,), -inf before the first."""
+    records: IntArray
+    """Seen so far, shape (E,)."""
+    model: IntArray
+    """Which of the stacked models scores the entity, shape (E,)."""
+    predictor: FloatArray
+    family: FloatArray
+    alert: StateRows
+
+
+class Outcome(NamedTuple):
+    """What a batch led to."""
+
+    state: EntityState
+    scores: Scores
+    events: list[AlertEvent]
+
+
+def initial_state(detector: Detector, entities: list[str]) -> EntityState:
+    """Return the state of entities never seen, E rows."""
+    density = detector.model.density
+    known = {name: index for index, name in enumerate(detector.model.entities)}
+    n = len(entities)
+    return EntityState(
+        np.full(n, -np.inf),
+        np.zeros(n, dtype=np.int64),
+        np.array([known.get(entity, len(known)) for entity in entities], dtype=np.int64),
+        density.predictor.initial_state(n),
+        density.family.initial_state(n),
+        initial_alert_state(n),
+    )
+
+
+def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, lengths: IntArray) -> Outcome:
+    """Score a batch, decide, and move the state on.
+
+    Args:
+        detector: Model, rules and threshold.
+        state: Of the E entities in the batch, in the order in which ``order`` lists them.
+        batch: N records with the model's features as columns.
+        order: Shape (N,), rows of the batch entity after entity, each entity's as they arrived.
+        lengths: Records of each entity, shape (E,), each >= 1.
+    """
+    time = batch.time[order]
+    late = _late(time, state.time, lengths)
+    kept = order
+    kept_lengths = lengths
+    present = np.ones(len(lengths), dtype=bool)
+    if late.any():
+        kept = order[~late]
+        kept_lengths = np.add.reduceat(~late, starts_of(lengths)).astype(np.int64)
+        present = kept_lengths > 0
+        kept_lengths = kept_lengths[present]
+    before = take(state, present) if late.any() else state
+    previous = lagged(batch.time[kept], before.time, starts_of(kept_lengths))
+    gap_s = np.where(np.isfinite(previous), batch.time[kept] - previous, np.nan)
+    rows = _Rows(kept, kept_lengths, gap_s)
+
+    after, status, conditionals, p_value = _score(detector, before, batch, rows)
+    n = len(batch)
+    scores = Scores(
+        detector.name,
+        detector.role,
+        detector.version,
+        np.full(n, Status.LATE, dtype=np.int8),
+        np.full(n, np.nan),
+        np.full(n, np.nan),
+        np.full(n, np.nan),
+        np.zeros(n, dtype=bool),
+        np.zeros(n, dtype=bool),
+    )
+    scores.status[rows.order] = status
+    scored = status == Status.SCORED
+    out = rows.order[scored]
+    anomaly_score = np.log(p_value) / np.log(detector.threshold.p_value)
+    scores.log_likelihood[out] = conditionals.log_likelihood[scored]
+    scores.p_value[out] = p_value[scored]
+    scores.anomaly_score[out] = anomaly_score[scored]
+    scores.exceeds_threshold[out] = anomaly_score[scored] >= 1.0
+
+    events: list[AlertEvent] = []
+    if out.size:
+        after, events = _decide(detector, before, after, batch, rows, scored, conditionals, scores)
+    if late.any():
+        after = put(state, present, after)
+    return Outcome(after, scores, events)
+
+
+class _Rows(NamedTuple):
+    """Rows of a batch, entity after entity, without those that are late."""
+
+    order: IntArray
+    lengths: IntArray
+    gap_s: FloatArray
+    """Seconds since the entity's record before; NaN for its first ever."""
+
+
+def _late(time: FloatArray, newest: FloatArray, lengths: IntArray) -> BoolArray:
+    """Return which records are older than one of their entity that came before."""
+    starts = starts_of(lengths)
+    previous = lagged(time, newest, starts)
+    backwards = time < previous
+    if not backwards.any():
+        return backwards
+    late = np.zeros_like(backwards)
+    entity = np.repeat(np.arange(len(lengths)), lengths)
+    for e in np.unique(entity[backwards]):
+        rows = slice(int(starts[e]), int(starts[e] + lengths[e]))
+        newest_before = np.maximum.accumulate(np.concatenate(([newest[e]], time[rows])))[:-1]
+        late[rows] = time[rows] < newest_before
+    return late
+
+
+def _score(
+    detector: Detector, before: EntityState, batch: Batch, rows: _Rows
+) -> tuple[EntityState, NDArray[np.int8], Conditionals, FloatArray]:
+    """Score the rows; the state returned still has the alert state of before."""
+    model = detector.model
+    starts = starts_of(rows.lengths)
+    of_row = np.repeat(before.model, rows.lengths)
+    time = batch.time[rows.order]
+    z = model.density.scaling.standardise(batch.values[rows.order], of_row)
+    conditionals = model.density.conditionals(
+        before.predictor, before.family, z, rows.gap_s, rows.lengths, before.model
+    )
+    missing = np.isnan(z)
+    p_value = model.calibration.p_value(conditionals.surprise, of_row, missing, conditionals.past_missing)
+
+    position = np.arange(len(time)) - np.repeat(starts, rows.lengths)
+    seen_before = position + np.repeat(before.records, rows.lengths)
+    status = np.full(len(time), Status.SCORED, dtype=np.int8)
+    status[seen_before < model.density.warmup_records] = Status.WARMING_UP
+    status[(~missing).sum(axis=1) < detector.min_features] = Status.TOO_FEW_FEATURES
+    p_value[status != Status.SCORED] = np.nan
+
+    after = EntityState(
+        time[starts + rows.lengths - 1],
+        before.records + rows.lengths,
+        before.model,
+        conditionals.predictor_rows,
+        conditionals.family_rows,
+        before.alert,
+    )
+    return after, status, conditionals, p_value
+
+
+def _decide(
+    detector: Detector,
+    before: EntityState,
+    after: EntityState,
+    batch: Batch,
+    rows: _Rows,
+    scored: BoolArray,
+    conditionals: Conditionals,
+    scores: Scores,
+) -> tuple[EntityState, list[AlertEvent]]:
+    """Run the alert rules over the scored rows and write the events; marks ``scores.alert``."""
+    out = rows.order[scored]
+    entity = np.repeat(np.arange(len(rows.lengths)), rows.lengths)
+    lengths = runs_of(entity[scored])
+    with_scores = np.zeros(len(rows.lengths), dtype=bool)
+    with_scores[entity[scored]] = True
+    decision = decide(
+        before.alert[with_scores],
+        Scored(
+            batch.time[out],
+            batch.offset[out],
+            scores.log_likelihood[out],
+            scores.p_value[out],
+            scores.anomaly_score[out],
+            lengths,
+        ),
+        detector.rules,
+    )
+    scores.alert[out] = decision.firing
+    alert = before.alert.copy()
+    alert[with_scores] = decision.state
+    position = np.flatnonzero(scored)
+    events = [
+        _event(detector, batch, transition, int(position[transition.row]), rows, before, conditionals)
+        for transition in decision.transitions
+    ]
+    return (
+        EntityState(after.time, after.records, after.model, after.predictor, after.family, alert),
+        events,
+    )
+
+
+def _event(
+    detector: Detector,
+    batch: Batch,
+    transition: Transition,
+    row: int,
+    rows: _Rows,
+    before: EntityState,
+    conditionals: Conditionals,
+) -> AlertEvent:
+    span = transition.span
+    at = int(rows.order[row])
+    source = batch.sources[int(batch.source[at])]
+    entity = batch.entity[at]
+    alert = alert_id(source, int(span["first_offset"]), detector.name, entity)
+    kind: Literal["firing", "resolved"] = "firing" if transition.fires else "resolved"
+    p_value = float(span["peak_p_value"])
+    return AlertEvent(
+        id=event_id(alert, kind),
+        alert_id=alert,
+        transition=kind,
+        detector=detector.name,
+        role=detector.role,
+        version=detector.version,
+        entity=entity,
+        severity=detector.rules.severity,
+        time=float(batch.time[at]),
+        start=float(span["start"]),
+        peak=float(span["peak"]),
+        end=None if transition.fires else float(span["last_suspicious"]),
+        records=int(span["records"]),
+        surprise_nats=float(span["surprise_nats"]),
+        p_value=p_value,
+        anomaly_score=float(span["peak_score"]),
+        log_likelihood=float(span["peak_log_likelihood"]),
+        return_period_s=detector.interval_s / p_value,
+        reasons=_reasons(detector, batch, row, rows, before, conditionals) if transition.fires else (),
+        labels={name: value for name, column in batch.labels.items() if (value := column[at]) is not None},
+        source=source,
+        first_offset=int(span["first_offset"]),
+        last_offset=int(batch.offset[at]),
+    )
+
+
+def _reasons(
+    detector: Detector, batch: Batch, row: int, rows: _Rows, before: EntityState, conditionals: Conditionals
+) -> tuple[FeatureReason, ...]:
+    """Explain one row: the features that surprised most, with what they should have been."""
+    density = detector.model.density
+    starts = starts_of(rows.lengths)
+    e = int(np.searchsorted(starts, row, side="right")) - 1
+    start = int(starts[e])
+    family_row = before.family[e : e + 1]
+    if row > start:
+        run_before = slice(start, row)
+        # Its past within the batch is replayed: keeping the state before every row would cost every row.
+        family_row, _ = density.family.scan(
+            family_row,
+            conditionals.residual[run_before],
+            rows.gap_s[run_before],
+            np.array([row - start]),
+        )
+    at = int(rows.order[row])
+    explanation = density.explain(
+        family_row,
+        conditionals.residual[row : row + 1],
+        conditionals.expected[row : row + 1],
+        rows.gap_s[row : row + 1],
+        before.model[e : e + 1],
+    )
+    nats = explanation.nats[0]
+    top = [int(j) for j in np.argsort(-nats, kind="stable") if not np.isnan(nats[j])][:_TOP_FEATURES]
+    return tuple(
+        FeatureReason(
+            feature=detector.model.feature_names[j],
+            actual=float(batch.values[at, j]),
+            expected=float(explanation.expected[0, j]),
+            std=float(explanation.std[0, j]),
+            nats=float(nats[j]),
+            unit=detector.model.units[j],
+        )
+        for j in top
+    )
+
+
+def take(state: EntityState, rows: IntArray | BoolArray) -> EntityState:
+    """Gather rows of a state."""
+    return EntityState(
+        state.time[rows],
+        state.records[rows],
+        state.model[rows],
+        state.predictor[rows],
+        state.family[rows],
+        state.alert[rows],
+    )
+
+
+def put(state: EntityState, rows: IntArray | BoolArray, new: EntityState) -> EntityState:
+    """Scatter rows into a state, in place, and return it."""
+    state.time[rows] = new.time
+    state.records[rows] = new.records
+    state.model[rows] = new.model
+    state.predictor[rows] = new.predictor
+    state.family[rows] = new.family
+    state.alert[rows] = new.alert
+    return state

@@ -1,0 +1,243 @@
+"""A trained model as the pipeline uses it: scaling, predictor, family and calibration, one record ahead."""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+
+from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.contract import Arrays, Explanation, Family, Predictor
+from detector.models.families import family_from_arrays
+from detector.models.predictors import predictor_from_arrays
+from detector.models.scaling import Scaling
+from detector.scoring.calibration import Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Conditionals:
+    """What N records of E entities look like to the model, given everything before each."""
+
+    predictor_rows: FloatArray
+    """State after, shape (E, predictor.state_size)."""
+    family_rows: FloatArray
+    """State after, shape (E, family.state_size)."""
+    surprise: FloatArray
+    """Minus the family's log-likelihood of the standardised residual, nats, shape (N,)."""
+    log_likelihood: FloatArray
+    """In the units of the data, nats, shape (N,)."""
+    expected: FloatArray
+    """What the predictor expected, standardised, shape (N, D)."""
+    residual: FloatArray
+    """What the family saw, shape (N, D); NaN is missing."""
+    past_missing: BoolArray
+    """Shape (N, D)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """R held-out records with the state before each, kept to calibrate patterns of missing features."""
+
+    values: FloatArray
+    """Standardised, shape (R, D)."""
+    predictor_rows: FloatArray
+    family_rows: FloatArray
+    gap_s: FloatArray
+    model: IntArray
+
+    def arrays(self) -> Arrays:
+        """Return the rows, ready for safetensors."""
+        return {
+            "values": self.values,
+            "predictor_rows": self.predictor_rows,
+            "family_rows": self.family_rows,
+            "gap_s": self.gap_s,
+            "model": self.model.astype(np.float64),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """Rebuild from ``arrays()``."""
+        return cls(
+            arrays["values"],
+            arrays["predictor_rows"],
+            arrays["family_rows"],
+            arrays["gap_s"],
+            arrays["model"].astype(np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Density:
+    """Scaling, predictor and family together: log p(record | the entity's past) in the units of the data."""
+
+    scaling: Scaling
+    predictor: Predictor
+    residual_scale: FloatArray
+    """Shape (M, D), standard deviation of what the predictor leaves, standardised units."""
+    family: Family
+
+    @property
+    def warmup_records(self) -> int:
+        """Records of an entity that must have been seen before one can be scored."""
+        return self.predictor.warmup_records + self.family.warmup_records
+
+    def conditionals(
+        self,
+        predictor_rows: FloatArray,
+        family_rows: FloatArray,
+        z: FloatArray,
+        gap_s: FloatArray,
+        lengths: IntArray,
+        model: IntArray,
+    ) -> Conditionals:
+        """Score N standardised records of E entities, entity after entity, each in time order.
+
+        Args:
+            predictor_rows: State before, shape (E, predictor.state_size).
+            family_rows: State before, shape (E, family.state_size).
+            z: Standardised records, shape (N, D); NaN is missing.
+            gap_s: Seconds since the entity's previous record, shape (N,).
+            lengths: Records of each entity, shape (E,).
+            model: Each entity's model, shape (E,).
+        """
+        prediction = self.predictor.scan(predictor_rows, z, lengths, model)
+        of_row = np.repeat(model, lengths)
+        residual = (z - prediction.expected) / self.residual_scale[of_row]
+        family_rows, log_likelihood = self.family.scan(family_rows, residual, gap_s, lengths)
+        log_scale = np.log(self.scaling.scale * self.residual_scale)[of_row]
+        # A density of scaled values: each observed feature contributes its Jacobian.
+        jacobian = np.where(np.isnan(z), 0.0, log_scale).sum(axis=1)
+        return Conditionals(
+            prediction.rows,
+            family_rows,
+            -log_likelihood,
+            log_likelihood - jacobian,
+            prediction.expected,
+            residual,
+            prediction.past_missing,
+        )
+
+    def explain(
+        self,
+        family_rows: FloatArray,
+        residual: FloatArray,
+        expected: FloatArray,
+        gap_s: FloatArray,
+        model: IntArray,
+    ) -> Explanation:
+        """Explain one record of each of N entities, in the units of the data.
+
+        Args:
+            family_rows: State before the records, shape (N, family.state_size).
+            residual: As in ``Conditionals``, shape (N, D).
+            expected: As in ``Conditionals``, shape (N, D).
+            gap_s: Shape (N,).
+            model: Shape (N,).
+        """
+        inner = self.family.explain(family_rows, residual, gap_s)
+        scale = self.scaling.scale[model]
+        spread = self.residual_scale[model] * scale
+        centre = self.scaling.location[model] + expected * scale
+        return Explanation(
+            # In the units of the data, so that nats add up to the published log-likelihood's scale.
+            inner.nats + np.log(spread),
+            centre + inner.expected * spread,
+            inner.std * spread,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringModel:
+    """Everything that a detector needs to score: nothing here changes after training."""
+
+    feature_names: tuple[str, ...]
+    units: tuple[str | None, ...]
+    entities: tuple[str, ...]
+    """With coefficients of their own, in the order of the stacked arrays; others use the pooled ones, last."""
+    density: Density
+    examples: Example
+    calibration: Calibration = field(repr=False)
+
+    @property
+    def n_features(self) -> int:
+        return len(self.feature_names)
+
+    def arrays(self) -> Arrays:
+        """Return everything as arrays named ``part/array``, ready for safetensors."""
+        parts = {
+            "scaling": self.density.scaling.arrays(),
+            "predictor": self.density.predictor.arrays(),
+            "residual": {"scale": self.density.residual_scale},
+            "family": self.density.family.arrays(),
+            "examples": self.examples.arrays(),
+            "calibration": self.calibration.arrays(),
+        }
+        return {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Arrays,
+        *,
+        family: str,
+        predictor: str,
+        feature_names: tuple[str, ...],
+        units: tuple[str | None, ...],
+        entities: tuple[str, ...],
+    ) -> Self:
+        """Rebuild from ``arrays()`` and the names that the manifest holds.
+
+        Raises:
+            ValueError: An array is absent or does not fit the others.
+        """
+        try:
+            density = Density(
+                Scaling.from_arrays(_part(arrays, "scaling")),
+                predictor_from_arrays(predictor, _part(arrays, "predictor"), len(feature_names)),
+                arrays["residual/scale"],
+                family_from_arrays(family, _part(arrays, "family")),
+            )
+            examples = Example.from_arrays(_part(arrays, "examples"))
+            calibration = Calibration.from_arrays(
+                _part(arrays, "calibration"), SurpriseOfPattern(density, examples)
+            )
+        except KeyError as error:
+            raise ValueError(f"array {error} is absent") from error
+        model = cls(feature_names, units, entities, density, examples, calibration)
+        shape = (len(entities) + 1, len(feature_names))
+        if density.scaling.location.shape != shape or density.residual_scale.shape != shape:
+            raise ValueError(
+                f"scaling {density.scaling.location.shape} and residual scale "
+                f"{density.residual_scale.shape} must be {shape}: {len(entities)} entities and the pooled model, {len(feature_names)} features"
+            )
+        if density.family.n_features != len(feature_names):
+            raise ValueError(
+                f"the {family} has {density.family.n_features} features, not {len(feature_names)}"
+            )
+        return model
+
+
+@dataclass(frozen=True, slots=True)
+class SurpriseOfPattern:
+    """Scores the stored rows with features hidden, now and in the past."""
+
+    density: Density
+    examples: Example
+
+    def __call__(self, missing: BoolArray, past_missing: BoolArray) -> tuple[FloatArray, IntArray]:
+        examples = self.examples
+        conditionals = self.density.conditionals(
+            self.density.predictor.hide(examples.predictor_rows, past_missing),
+            examples.family_rows,
+            np.where(missing, np.nan, examples.values),
+            examples.gap_s,
+            np.ones(len(examples.values), dtype=np.int64),
+            examples.model,
+        )
+        scored = ~np.isnan(conditionals.surprise)
+        return conditionals.surprise[scored], examples.model[scored]
+
+
+def _part(arrays: Arrays, part: str) -> Arrays:
+    prefix = part + "/"
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

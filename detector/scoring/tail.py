@@ -1,0 +1,93 @@
+"""From surprise to p-value: ranks among held-out rows, and a generalised Pareto tail beyond them."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from scipy.stats import genpareto
+
+from detector.batch import FloatArray
+
+# Share of the calibration rows that shape the tail, and how few of them can.
+_TAIL_SHARE = 0.02
+_FEWEST_EXCESSES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """How surprise is distributed over held-out normal rows. Surprise is in nats, large is anomalous."""
+
+    surprise: FloatArray
+    """Shape (M,), of the calibration rows, ascending; ``inf`` for rows outside the support."""
+    onset: float
+    """Where the Pareto tail takes over from the ranks; ``inf`` where there is no tail."""
+    onset_probability: float
+    """Share of normal rows above ``onset``."""
+    shape: float
+    """Of the generalised Pareto tail, >= 0."""
+    scale: float
+    """Of the generalised Pareto tail, nats, > 0."""
+
+    def p_value(self, surprise: FloatArray) -> FloatArray:
+        """Return how often normal rows are at least this surprising.
+
+        Args:
+            surprise: Nats, shape (N,); NaN stays NaN.
+
+        Returns:
+            Shape (N,), in (0, 1], never increasing with surprise.
+
+        References:
+            Ranks: Vovk, Gammerman and Shafer (2005), Algorithmic Learning in a Random World, ch. 2.
+            Tail: Siffer et al. (KDD 2017), Anomaly detection in streams with extreme value theory.
+        """
+        m = self.surprise.size
+        at_least_as_surprising = m - np.searchsorted(self.surprise, surprise, side="left")
+        # The added one counts the row itself: M rows cannot justify a p-value of zero.
+        by_rank = (at_least_as_surprising + 1) / (m + 1)
+        if np.isfinite(self.onset):
+            excess = np.maximum(surprise - self.onset, 0.0)
+            if self.shape > 0:
+                log_survival = -np.log1p(self.shape * excess / self.scale) / self.shape
+            else:
+                log_survival = -excess / self.scale
+            in_tail = self.onset_probability * np.exp(log_survival)
+            by_rank = np.where(surprise > self.onset, in_tail, by_rank)
+        # Surprise without bound still is a p-value above zero: the smallest that a float holds.
+        by_rank = np.maximum(by_rank, np.finfo(np.float64).tiny)
+        # NaN sorts after every number, so without this it would look anomalous.
+        return np.where(np.isnan(surprise), np.nan, by_rank)
+
+    @classmethod
+    def fit(cls, surprise: FloatArray) -> Self:
+        """Learn the distribution from calibration rows held out in time.
+
+        Args:
+            surprise: Nats, shape (M,), any order, no NaN.
+
+        Raises:
+            ValueError: There are no calibration rows.
+        """
+        if surprise.size == 0:
+            raise ValueError("no calibration rows; train with more held-out records")
+        ordered = np.sort(surprise)
+        finite = ordered[np.isfinite(ordered)]
+        excesses = max(_FEWEST_EXCESSES, int(np.ceil(_TAIL_SHARE * finite.size)))
+        if finite.size < 2 * excesses:
+            return cls(ordered, np.inf, 0.0, 0.0, 1.0)
+        onset = float(finite[-excesses - 1])
+        excess = finite[-excesses:] - onset
+        above = ordered.size - int(np.searchsorted(ordered, onset, side="right"))
+        shape, scale = _fit_pareto(excess[excess > 0])
+        return cls(ordered, onset, (above + 1) / (ordered.size + 1), shape, scale)
+
+
+def _fit_pareto(excess: FloatArray) -> tuple[float, float]:
+    """Return shape >= 0 and scale: a bounded tail would call the next record impossible."""
+    if excess.size < 2 or excess.min() == excess.max():
+        return 0.0, float(excess.mean()) if excess.size else 1.0
+    shape, _, scale = genpareto.fit(excess, floc=0)
+    if not (np.isfinite(shape) and np.isfinite(scale) and scale > 0 and shape > 0):
+        return 0.0, float(excess.mean())
+    # Beyond this a mean no longer exists and every p-value of the tail is the same.
+    return float(min(shape, 1.0)), float(scale)

@@ -1,0 +1,78 @@
+"""One detector at work: its state arrays over entity slots, gathered for a batch and scattered after it."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from detector.alerting.event import AlertEvent
+from detector.batch import Batch, BoolArray, IntArray, Scores
+from detector.models.sequences import runs_of, starts_of
+from detector.pipeline import Detector, EntityState, initial_state, put, run, take
+
+
+class Watch:
+    """Scores the batches of one input, in order, and remembers every entity by its slot."""
+
+    def __init__(self, detector: Detector, input_name: str, feature_columns: IntArray) -> None:
+        """Args:
+        detector: The trained detector.
+        input_name: The input whose batches it reads.
+        feature_columns: Which columns of the input's batches are its features, in the model's order.
+        """
+        self.detector = detector
+        self.input = input_name
+        self._columns = feature_columns
+        self._state: EntityState = initial_state(detector, [])
+        self._known: BoolArray = np.zeros(0, dtype=bool)
+
+    @property
+    def name(self) -> str:
+        return self.detector.name
+
+    @property
+    def version(self) -> str:
+        return self.detector.version
+
+    def process(self, batch: Batch, slots: IntArray) -> tuple[Scores, list[AlertEvent]]:
+        """Score a batch and move the state of its entities on.
+
+        Args:
+            batch: N records with the input's columns.
+            slots: Slot of each record's entity, shape (N,); stable while the entity is known.
+        """
+        if len(batch) == 0:
+            raise ValueError(f"detector {self.name!r}: an empty batch has no scores; skip it")
+        order = np.argsort(slots, kind="stable")
+        lengths = runs_of(slots[order])
+        first = order[starts_of(lengths)]
+        touched = slots[first]
+        self._grow(int(touched[-1]) + 1)
+        new = ~self._known[touched]
+        if new.any():
+            names = [batch.entity[i] for i in first[new]]
+            put(self._state, touched[new], initial_state(self.detector, names))
+            self._known[touched] = True
+        values = batch.values[:, self._columns]
+        own = replace(batch, feature_names=self.detector.model.feature_names, values=values)
+        outcome = run(self.detector, take(self._state, touched), own, order, lengths)
+        put(self._state, touched, outcome.state)
+        return outcome.scores, outcome.events
+
+    def forget(self, slots: IntArray) -> None:
+        """Drop the state of entities whose partitions went elsewhere; their slots may be given to others."""
+        self._known[slots[slots < self._known.size]] = False
+
+    def firing(self) -> IntArray:
+        """Return the slots of the entities inside a firing episode."""
+        return np.flatnonzero(self._known & self._state.alert["firing"])
+
+    def _grow(self, capacity: int) -> None:
+        size = self._known.size
+        if capacity <= size:
+            return
+        # Doubling keeps the cost of a new entity constant on average.
+        target = max(capacity, 2 * size, 1024)
+        grown = initial_state(self.detector, [""] * target)
+        put(grown, np.arange(size), self._state)
+        self._state = grown
+        self._known = np.concatenate([self._known, np.zeros(target - size, dtype=bool)])

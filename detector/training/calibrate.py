@@ -1,0 +1,116 @@
+"""Calibrate a density on rows held out in time: p-values, stored examples, and the evidence for a budget."""
+
+import numpy as np
+
+from detector.alerting.budget import HeldOut
+from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.sequences import runs_of, starts_of
+from detector.scoring.calibration import Calibration, Moments
+from detector.scoring.scoring_model import Conditionals, Density, Example, SurpriseOfPattern
+from detector.scoring.tail import Tail
+
+# Rows kept to calibrate patterns of missing features, and held-out p-values kept to count episodes.
+_EXAMPLES = 1000
+_LARGEST_HELD_OUT = 500_000
+# A pause longer than this many usual intervals is not time in which an alarm could have been raised.
+_LONGEST_GAP = 10.0
+
+
+def calibrate(
+    density: Density,
+    z: FloatArray,
+    time: FloatArray,
+    lengths: IntArray,
+    model: IntArray,
+    held_out: BoolArray,
+    interval_s: float,
+    min_features: int,
+) -> tuple[Calibration, Example, HeldOut, Conditionals]:
+    """Score everything in order and learn from the held-out rows how improbable normal traffic gets.
+
+    Args:
+        density: Fitted on the rows that are not held out.
+        z: Standardised records, entity after entity, each in time order, shape (N, D).
+        time: Shape (N,), seconds.
+        lengths: Records of each entity, shape (E,).
+        model: Each entity's model, shape (E,).
+        held_out: Shape (N,), the newest rows of every entity.
+        interval_s: Usual time between two records of an entity.
+        min_features: Rows with fewer present features are not scored.
+
+    Raises:
+        ValueError: No held-out row can be scored.
+    """
+    e = len(lengths)
+    starts = starts_of(lengths)
+    gap_s = np.diff(time, prepend=np.nan)
+    gap_s[starts] = np.nan
+    predictor_rows, family_rows = density.predictor.initial_state(e), density.family.initial_state(e)
+    conditionals = density.conditionals(predictor_rows, family_rows, z, gap_s, lengths, model)
+
+    of_row = np.repeat(model, lengths)
+    missing = np.isnan(z)
+    position = np.arange(len(z)) - np.repeat(starts, lengths)
+    usable = (
+        held_out
+        & (position >= density.warmup_records)
+        & ((~missing).sum(axis=1) >= min_features)
+        & ~np.isnan(conditionals.surprise)
+    )
+    if not usable.any():
+        raise ValueError(
+            f"none of the {int(held_out.sum())} held-out records can be scored (warm-up takes "
+            f"{density.warmup_records} records of an entity, {min_features} features must be present); "
+            "train with more, or more complete, records"
+        )
+    complete = usable & ~missing.any(axis=1) & ~conditionals.past_missing.any(axis=1)
+    # Where hardly a row is complete the incomplete ones must do; their own patterns are calibrated apart.
+    reference = complete if complete.sum() >= 20 else usable
+
+    examples = _examples(density, z, gap_s, lengths, model, np.flatnonzero(reference))
+    moments = Moments.fit(conditionals.surprise[reference], of_row[reference], len(density.scaling.location))
+    tail = Tail.fit(moments.normalise(conditionals.surprise[reference], of_row[reference]))
+    calibration = Calibration(moments, tail, SurpriseOfPattern(density, examples))
+
+    p_value = calibration.p_value(
+        conditionals.surprise[usable], of_row[usable], missing[usable], conditionals.past_missing[usable]
+    )
+    evidence = _held_out(p_value, np.repeat(np.arange(e), lengths)[usable], gap_s[usable], interval_s)
+    return calibration, examples, evidence, conditionals
+
+
+def _examples(
+    density: Density, z: FloatArray, gap_s: FloatArray, lengths: IntArray, model: IntArray, rows: IntArray
+) -> Example:
+    """Replay the entities up to evenly spaced rows and keep the state before each."""
+    chosen = rows[np.unique(np.linspace(0, rows.size - 1, min(_EXAMPLES, rows.size)).astype(np.int64))]
+    entity = np.repeat(np.arange(len(lengths)), lengths)[chosen]
+    starts = starts_of(lengths)
+    predictor_rows, family_rows = [], []
+    reached = -1
+    for row, e in zip(chosen.tolist(), entity.tolist(), strict=True):
+        if reached < starts[e]:
+            reached = int(starts[e])
+            before = density.predictor.initial_state(1), density.family.initial_state(1)
+        if row > reached:
+            part = slice(reached, row)
+            step = density.conditionals(
+                *before, z[part], gap_s[part], np.array([row - reached]), model[e : e + 1]
+            )
+            before, reached = (step.predictor_rows, step.family_rows), row
+        predictor_rows.append(before[0])
+        family_rows.append(before[1])
+    return Example(z[chosen], np.vstack(predictor_rows), np.vstack(family_rows), gap_s[chosen], model[entity])
+
+
+def _held_out(p_value: FloatArray, entity: IntArray, gap_s: FloatArray, interval_s: float) -> HeldOut:
+    time_s = np.minimum(np.nan_to_num(gap_s, nan=interval_s), _LONGEST_GAP * interval_s)
+    lengths = runs_of(entity)
+    span_s = np.add.reduceat(time_s, starts_of(lengths))
+    kept = np.ones(len(lengths), dtype=bool)
+    if p_value.size > _LARGEST_HELD_OUT:
+        # Whole entities, evenly picked, so that time stays contiguous.
+        share = max(1, round(len(lengths) * _LARGEST_HELD_OUT / p_value.size))
+        kept[:] = False
+        kept[np.unique(np.linspace(0, len(lengths) - 1, share).astype(np.int64))] = True
+    return HeldOut(p_value[np.repeat(kept, lengths)], lengths[kept], span_s[kept])

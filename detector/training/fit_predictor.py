@@ -1,0 +1,96 @@
+"""Fit a predictor: ridge regression of every record on the one before it, per entity and pooled."""
+
+import numpy as np
+
+from detector.batch import FloatArray, IntArray
+from detector.models.contract import Predictor
+from detector.models.predictors import AutoregressivePredictor, LastPredictor, NoPredictor
+from detector.models.sequences import lagged, starts_of
+
+# In units of one standardised row: ten rows' worth of belief that nothing depends on anything.
+_RIDGE = 10.0
+# A single absurd row must not bend the coefficients.
+_LARGEST = 20.0
+
+
+def fit_predictor(name: str, z: FloatArray, lengths: IntArray, model: IntArray, n_models: int) -> Predictor:
+    """Fit the predictor called ``name``.
+
+    Args:
+        name: ``none``, ``last`` or ``autoregressive``.
+        z: Standardised records, entity after entity, shape (N, D); NaN is missing.
+        lengths: Records of each entity, shape (E,).
+        model: Which model each entity shapes, shape (E,), in [0, n_models); all shape the last, pooled one.
+        n_models: Entities with coefficients of their own, plus one.
+
+    Raises:
+        ValueError: There is no such predictor.
+    """
+    if name == "none":
+        return NoPredictor(z.shape[1])
+    if name == "last":
+        return LastPredictor(z.shape[1])
+    if name != "autoregressive":
+        raise ValueError(f"no predictor is called {name!r}; write none, last or autoregressive")
+    return _fit_autoregressive(z, lengths, model, n_models)
+
+
+def _fit_autoregressive(
+    z: FloatArray, lengths: IntArray, model: IntArray, n_models: int
+) -> AutoregressivePredictor:
+    """Ridge regression; an entity's coefficients are shrunk towards the pooled ones instead of towards 0.
+
+    A missing value counts as the mean, in the past as in the record predicted, as it does at scoring.
+    """
+    d = z.shape[1]
+    filled = np.clip(np.nan_to_num(z, nan=0.0), -_LARGEST, _LARGEST)
+    starts = starts_of(lengths)
+    past = lagged(filled, np.zeros((len(lengths), d)), starts)
+    has_past = np.ones(len(z), dtype=bool)
+    has_past[starts] = False
+    of_row = np.repeat(model, lengths)
+
+    # The intercept is a feature that is always one, and alone is not shrunk.
+    design = np.hstack([np.ones((len(z), 1)), past])
+    penalty = np.diag([0.0] + [_RIDGE] * d)
+    pooled = _solve(design[has_past], filled[has_past], penalty, np.zeros((d + 1, d)))
+    stacked = np.repeat(pooled[None], n_models, axis=0)
+    for m in np.unique(model[model < n_models - 1]):
+        rows = has_past & (of_row == m)
+        if rows.any():
+            own_penalty = penalty.copy()
+            own_penalty[0, 0] = _RIDGE
+            stacked[m] = _solve(design[rows], filled[rows], own_penalty, pooled)
+    return AutoregressivePredictor(stacked[:, 1:], stacked[:, 0])
+
+
+def _solve(design: FloatArray, target: FloatArray, penalty: FloatArray, centre: FloatArray) -> FloatArray:
+    """Minimise |target - design A|^2 + |A - centre|^2 weighted by ``penalty``."""
+    gram = design.T @ design + penalty + 1e-9 * np.eye(len(penalty))
+    solved: FloatArray = centre + np.linalg.solve(gram, design.T @ (target - design @ centre))
+    return solved
+
+
+def fit_residual_scale(residual: FloatArray, z: FloatArray, model: IntArray, n_models: int) -> FloatArray:
+    """Measure what a predictor leaves over, per model and feature.
+
+    Args:
+        residual: Standardised record minus expectation, shape (N, D); NaN is missing.
+        z: Standardised records, shape (N, D).
+        model: Of each row, shape (N,).
+        n_models: Entities with a scale of their own, plus one.
+
+    Returns:
+        Shape (n_models, D), positive: at least a hundredth of the feature's own scale, and 1 for a feature
+        that never varied.
+    """
+    scale = np.empty((n_models, residual.shape[1]))
+    for m in range(n_models):
+        rows = model == m if m < n_models - 1 else np.ones(len(model), dtype=bool)
+        present = ~np.isnan(residual) & rows[:, None]
+        n = present.sum(axis=0)
+        bounded = np.clip(np.where(present, residual, 0.0), -_LARGEST, _LARGEST)
+        std = np.sqrt((bounded**2).sum(axis=0) / np.maximum(n, 1))
+        varies = (np.where(present, np.abs(z), 0.0) > 1e-9).any(axis=0)
+        scale[m] = np.where(varies, np.maximum(std, 0.01), 1.0)
+    return scale
