@@ -63,6 +63,9 @@ class AlertingConfig(Section):
         )
 
 
+_OPTIONS = {"gmm": ("n_components",), "hmm": ("n_states",), "vae": ("window",)}
+
+
 def _feature_from_name(value: Any) -> Any:
     if isinstance(value, str):
         return {"name": value, "field": value}
@@ -104,6 +107,22 @@ class DetectorConfig(Section):
                     raise ValueError(f"two features have the {what} {shown!r}; keep one, or rename it")
                 seen.add(value)
         return features
+
+    @model_validator(mode="after")
+    def _options_fit_the_family(self) -> Self:
+        for option in ("n_components", "n_states", "window"):
+            if getattr(self.training, option) is not None and option not in _OPTIONS[self.family]:
+                raise ValueError(
+                    f"training.{option} means nothing to family {self.family}; it takes "
+                    f"{', '.join(_OPTIONS[self.family])}"
+                )
+        return self
+
+    @property
+    def fit_options(self) -> dict[str, int]:
+        """The family's own settings, those that were given."""
+        given = {option: getattr(self.training, option) for option in _OPTIONS[self.family]}
+        return {option: value for option, value in given.items() if value is not None}
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ from pydantic import Field, field_validator
 
 from detector.config.section import Duration, FieldPath, Names, Section
 
-KAFKA_KEY = "@key"
-KAFKA_TIMESTAMP = "@timestamp"
+KAFKA_KEY: Literal["@key"] = "@key"
+KAFKA_TIMESTAMP: Literal["@timestamp"] = "@timestamp"
 
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
@@ -35,7 +35,9 @@ class InputConfig(Section):
     features_field: str = Field(
         "features", description="The object of features; '' when the record itself is it."
     )
-    values_field: str = Field("values", description="The list of values in the detector's order of features.")
+    values_field: str = Field(
+        "values", description="The list of values in the detector's order of features; '' reads none."
+    )
     max_record_bytes: int = Field(1 << 20, ge=64, description="Longer records go to the dead letters.")
     max_future_s: Duration = Field(
         86400.0, alias="max_future", description="Records further ahead of the clock go to the dead letters."
@@ -73,6 +75,43 @@ class InputConfig(Section):
                 "is not known; write a field's name, or '@timestamp' for the time Kafka got the record"
             )
         return time
+
+    @field_validator("time", "features_field", "values_field", "entity", "labels")
+    @classmethod
+    def _paths_are_whole(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for path in (value,) if isinstance(value, str) else value:
+            if path and not all(path.split(".")):
+                raise ValueError(f"{path!r} is not a field path; write it like 'host' or 'tags.host'")
+        return value
+
+    @property
+    def entity_paths(self) -> tuple[tuple[str, ...], ...] | Literal["@key"]:
+        """Where the parts of the entity's name are, or "@key"."""
+        return KAFKA_KEY if self.entity == (KAFKA_KEY,) else tuple(_path(name) for name in self.entity)
+
+    @property
+    def time_path(self) -> tuple[str, ...] | Literal["@timestamp"]:
+        """Where the event time is, or "@timestamp"."""
+        return KAFKA_TIMESTAMP if self.time == KAFKA_TIMESTAMP else _path(self.time)
+
+    @property
+    def label_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Each label as it is written, and where it is."""
+        return tuple((label, _path(label)) for label in self.labels)
+
+    @property
+    def features_path(self) -> tuple[str, ...]:
+        """Where the object of features is; empty when the record itself is it."""
+        return _path(self.features_field)
+
+    @property
+    def values_path(self) -> tuple[str, ...] | None:
+        """Where the list of values is; None when no list is read."""
+        return _path(self.values_field) or None
+
+
+def _path(text: str) -> tuple[str, ...]:
+    return tuple(text.split(".")) if text else ()
 
 
 class FeatureConfig(Section):

@@ -1,0 +1,73 @@
+"""``detector check``: what is wrong with a configuration, where, and what to write instead."""
+
+import json
+from pathlib import Path
+
+import click
+
+from detector.cli.failure import Failure, explained
+from detector.config import Config, ConfigError, load_config
+
+
+@click.command()
+@click.argument("config", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of a configuration instead.")
+def check(config: Path | None, schema: bool) -> None:
+    """Check CONFIG completely, connecting nowhere; exit 2 if anything is wrong."""
+    if schema:
+        click.echo(json.dumps(Config.model_json_schema(by_alias=True), indent=2))
+        return
+    if config is None:
+        raise click.UsageError("name a configuration file, or give --schema")
+    with explained(ConfigError):
+        loaded = load_config(config)
+    _check_paths(loaded, config)
+    click.echo(f"{config}: ok")
+    for line in summary(loaded):
+        click.echo(f"  {line}")
+
+
+def _check_paths(config: Config, path: Path) -> None:
+    """Build the decoders, which finds field paths that contradict one another."""
+    from detector.daemon import input_schema
+    from detector.stream.codec_json import JsonCodec
+    from detector.stream.record_struct import PathError
+
+    for entry in config.inputs:
+        try:
+            JsonCodec(input_schema(config, entry))
+        except PathError as error:
+            raise Failure(f"{path}: input {entry.name!r}: {error}") from error
+
+
+def summary(config: Config) -> list[str]:
+    """Return what a configuration amounts to, a few lines."""
+    kafka, outputs = config.kafka, config.outputs
+    lines = [
+        f"kafka     {', '.join(kafka.bootstrap_servers)} as group {kafka.group_id}, client {kafka.client}, "
+        f"{kafka.security.protocol}"
+    ]
+    lines += [
+        f"input     {entry.name}: {entry.format} from {', '.join(entry.topics)}" for entry in config.inputs
+    ]
+    for detector in config.detectors:
+        budget = detector.alerting.budget
+        lines.append(
+            f"detector  {detector.name}: {len(detector.features)} features of {detector.input}, "
+            f"family {detector.family}, predictor {detector.predictor}, "
+            f"{budget.false_alarms:g} false alarms per {budget.per} in {duration_text(budget.every_s)}"
+        )
+    lines.append(
+        f"outputs   scores to {outputs.scores_topic or '(none)'}, alerts to {outputs.alerts_topic}, "
+        f"dead letters to {outputs.dead_letter_topic}"
+    )
+    lines.append(f"web       http://{config.web.listen_address}/metrics")
+    return lines
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in its largest whole unit: ``7d``, ``90m``, ``0.5s``."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"

@@ -1,0 +1,109 @@
+"""``detector models``: what has been trained, and whether it is still what it was."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from detector.bundles.manifest import Manifest
+from detector.bundles.store import CHAMPION, BundleError, BundleStore, load_bundle, read_manifest
+from detector.cli.failure import Failure, explained
+from detector.config import ConfigError, load_config
+
+_WHERE = click.argument("where", type=click.Path(path_type=Path, exists=True))
+
+
+@click.group()
+def models() -> None:
+    """Look at trained versions.
+
+    WHERE is a folder of bundles, or a configuration whose detectors have one.
+    """
+
+
+@models.command("list")
+@_WHERE
+def list_versions(where: Path) -> None:
+    """List the trained versions in WHERE, oldest first."""
+    table = Table("detector", "version", "alias", "family", "predictor", "trained", "records", box=None)
+    count = 0
+    for store, detector in _detectors(where):
+        champion = store.alias(detector)
+        for version in store.versions(detector):
+            alias = CHAMPION if version == champion else ""
+            try:
+                facts = _facts(read_manifest(store.root / detector / version))
+            except BundleError as error:
+                facts = (f"rejected: {error}",)
+            table.add_row(detector, version, alias, *facts)
+            count += 1
+    if not count:
+        raise Failure(f"{where}: no trained version here; run 'detector train CONFIG DETECTOR' first")
+    Console(width=None if Console().is_terminal else 200).print(table)
+
+
+def _facts(manifest: Manifest) -> tuple[str, ...]:
+    return (
+        manifest.family,
+        manifest.predictor,
+        _utc(manifest.created_time_s),
+        str(manifest.training.records),
+    )
+
+
+@models.command()
+@_WHERE
+@click.argument("detector")
+@click.option("--version", default=f"@{CHAMPION}", show_default=True, help="A version, or @ and an alias.")
+def show(where: Path, detector: str, version: str) -> None:
+    """Print the manifest of one version as JSON."""
+    with explained(BundleError):
+        bundle = _store_of(where, detector).load(detector, version)
+    click.echo(bundle.manifest.model_dump_json(indent=2))
+
+
+@models.command()
+@_WHERE
+@click.argument("detector", required=False)
+def verify(where: Path, detector: str | None) -> None:
+    """Read every version as the daemon would; exit 2 if one is damaged."""
+    bad = checked = 0
+    for store, name in _detectors(where):
+        if detector not in {None, name}:
+            continue
+        for version in store.versions(name):
+            checked += 1
+            try:
+                load_bundle(store.root / name / version)
+                click.echo(f"{name}/{version}: ok")
+            except BundleError as error:
+                bad += 1
+                click.echo(f"{name}/{version}: {error}", err=True)
+    if bad or not checked:
+        raise Failure(
+            f"{where}: {bad} of {checked} versions cannot be used" if bad else f"{where}: nothing to verify"
+        )
+
+
+def _detectors(where: Path) -> list[tuple[BundleStore, str]]:
+    if where.is_dir():
+        store = BundleStore(where)
+        return [(store, name) for name in store.detectors()]
+    with explained(ConfigError):
+        config = load_config(where)
+    return [(BundleStore(detector.store), detector.name) for detector in config.detectors]
+
+
+def _store_of(where: Path, detector: str) -> BundleStore:
+    stores = {name: store for store, name in _detectors(where)}
+    if detector not in stores:
+        raise Failure(
+            f"{where}: no detector is called {detector!r}; there are: {', '.join(stores) or 'none'}"
+        )
+    return stores[detector]
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

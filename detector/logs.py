@@ -1,0 +1,77 @@
+"""Log lines for operators: one event a line on stderr, JSON or readable, from all libraries alike."""
+
+import logging
+import sys
+from typing import Any, Literal, TextIO
+
+import structlog
+
+# Libraries that say more than operators want, and the least that is shown of them. At DEBUG the Kafka
+# client writes the SASL password in clear, so it never gets there.
+_LIBRARY_LEVELS = {
+    "kafka": logging.INFO,
+    "uvicorn": logging.WARNING,
+    "uvicorn.access": logging.WARNING,
+    "asyncio": logging.WARNING,
+}
+
+
+def configure_logs(level: str, format: Literal["json", "console"], stream: TextIO | None = None) -> None:
+    """Send every log record of the process to one stream.
+
+    Args:
+        level: debug, info, warning or error; the least important that is shown.
+        format: ``json`` for machines, ``console`` for people.
+        stream: stderr without.
+    """
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    out = stream or sys.stderr
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *_renderers(format, colors=out.isatty()),
+        ],
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name, least in _LIBRARY_LEVELS.items():
+        library = logging.getLogger(name)
+        library.setLevel(max(least, root.level))
+        # The level of a child may be set below its parent's; only a filter on the handler is final.
+    handler.addFilter(_at_least_its_library_level)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.processors.StackInfoRenderer(),
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _renderers(format: Literal["json", "console"], *, colors: bool) -> list[Any]:
+    if format == "json":
+        return [
+            structlog.processors.dict_tracebacks,
+            structlog.processors.EventRenamer("message"),
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    return [structlog.dev.ConsoleRenderer(colors=colors)]
+
+
+def _at_least_its_library_level(record: logging.LogRecord) -> bool:
+    return record.levelno >= _LIBRARY_LEVELS.get(record.name.partition(".")[0], logging.NOTSET)
