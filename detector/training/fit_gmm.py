@@ -24,7 +24,7 @@ LEAST_GAIN_NATS = 0.01
 
 _RESTARTS = 3
 _MAX_ITERATIONS = 100
-_MAX_ROWS = 50_000
+_MAX_ROWS = 20_000
 
 
 def fit_gmm(
@@ -37,7 +37,7 @@ def fit_gmm(
 ) -> Gmm:
     """Fit full covariances by expectation maximisation, several restarts, the likeliest wins.
 
-    Incomplete rows are treated as ``complete_rows`` says. Of more than 50,000 rows, evenly spaced ones
+    Incomplete rows are treated as ``complete_rows`` says. Of more than 20,000 rows, evenly spaced ones
     are used.
 
     Args:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.sequences import starts_of
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many steps of it are done, and how many there are."""
@@ -13,6 +14,7 @@ Progress = Callable[[str, int, int], None]
 _VALUES_PER_PARAMETER = 5
 _HELD_OUT_SHARE = 0.2
 _TRIMMED_SHARE = 0.01
+_BLOCK_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +73,36 @@ def complete_rows(x: FloatArray, lengths: IntArray) -> FittingRows:
         ValueError: As ``check_rows``.
     """
     check_rows(x, lengths)
-    complete = ~np.isnan(x).any(axis=1)
-    run = np.repeat(np.arange(len(lengths)), lengths)
+    complete: BoolArray = np.asarray(~np.isnan(x).any(axis=1))
     if 2 * np.count_nonzero(complete) >= len(x):
-        # A new run starts wherever a row was left out.
-        run = run + np.cumsum(~complete)
-        x, run = x[complete], run[complete]
+        x, lengths = x[complete], lengths_kept(lengths, complete)
     else:
         x = np.where(np.isnan(x), np.nanmean(x, axis=0), x)
-    _, kept_lengths = np.unique(run, return_counts=True)
     scale = body_std(x)
-    return FittingRows(x=x / scale, lengths=kept_lengths.astype(np.int64), scale=scale)
+    return FittingRows(x=x / scale, lengths=lengths, scale=scale)
+
+
+def lengths_kept(lengths: IntArray, kept: BoolArray) -> IntArray:
+    """Return the lengths of the runs that are left, each run being cut where rows are left out.
+
+    Args:
+        lengths: Records per run, shape (E,).
+        kept: Shape (N,).
+
+    Returns:
+        Shape (R,), summing to the number of rows kept.
+    """
+    run = np.repeat(np.arange(len(lengths)), lengths) + np.cumsum(~kept)
+    return np.unique(run[kept], return_counts=True)[1].astype(np.int64)
+
+
+def blocks_over_time(lengths: IntArray, most: int) -> BoolArray:
+    """Mark about ``most`` rows, shape (N,), in blocks of consecutive ones spread evenly over all runs."""
+    n = int(lengths.sum())
+    share = min(1.0, most / n)
+    within = np.arange(n) - np.repeat(starts_of(lengths), lengths)
+    block = np.cumsum(within % _BLOCK_ROWS == 0)
+    return np.asarray(np.floor(block * share) > np.floor((block - 1) * share))
 
 
 def body_std(x: FloatArray) -> FloatArray:
