@@ -7,6 +7,7 @@ import click
 
 from detector.cli.failure import Failure, explained
 from detector.config import Config, ConfigError, load_config
+from detector.config.detectors import BudgetConfig
 
 
 @click.command()
@@ -55,7 +56,7 @@ def summary(config: Config) -> list[str]:
         lines.append(
             f"detector  {detector.name}: {len(detector.features)} features of {detector.input}, "
             f"family {detector.family}, predictor {detector.predictor}, "
-            f"{budget.false_alarms:g} false alarms per {budget.per} in {duration_text(budget.every_s)}"
+            f"budget {budget_text(budget)}"
         )
     lines.append(
         f"outputs   scores to {outputs.scores_topic or '(none)'}, alerts to {outputs.alerts_topic}, "
@@ -63,6 +64,12 @@ def summary(config: Config) -> list[str]:
     )
     lines.append(f"web       http://{config.web.listen_address}/metrics")
     return lines
+
+
+def budget_text(budget: BudgetConfig) -> str:
+    """Return a budget as people say it: ``1 false alarm per entity in 7d``."""
+    alarms = "false alarm" if budget.false_alarms == 1 else "false alarms"
+    return f"{budget.false_alarms:g} {alarms} per {budget.per} in {duration_text(budget.every_s)}"
 
 
 def duration_text(seconds: float) -> str:

@@ -1,0 +1,177 @@
+"""``detector train``: from records to a bundle that the daemon can use."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from detector.alerting.budget import HeldOut, threshold_for
+from detector.batch import Batch
+from detector.bundles.store import BundleError, BundleStore
+from detector.cli.check import budget_text
+from detector.cli.failure import explained
+from detector.config import Config, ConfigError, load_config
+from detector.config.detectors import DetectorConfig
+from detector.logs import configure_logs
+from detector.training.job import Progress as Report
+
+_log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("detector")
+@click.option(
+    "--input",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="CSV or Parquet; repeat for several.",
+)
+@click.option("--from", "from_time", help="Start of the range of the input's topics, RFC 3339.")
+@click.option("--until", "until_time", help="End of that range; now, without.")
+def train(
+    config: Path, detector: str, files: tuple[Path, ...], from_time: str | None, until_time: str | None
+) -> None:
+    """Train DETECTOR of CONFIG on files, or on a time range of its input's topics.
+
+    Command line before configuration; without either, everything in the topics. The new version
+    becomes the champion. Exit 2, with nothing written, if the records cannot give a model.
+    """
+    if files and (from_time or until_time):
+        raise click.UsageError("--input reads files, --from and --until read topics; give one of them")
+    with explained(ConfigError):
+        loaded = load_config(config)
+    try:
+        chosen = loaded.detector(detector)
+    except KeyError as error:
+        raise click.UsageError(str(error.args[0])) from error
+    configure_logs(loaded.logging.level, loaded.logging.format)
+
+    from detector.stream.port import KafkaClientError
+    from detector.stream.record_struct import PathError
+    from detector.training.job import TrainingError, TrainingPlan
+    from detector.training.job import train as run_job
+    from detector.training.sources import SourceError
+
+    plan = TrainingPlan(
+        detector=chosen.name,
+        family=chosen.family,
+        predictor=chosen.predictor,
+        seed=chosen.training.seed,
+        min_features_share=chosen.min_features,
+        units={feature.name: feature.unit for feature in chosen.features},
+        options=chosen.fit_options,
+    )
+    with explained(SourceError, TrainingError, BundleError, KafkaClientError, PathError):
+        records = _records(loaded, chosen, files, from_time, until_time)
+        with _reporting() as report:
+            bundle = run_job(records, plan, time.time(), report)
+        store = BundleStore(chosen.store)
+        folder = store.save(bundle.manifest, bundle.model, bundle.held_out)
+        store.set_alias(chosen.name, bundle.manifest.version)
+
+    facts = bundle.manifest.training
+    click.echo(f"{folder}: champion")
+    click.echo(
+        f"  {facts.records} records, {facts.fitting_records} fitted, {facts.calibration_records} held out; "
+        f"{bundle.manifest.family} with predictor {bundle.manifest.predictor}"
+    )
+    _say_what_the_evidence_supports(bundle.held_out, chosen)
+
+
+def _say_what_the_evidence_supports(held_out: HeldOut, chosen: DetectorConfig) -> None:
+    """Print the threshold that the budget leads to, and whether held-out time can show that budget."""
+    budget = chosen.alerting.budget
+    entities = len(held_out.lengths)
+    threshold = threshold_for(held_out, chosen.alerting.rules(), entities)
+    click.echo(f"  threshold: p-value {threshold.p_value:.3g}, for {budget_text(budget)}")
+    if not threshold.supported:
+        shared_by = entities if budget.per == "fleet" else 1
+        days = 1 / (threshold.smallest_rate * shared_by * 86400)
+        click.echo(
+            f"  the held-out time is too short to have seen that budget: it supports one false alarm per "
+            f"{budget.per} in {days:.2g} days, none rarer; the threshold is extrapolated, give more records"
+        )
+
+
+def _records(
+    config: Config,
+    detector: DetectorConfig,
+    files: Sequence[Path],
+    from_time: str | None,
+    until_time: str | None,
+) -> Batch:
+    """Read the training records from where the command line, else the configuration, says."""
+    from detector.training.sources import read_file
+    from detector.training.topic_source import concatenated, read_topic
+
+    paths = tuple(files)
+    if not paths and not (from_time or until_time):
+        paths = detector.training.paths()
+    if paths:
+        return concatenated([read_file(path, detector.feature_names) for path in paths])
+
+    from detector.daemon import client_settings, input_schema
+
+    entry = config.input(detector.input)
+    now_s = time.time()
+    start = _seconds("--from", from_time, detector.training.from_time, 0.0)
+    end = _seconds("--until", until_time, detector.training.until_time, now_s)
+    if start >= end:
+        raise click.UsageError(
+            f"the range from {start:.0f} s to {end:.0f} s since 1970 is empty; swap the times"
+        )
+    batch, rejected = read_topic(
+        client_settings(config), entry.topics, input_schema(config, entry), start, end, now_s
+    )
+    for reason, count in rejected.items():
+        _log.warning("left out %d records of %s: %s", count, ", ".join(entry.topics), reason.value)
+    return batch
+
+
+def _seconds(option: str, text: str | None, configured: datetime | None, default: float) -> float:
+    moment = configured
+    if text is not None:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise click.UsageError(
+                f"{option} {text!r} is not a time; write it like 2026-11-20T15:00:00Z"
+            ) from error
+    if moment is None:
+        return default
+    # A time without a zone is UTC, as in records.
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@contextmanager
+def _reporting() -> Iterator[Report]:
+    """Yield what the job reports to: a bar on a terminal, a log line per stage otherwise."""
+    if not sys.stderr.isatty():
+        stages: set[str] = set()
+
+        def log_stage(what: str, done: int, total: int) -> None:
+            if what not in stages:
+                stages.add(what)
+                _log.info(what)
+
+        yield log_stage
+        return
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
+        tasks = {}
+
+        def move_bar(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield move_bar
