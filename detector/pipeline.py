@@ -1,8 +1,8 @@
 """Score, decide, learn: the one path of a batch in daemon, backtest and calibration.
 
 Records are laid out entity after entity, each in time order, so that a batch of many entities and a backlog
-of few take the same few array operations. Nothing that is learnt here feeds back into a score of the same batch:
-state moves on once all of it is scored and decided. A row's numbers have the same bits in any batch.
+of few take the same few array operations. Nothing that is learnt here feeds back into a score of the same
+batch: state moves on once all of it is scored and decided. A row's numbers have the same bits in any batch.
 """
 
 from dataclasses import dataclass
@@ -169,14 +169,16 @@ def _score(
         before.predictor, before.family, z, rows.gap_s, rows.lengths, before.model
     )
     missing = np.isnan(z)
-    p_value = model.calibration.p_value(conditionals.surprise, of_row, missing, conditionals.past_missing)
-
     position = np.arange(len(time)) - np.repeat(starts, rows.lengths)
     seen_before = position + np.repeat(before.records, rows.lengths)
     status = np.full(len(time), Status.SCORED, dtype=np.int8)
     status[seen_before < model.density.warmup_records] = Status.WARMING_UP
     status[(~missing).sum(axis=1) < detector.min_features] = Status.TOO_FEW_FEATURES
-    p_value[status != Status.SCORED] = np.nan
+    p_value = np.full(len(time), np.nan)
+    scored = status == Status.SCORED
+    p_value[scored] = model.calibration.p_value(
+        conditionals.surprise[scored], of_row[scored], missing[scored], conditionals.past_missing[scored]
+    )
 
     after = EntityState(
         time[starts + rows.lengths - 1],

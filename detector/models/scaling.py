@@ -60,8 +60,8 @@ class Scaling:
 def fit_scaling(x: FloatArray, model: IntArray, n_models: int) -> Scaling:
     """Measure mean and standard deviation per entity and over all rows.
 
-    A feature that never varied has no scale of its own: it gets one hundredth of its size, or, if it was always
-    0, the typical scale of the other features, so that its first change is a surprise but a finite one.
+    A feature that never varied has no scale of its own: it gets one hundredth of its size, or, if it was
+    always 0, the typical scale of the other features. So its first change is a surprise, but a finite one.
 
     Args:
         x: Training rows, shape (N, D); NaN is missing. Every column has at least one value.

@@ -153,7 +153,7 @@ class ScoringModel:
     feature_names: tuple[str, ...]
     units: tuple[str | None, ...]
     entities: tuple[str, ...]
-    """With coefficients of their own, in the order of the stacked arrays; others use the pooled ones, last."""
+    """With coefficients of their own, in the order of the stacked arrays; others use the last, pooled."""
     density: Density
     examples: Example
     calibration: Calibration = field(repr=False)
@@ -208,7 +208,8 @@ class ScoringModel:
         if density.scaling.location.shape != shape or density.residual_scale.shape != shape:
             raise ValueError(
                 f"scaling {density.scaling.location.shape} and residual scale "
-                f"{density.residual_scale.shape} must be {shape}: {len(entities)} entities and the pooled model, {len(feature_names)} features"
+                f"{density.residual_scale.shape} must be {shape}: "
+                f"{len(entities)} entities and the pooled model, {len(feature_names)} features"
             )
         if density.family.n_features != len(feature_names):
             raise ValueError(

@@ -48,7 +48,7 @@ class TrainingPlan:
     """A record with a smaller share of its features is not scored."""
     units: Mapping[str, str | None] = field(default_factory=dict)
     options: Mapping[str, int] = field(default_factory=dict)
-    """Settings of the family: ``n_components`` (gmm), ``n_states`` (hmm), ``window`` (vae)."""
+    """Settings of the family: ``n_components`` (gmm), ``n_states`` (hmm), ``window`` and ``latent`` (vae)."""
 
 
 def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress | None = None) -> Bundle:
@@ -220,11 +220,12 @@ def _fit_family(plan: TrainingPlan, x: FloatArray, lengths: IntArray, report: Pr
     if plan.family == "gmm":
         from detector.training.fit_gmm import fit_gmm
 
-        return fit_gmm(x, lengths=lengths, seed=plan.seed, progress=report, **plan.options)
+        return fit_gmm(x, lengths=lengths, seed=plan.seed, progress=report, **_options(plan, "n_components"))
     if plan.family == "hmm":
         from detector.training.fit_hmm import fit_hmm
 
-        return fit_hmm(x, lengths=lengths, seed=plan.seed, progress=report, **plan.options)
+        n_states = _options(plan, "n_states").get("n_states")
+        return fit_hmm(x, lengths=lengths, seed=plan.seed, progress=report, n_states=n_states)
     try:
         from detector.training.fit_vae import fit_vae
     except ModuleNotFoundError as error:
@@ -233,7 +234,16 @@ def _fit_family(plan: TrainingPlan, x: FloatArray, lengths: IntArray, report: Pr
             "pip install 'detector[torch]', or choose gmm or hmm"
         ) from error
 
-    return fit_vae(x, lengths=lengths, seed=plan.seed, progress=report, **plan.options)
+    options = _options(plan, "window", "latent")
+    vae: Family = fit_vae(x, lengths=lengths, seed=plan.seed, progress=report, **options)
+    return vae
+
+
+def _options(plan: TrainingPlan, *known: str) -> dict[str, int]:
+    unknown = sorted(set(plan.options) - set(known))
+    if unknown:
+        raise TrainingError(f"family {plan.family} has no setting {unknown}; it knows {', '.join(known)}")
+    return dict(plan.options)
 
 
 def _choices(family: Family) -> dict[str, float | int | str]:

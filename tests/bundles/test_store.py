@@ -1,0 +1,132 @@
+"""Tests for detector.bundles.store: what is saved comes back to the bit, what was altered does not."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.alerting.rules import AlertRules
+from detector.batch import Batch
+from detector.bundles.serving import serve
+from detector.bundles.store import (
+    MANIFEST,
+    MODEL,
+    Bundle,
+    BundleError,
+    BundleNotFoundError,
+    BundleRejectedError,
+    BundleStore,
+)
+from detector.training.job import TrainingPlan, train
+from tests.made import batch
+from tests.pipelines import outcome_of
+
+
+def records(n: int = 600, seed: int = 0) -> Batch:
+    rng = np.random.default_rng(seed)
+    x = np.cumsum(rng.normal(size=(n, 3)), axis=0) * 0.1 + rng.normal(size=(n, 3))
+    return batch(x, entity=["a", "b"] * (n // 2))
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return train(records(), TrainingPlan("hosts", "gmm", options={"n_components": 2}), now_s=1.8e9)
+
+
+@pytest.fixture
+def store(tmp_path: Path, bundle: Bundle) -> BundleStore:
+    store = BundleStore(tmp_path / "store")
+    store.save(bundle.manifest, bundle.model, bundle.held_out)
+    store.set_alias("hosts", bundle.manifest.version)
+    return store
+
+
+def folder(store: BundleStore, bundle: Bundle) -> Path:
+    return store.root / "hosts" / bundle.manifest.version
+
+
+def test_what_is_saved_scores_the_same_to_the_bit(store: BundleStore, bundle: Bundle) -> None:
+    loaded = store.load("hosts")
+    rows = records(seed=5)
+    rules = AlertRules()
+    before, _ = outcome_of(serve(bundle, rules), rows)
+    after, _ = outcome_of(serve(loaded, rules), rows)
+    np.testing.assert_array_equal(before.log_likelihood, after.log_likelihood)
+    np.testing.assert_array_equal(before.anomaly_score, after.anomaly_score)
+
+
+def test_champion_names_a_version_and_versions_are_listed(store: BundleStore, bundle: Bundle) -> None:
+    assert store.alias("hosts") == bundle.manifest.version
+    assert store.versions("hosts") == [bundle.manifest.version]
+    assert store.detectors() == ["hosts"]
+
+
+def test_version_never_changes(store: BundleStore, bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="a version never changes"):
+        store.save(bundle.manifest, bundle.model, bundle.held_out)
+
+
+def test_no_champion_says_to_train(tmp_path: Path) -> None:
+    with pytest.raises(BundleNotFoundError, match="run 'detector train CONFIG hosts' first"):
+        BundleStore(tmp_path).load("hosts")
+
+
+def test_alias_to_nowhere_is_refused(store: BundleStore) -> None:
+    with pytest.raises(BundleNotFoundError, match="known versions"):
+        store.set_alias("hosts", "20990101T000000Z-0000")
+
+
+def test_altered_arrays_are_rejected(store: BundleStore, bundle: Bundle) -> None:
+    path = folder(store, bundle) / MODEL
+    payload = bytearray(path.read_bytes())
+    payload[-1] ^= 1
+    path.write_bytes(payload)
+    with pytest.raises(BundleRejectedError, match="sha256"):
+        store.load("hosts")
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100])
+def test_truncated_arrays_are_rejected(store: BundleStore, bundle: Bundle, cut: int) -> None:
+    path = folder(store, bundle) / MODEL
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(BundleRejectedError, match="sha256"):
+        store.load("hosts")
+
+
+def test_link_out_of_the_store_is_rejected(store: BundleStore, bundle: Bundle, tmp_path: Path) -> None:
+    path = folder(store, bundle) / MODEL
+    moved = tmp_path / "elsewhere"
+    path.rename(moved)
+    path.symlink_to(moved)
+    with pytest.raises(BundleRejectedError, match="cannot be read"):
+        store.load("hosts")
+
+
+def test_file_name_that_leads_elsewhere_is_rejected(store: BundleStore, bundle: Bundle) -> None:
+    path = folder(store, bundle) / MANIFEST
+    fields = json.loads(path.read_text())
+    fields["files"]["../../secret"] = "0"
+    path.write_text(json.dumps(fields))
+    with pytest.raises(BundleError, match="cannot be a name on disk"):
+        store.load("hosts")
+
+
+def test_other_format_version_is_named(store: BundleStore, bundle: Bundle) -> None:
+    path = folder(store, bundle) / MANIFEST
+    fields = json.loads(path.read_text()) | {"format_version": 99}
+    path.write_text(json.dumps(fields))
+    with pytest.raises(BundleRejectedError, match="format version 99; this version reads 1"):
+        store.load("hosts")
+
+
+def test_manifest_that_is_no_json_is_rejected(store: BundleStore, bundle: Bundle) -> None:
+    (folder(store, bundle) / MANIFEST).write_text("[" * 100_000)
+    with pytest.raises(BundleRejectedError, match="cannot be read"):
+        store.load("hosts")
+
+
+@pytest.mark.parametrize("name", ["../hosts", ".hidden", "a/b", ""])
+def test_name_that_is_no_name_on_disk_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BundleError, match="cannot be a name on disk"):
+        BundleStore(tmp_path).load(name)

@@ -1,0 +1,91 @@
+"""Models, detectors and batches made by hand, for tests of what comes after training."""
+
+import numpy as np
+
+from detector.alerting.budget import HeldOut, Threshold
+from detector.alerting.rules import AlertRules
+from detector.batch import Batch, FloatArray, Source
+from detector.models.contract import Family
+from detector.models.gmm import Gmm
+from detector.models.predictors import AutoregressivePredictor, NoPredictor
+from detector.models.scaling import Scaling
+from detector.pipeline import Detector
+from detector.scoring.scoring_model import Density, ScoringModel
+from detector.training.calibrate import calibrate
+
+
+def gmm(n_features: int = 3, n_components: int = 2, seed: int = 0) -> Gmm:
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(size=(n_components, n_features, n_features)) * 0.4
+    covariances = factors @ factors.transpose(0, 2, 1) + 0.5 * np.eye(n_features)
+    weights = rng.uniform(0.5, 1.5, n_components)
+    return Gmm(weights / weights.sum(), rng.normal(size=(n_components, n_features)), covariances)
+
+
+def density(family: Family, *, predict: bool = False, seed: int = 0) -> Density:
+    d = family.n_features
+    rng = np.random.default_rng(seed)
+    predictor = (
+        AutoregressivePredictor(0.3 * rng.normal(size=(1, d, d)) / np.sqrt(d), np.zeros((1, d)))
+        if predict
+        else NoPredictor(d)
+    )
+    return Density(Scaling(np.zeros((1, d)), np.ones((1, d))), predictor, np.ones((1, d)), family)
+
+
+def scoring_model(
+    family: Family, *, records: int = 4000, predict: bool = False, seed: int = 1
+) -> tuple[ScoringModel, HeldOut]:
+    """A model calibrated on one sequence of its own samples."""
+    own = density(family, predict=predict)
+    rng = np.random.default_rng(seed)
+    z = records_like(own, records, rng)
+    calibration, examples, held_out, _ = calibrate(
+        own,
+        z,
+        np.arange(records, dtype=float),
+        np.array([records]),
+        np.zeros(1, dtype=np.int64),
+        np.ones(records, dtype=bool),
+        1.0,
+        1,
+    )
+    names = tuple(f"f{j}" for j in range(family.n_features))
+    model = ScoringModel(names, (None,) * len(names), (), own, examples, calibration)
+    return model, held_out
+
+
+def records_like(own: Density, n: int, rng: np.random.Generator) -> FloatArray:
+    """Draw one sequence from the density itself, in standardised units."""
+    x = own.family.sample(n, rng)
+    if isinstance(own.predictor, AutoregressivePredictor):
+        for t in range(1, n):
+            x[t] += x[t - 1] @ own.predictor.coefficients[0]
+    return x
+
+
+def detector(model: ScoringModel, *, threshold: float = 0.01, rules: AlertRules | None = None) -> Detector:
+    return Detector(
+        "watch",
+        "champion",
+        "v1",
+        model,
+        rules or AlertRules(),
+        Threshold(threshold, 1e-6, 1e-7),
+        max(1, model.n_features // 2),
+        1.0,
+    )
+
+
+def batch(values: FloatArray, *, entity: list[str] | None = None, time: FloatArray | None = None) -> Batch:
+    n, d = values.shape
+    return Batch(
+        "telemetry",
+        tuple(f"f{j}" for j in range(d)),
+        (Source("telemetry", 0),),
+        np.zeros(n, dtype=np.int64),
+        np.arange(n, dtype=np.int64),
+        entity or ["e"] * n,
+        np.arange(n, dtype=float) if time is None else time,
+        values,
+    )

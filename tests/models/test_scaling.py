@@ -1,0 +1,52 @@
+"""Tests for detector.models.scaling."""
+
+import numpy as np
+import pytest
+
+from detector.models.scaling import Scaling, fit_scaling
+
+
+def test_each_entity_has_its_own_location_and_scale_and_strangers_the_pooled_ones() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(10, 1, (5000, 1)), rng.normal(-10, 5, (5000, 1))])
+    scaling = fit_scaling(x, np.repeat([0, 1], 5000), 3)
+    np.testing.assert_allclose(scaling.location[:, 0], [10, -10, 0], atol=0.3)
+    np.testing.assert_allclose(scaling.scale[:, 0], [1, 5, x.std()], rtol=0.05)
+
+
+def test_missing_values_do_not_count() -> None:
+    x = np.array([[1.0], [np.nan], [3.0]])
+    scaling = fit_scaling(x, np.zeros(3, dtype=np.int64), 2)
+    assert scaling.location[0, 0] == 2.0
+    assert scaling.scale[0, 0] == 1.0
+
+
+def test_constant_features_surprise_finitely_when_they_change() -> None:
+    x = np.column_stack([np.full(100, 50.0), np.zeros(100), np.linspace(0, 1, 100)])
+    scaling = fit_scaling(x, np.zeros(100, dtype=np.int64), 2)
+    assert scaling.scale[0, 0] == pytest.approx(0.5)
+    assert scaling.scale[0, 1] == pytest.approx(np.linspace(0, 1, 100).std())
+
+
+def test_constant_feature_of_one_entity_borrows_the_scale_of_the_fleet() -> None:
+    x = np.concatenate([np.full((100, 1), 7.0), np.random.default_rng(0).normal(7, 2, (100, 1))])
+    scaling = fit_scaling(x, np.repeat([0, 1], 100), 3)
+    assert scaling.scale[0, 0] == scaling.scale[2, 0]
+
+
+def test_feature_that_an_entity_never_sent_is_known_from_the_fleet() -> None:
+    x = np.concatenate([np.full((50, 1), np.nan), np.random.default_rng(0).normal(7, 2, (50, 1))])
+    scaling = fit_scaling(x, np.repeat([0, 1], 50), 3)
+    assert scaling.location[0, 0] == scaling.location[2, 0]
+
+
+def test_values_beyond_all_bounds_stay_finite_and_missing_stays_missing() -> None:
+    scaling = Scaling(np.zeros((1, 1)), np.full((1, 1), 1e-300))
+    z = scaling.standardise(np.array([[1e308], [-1e308], [np.nan]]), np.zeros(3, dtype=np.int64))
+    assert z[:2].ravel().tolist() == [1e8, -1e8]
+    assert np.isnan(z[2, 0])
+
+
+def test_scale_that_is_not_positive_is_refused() -> None:
+    with pytest.raises(ValueError, match="scale must be positive"):
+        Scaling.from_arrays({"location": np.zeros((1, 2)), "scale": np.zeros((1, 2))})

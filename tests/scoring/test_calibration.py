@@ -1,0 +1,76 @@
+"""Tests for detector.scoring.calibration: p-values are uniform on rows drawn from the fitted model."""
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from detector.batch import FloatArray
+from detector.scoring.calibration import Moments
+from tests.made import detector, gmm, records_like, scoring_model
+from tests.pipelines import scores_of
+
+
+def two_sample_p_value(p_value: FloatArray, calibration_rows: int) -> float:
+    """Ranks among M rows are uniform only as far as M rows can tell, so compare with M uniform values."""
+    grid = (np.arange(calibration_rows) + 0.5) / calibration_rows
+    return float(ks_2samp(p_value, grid).pvalue)
+
+
+@pytest.mark.parametrize("predict", [False, True])
+def test_p_values_of_complete_rows_are_uniform(predict: bool) -> None:
+    model, _ = scoring_model(gmm(4, 3), records=6000, predict=predict)
+    rows = records_like(model.density, 3000, np.random.default_rng(99))
+    p_value = scores_of(detector(model), rows).p_value[5:]
+    assert two_sample_p_value(p_value, 6000) > 0.001
+
+
+@pytest.mark.parametrize("hidden", [[0], [1, 3], [0, 1, 2]])
+@pytest.mark.parametrize("predict", [False, True])
+def test_p_values_of_rows_without_some_features_are_uniform(hidden: list[int], predict: bool) -> None:
+    model, _ = scoring_model(gmm(6, 3), records=6000, predict=predict)
+    rows = records_like(model.density, 3000, np.random.default_rng(98))
+    rows[:, hidden] = np.nan
+    p_value = scores_of(detector(model), rows).p_value[5:]
+    assert two_sample_p_value(p_value, 1000) > 0.001
+
+
+def test_p_values_are_uniform_where_each_row_lacks_something_else() -> None:
+    model, _ = scoring_model(gmm(4, 3), records=6000, predict=True)
+    rng = np.random.default_rng(97)
+    rows = records_like(model.density, 4000, rng)
+    rows[rng.uniform(size=rows.shape) < 0.2] = np.nan
+    p_value = scores_of(detector(model), rows).p_value
+    assert two_sample_p_value(p_value[~np.isnan(p_value)][5:], 1000) > 0.001
+
+
+def test_a_row_that_lost_a_feature_is_not_compared_with_complete_rows() -> None:
+    model, _ = scoring_model(gmm(6, 1), records=4000)
+    rows = records_like(model.density, 3000, np.random.default_rng(96))
+    rows[:, :3] = np.nan
+    naive = model.calibration.complete.p_value(
+        model.calibration.moments.normalise(
+            -np.asarray(
+                model.density.family.scan(np.empty((1, 0)), rows, np.ones(3000), np.array([3000]))[1]
+            ),
+            np.zeros(3000, dtype=np.int64),
+        )
+    )
+    assert two_sample_p_value(naive, 4000) < 1e-6
+
+
+def test_moments_of_an_entity_with_few_rows_stay_near_the_fleet() -> None:
+    rng = np.random.default_rng(0)
+    surprise = np.concatenate([rng.normal(0, 1, 5000), rng.normal(50, 1, 5)])
+    model = np.concatenate([np.zeros(5000, int), np.ones(5, int)])
+    moments = Moments.fit(surprise, model, 3)
+    assert abs(moments.location[0] - np.median(surprise)) < 0.1
+    assert moments.location[1] < 5
+    assert moments.location[2] == pytest.approx(np.median(surprise))
+
+
+def test_moments_of_an_entity_with_many_rows_are_its_own() -> None:
+    rng = np.random.default_rng(0)
+    surprise = np.concatenate([rng.normal(0, 1, 50_000), rng.normal(50, 1, 50_000)])
+    model = np.repeat([0, 1], 50_000)
+    moments = Moments.fit(surprise, model, 3)
+    np.testing.assert_allclose(moments.location[:2], [0, 50], atol=0.3)

@@ -1,0 +1,65 @@
+"""Tests for detector.scoring.tail."""
+
+import numpy as np
+import pytest
+from scipy.stats import genpareto, kstest
+
+from detector.scoring.tail import Tail
+
+
+def test_rarest_row_is_never_given_probability_zero() -> None:
+    few = Tail.fit(np.array([1.0, 2.0, 3.0, 4.0]))
+    assert few.p_value(np.array([np.inf])) == pytest.approx([1 / 5])
+    many = Tail.fit(np.random.default_rng(0).exponential(size=5000))
+    assert (many.p_value(np.array([1e9, np.inf])) > 0).all()
+
+
+def test_unscorable_row_stays_unscored() -> None:
+    assert np.isnan(Tail.fit(np.arange(10.0)).p_value(np.array([np.nan]))).all()
+
+
+def test_body_agrees_with_counting_by_hand() -> None:
+    rng = np.random.default_rng(7)
+    held_out, rows = rng.normal(size=30), rng.normal(size=20)
+    by_hand = [(1 + sum(c >= r for c in held_out)) / 31 for r in rows]
+    np.testing.assert_allclose(Tail.fit(held_out).p_value(rows), by_hand)
+
+
+def test_p_value_never_rises_with_surprise() -> None:
+    tail = Tail.fit(np.random.default_rng(1).standard_t(3, size=4000))
+    p_value = tail.p_value(np.concatenate([[-1e6], np.linspace(-20, 200, 20_000)]))
+    assert (np.diff(p_value) <= 0).all()
+    assert p_value[0] == 1.0
+
+
+@pytest.mark.parametrize("shape", [0.0, 0.3])
+def test_tail_beyond_the_last_rank_is_that_of_the_distribution(shape: float) -> None:
+    far = genpareto.isf([1e-4, 1e-5], shape)
+    estimates = [
+        np.log10(Tail.fit(genpareto.rvs(shape, size=20_000, random_state=seed)).p_value(far))
+        for seed in range(8)
+    ]
+    np.testing.assert_allclose(np.mean(estimates, axis=0), [-4, -5], atol=0.3)
+
+
+def test_bounded_surprise_still_leaves_room_for_more() -> None:
+    surprise = np.random.default_rng(2).uniform(size=5000)
+    p_value = Tail.fit(surprise).p_value(np.array([1.01, 1.05, 2.0]))
+    assert (np.diff(p_value) < 0).all()
+    assert (p_value > 0).all()
+
+
+def test_infinite_calibration_rows_count_and_do_not_shape_the_tail() -> None:
+    surprise = np.concatenate([np.random.default_rng(3).exponential(size=2000), [np.inf] * 3])
+    assert np.isfinite(Tail.fit(surprise).scale)
+
+
+def test_p_values_of_fresh_rows_are_uniform() -> None:
+    rng = np.random.default_rng(5)
+    p_value = Tail.fit(rng.gamma(2.0, size=20_000)).p_value(rng.gamma(2.0, size=3000))
+    assert kstest(p_value, "uniform").pvalue > 0.001
+
+
+def test_no_calibration_rows_says_to_train_with_more() -> None:
+    with pytest.raises(ValueError, match="train with more held-out records"):
+        Tail.fit(np.array([]))

@@ -1,0 +1,202 @@
+"""Tests for detector.pipeline: the same numbers, to the bit, however records are batched."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detector.alerting.event import AlertEvent
+from detector.alerting.rules import AlertRules
+from detector.batch import Batch, IntArray, Status
+from detector.models.contract import Family
+from detector.models.families import FAMILIES
+from detector.models.hmm import Hmm
+from detector.pipeline import Detector
+from tests.made import batch, detector, gmm, records_like, scoring_model
+from tests.pipelines import outcome_of, scores_of, slots_of, watch
+
+
+def hmm() -> Family:
+    from detector.training.fit_hmm import fit_hmm
+
+    rng = np.random.default_rng(0)
+    state = np.cumsum(rng.uniform(size=3000) < 0.05) % 2
+    x = rng.normal(size=(3000, 3)) + np.where(state[:, None] == 0, -2.0, 2.0)
+    return fit_hmm(x, lengths=np.array([3000]), seed=0, n_states=2)
+
+
+MAKERS = {"gmm": gmm, "hmm": hmm}
+
+
+def made(family: str, **settings: object) -> Detector:
+    model, _ = scoring_model(MAKERS[family](), predict=True)
+    return detector(model, threshold=0.05, **settings)
+
+
+def part(records: Batch, rows: IntArray) -> Batch:
+    return replace(
+        records,
+        source=records.source[rows],
+        offset=records.offset[rows],
+        entity=[records.entity[i] for i in rows],
+        time=records.time[rows],
+        values=records.values[rows],
+    )
+
+
+def mixed_batch(own: Detector, n: int = 400, missing: float = 0.0) -> Batch:
+    rng = np.random.default_rng(11)
+    rows = records_like(own.model.density, n, rng) * np.where(rng.uniform(size=(n, 1)) < 0.1, 6.0, 1.0)
+    rows[rng.uniform(size=rows.shape) < missing] = np.nan
+    return batch(rows, entity=[f"e{i}" for i in rng.integers(0, 7, n)])
+
+
+@pytest.mark.parametrize("family", MAKERS)
+@pytest.mark.parametrize("missing", [0.0, 0.15])
+def test_batch_size_changes_nothing_by_a_bit(family: str, missing: float) -> None:
+    own = made(family)
+    records = mixed_batch(own, missing=missing)
+    slots = slots_of(records)
+    whole, whole_events = watch(own).process(records, slots)
+    assert whole_events, "the batch must hold alerts for this test to say anything about them"
+    rng = np.random.default_rng(0)
+    for largest in (1, 3, 50):
+        runner, events, pieces, at = watch(own), [], [], 0
+        while at < len(records):
+            rows = np.arange(at, min(len(records), at + int(rng.integers(1, largest + 1))))
+            scores, new = runner.process(part(records, rows), slots[rows])
+            pieces.append(scores)
+            events += new
+            at = int(rows[-1]) + 1
+        for column in ("status", "log_likelihood", "p_value", "anomaly_score", "exceeds_threshold", "alert"):
+            np.testing.assert_array_equal(
+                np.concatenate([getattr(p, column) for p in pieces]), getattr(whole, column), err_msg=column
+            )
+        assert by_offset(events) == pytest.approx(by_offset(whole_events))
+        assert sorted(e.id for e in events) == sorted(e.id for e in whole_events)
+
+
+def by_offset(events: list[AlertEvent]) -> list[float]:
+    ordered = sorted(events, key=lambda e: e.last_offset)
+    return [
+        number
+        for e in ordered
+        for number in (e.start, e.peak, e.records, e.surprise_nats, e.p_value, e.anomaly_score, e.last_offset)
+    ]
+
+
+@pytest.mark.parametrize("family", MAKERS)
+def test_other_entities_in_the_batch_change_nothing_by_a_bit(family: str) -> None:
+    own = made(family)
+    records = mixed_batch(own)
+    together = scores_of_batch(own, records)
+    for entity in sorted(set(records.entity)):
+        rows = np.array([i for i, e in enumerate(records.entity) if e == entity])
+        alone = scores_of_batch(own, part(records, rows))
+        np.testing.assert_array_equal(alone.log_likelihood, together.log_likelihood[rows])
+        np.testing.assert_array_equal(alone.alert, together.alert[rows])
+
+
+def scores_of_batch(own: Detector, records: Batch):  # type: ignore[no-untyped-def]
+    return outcome_of(own, records)[0]
+
+
+def test_score_is_empty_exactly_when_the_record_is_not_scored() -> None:
+    own = made("gmm")
+    records = mixed_batch(own, missing=0.6)
+    scores = scores_of_batch(own, records)
+    scored = scores.status == Status.SCORED
+    assert 0 < scored.sum() < len(records)
+    for column in (scores.log_likelihood, scores.p_value, scores.anomaly_score):
+        np.testing.assert_array_equal(np.isnan(column), ~scored)
+    assert not scores.exceeds_threshold[~scored].any()
+    assert not scores.alert[~scored].any()
+
+
+def test_first_record_of_an_entity_warms_the_predictor_up() -> None:
+    own = made("gmm")
+    rows = records_like(own.model.density, 4, np.random.default_rng(0))
+    assert scores_of(own, rows).status.tolist() == [Status.WARMING_UP, *[Status.SCORED] * 3]
+
+
+def test_record_older_than_its_predecessor_is_late_and_changes_no_state() -> None:
+    own = made("gmm")
+    rows = records_like(own.model.density, 6, np.random.default_rng(0))
+    time = np.array([0.0, 1, 2, 0.5, 3, 4])
+    with_late, _ = outcome_of(own, batch(rows, time=time))
+    kept = [0, 1, 2, 4, 5]
+    without, _ = outcome_of(own, batch(rows[kept], time=time[kept]))
+    assert with_late.status.tolist()[3] == Status.LATE
+    np.testing.assert_array_equal(with_late.log_likelihood[kept], without.log_likelihood)
+
+
+def test_late_across_batches_and_equal_times_are_not_late() -> None:
+    own = made("gmm")
+    rows = records_like(own.model.density, 4, np.random.default_rng(0))
+    runner = watch(own)
+    slots = np.zeros(2, dtype=np.int64)
+    runner.process(batch(rows[:2], time=np.array([10.0, 10.0])), slots)
+    scores, _ = runner.process(batch(rows[2:], time=np.array([9.0, 10.0])), slots)
+    assert scores.status.tolist() == [Status.LATE, Status.SCORED]
+
+
+def test_batch_of_late_records_only() -> None:
+    own = made("gmm")
+    rows = records_like(own.model.density, 4, np.random.default_rng(0))
+    runner = watch(own)
+    slots = np.zeros(2, dtype=np.int64)
+    runner.process(batch(rows[:2], time=np.array([10.0, 11.0])), slots)
+    scores, events = runner.process(batch(rows[2:], time=np.array([9.0, 8.0])), slots)
+    assert scores.status.tolist() == [Status.LATE] * 2
+    assert events == []
+
+
+def test_vanished_features_are_a_status_and_not_a_healthy_score() -> None:
+    own = made("gmm")
+    rows = records_like(own.model.density, 10, np.random.default_rng(0))
+    rows[5:] = np.nan
+    scores = scores_of(own, rows)
+    assert scores.status.tolist()[5:] == [Status.TOO_FEW_FEATURES] * 5
+
+
+@pytest.mark.parametrize("family", MAKERS)
+def test_alert_names_the_feature_that_went_wrong_and_what_was_expected(family: str) -> None:
+    model, _ = scoring_model(MAKERS[family](), predict=True)
+    own = detector(model, threshold=1e-4, rules=AlertRules(fire_m=1, fire_of=1))
+    rows = records_like(own.model.density, 60, np.random.default_rng(2))
+    rows[50:53, 1] += 40.0
+    scores, events = outcome_of(own, batch(rows))
+    assert scores.alert[50]
+    event = next(e for e in events if e.last_offset == 50)
+    assert event.transition == "firing"
+    assert event.reasons[0].feature == "f1"
+    reason = event.reasons[0]
+    assert reason.actual == pytest.approx(rows[50, 1])
+    assert abs(reason.actual - reason.expected) > 10 * reason.std
+    assert event.return_period_s == pytest.approx(1.0 / event.p_value)
+
+
+def test_absurd_values_are_improbable_and_leave_no_trace_that_is_not_finite() -> None:
+    own = made("gmm")
+    rows = records_like(own.model.density, 12, np.random.default_rng(0))
+    rows[6] = 1.7e308
+    scores = scores_of(own, rows)
+    assert scores.p_value[6] < 1e-6
+    assert np.isfinite(scores.p_value[1:]).all()
+    assert (scores.p_value[1:] > 0).all()
+
+
+def test_forgotten_entity_warms_up_again() -> None:
+    own = made("gmm")
+    rows = records_like(own.model.density, 4, np.random.default_rng(0))
+    runner = watch(own)
+    slots = np.zeros(2, dtype=np.int64)
+    runner.process(batch(rows[:2]), slots)
+    runner.forget(np.array([0]))
+    scores, _ = runner.process(batch(rows[2:]), slots)
+    assert scores.status.tolist() == [Status.WARMING_UP, Status.SCORED]
+
+
+def test_every_family_is_tried_here() -> None:
+    assert set(MAKERS) == set(FAMILIES)
+    assert isinstance(hmm(), Hmm)

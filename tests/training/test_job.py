@@ -1,0 +1,134 @@
+"""Tests for detector.training.job."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detector.alerting.rules import AlertRules, Budget
+from detector.bundles.serving import serve
+from detector.training.job import TrainingError, TrainingPlan, train
+from tests.made import batch
+from tests.pipelines import outcome_of
+
+PLAN = TrainingPlan("hosts", "gmm", options={"n_components": 1})
+
+
+def rows(n: int = 900, d: int = 3, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d))
+    for t in range(1, n):
+        x[t] += 0.7 * x[t - 1]
+    return x * 5 + 100
+
+
+def test_order_of_the_training_records_does_not_matter() -> None:
+    records = batch(rows(), entity=[f"e{i % 3}" for i in range(900)])
+    shuffle = np.random.default_rng(1).permutation(900)
+    shuffled = replace(
+        records,
+        entity=[records.entity[i] for i in shuffle],
+        time=records.time[shuffle],
+        values=records.values[shuffle],
+    )
+    one, two = train(records, PLAN, 1e9), train(shuffled, PLAN, 1e9)
+    assert one.manifest.training.data_sha256 == two.manifest.training.data_sha256
+    for name, array in one.model.arrays().items():
+        np.testing.assert_array_equal(array, two.model.arrays()[name], err_msg=name)
+
+
+def test_incident_after_training_is_found_and_normal_traffic_keeps_quiet() -> None:
+    x = rows(6000)
+    x[5500:5506] += 60
+    bundle = train(batch(x[:4000]), PLAN, 1e9)
+    later = batch(x[4000:], time=np.arange(4000.0, 6000.0))
+    detector = serve(bundle, AlertRules(Budget(1, "entity", 2000.0)))
+    scores, events = outcome_of(detector, later)
+    assert scores.alert[1500:1508].any()
+    assert sum(e.transition == "firing" for e in events) <= 6
+    top = next(e for e in events if e.transition == "firing" and 5500 <= e.time <= 5510)
+    assert top.reasons[0].actual is not None
+    assert top.reasons[0].actual - top.reasons[0].expected > 3 * top.reasons[0].std
+
+
+def test_calibration_rows_are_the_newest_and_shape_no_density() -> None:
+    x = rows()
+    changed = x.copy()
+    changed[800:] += 1000
+    one, two = train(batch(x), PLAN, 1e9), train(batch(changed), PLAN, 1e9)
+    for name, array in one.model.arrays().items():
+        if name.startswith(("scaling/", "predictor/", "residual/", "family/")):
+            np.testing.assert_array_equal(array, two.model.arrays()[name], err_msg=name)
+    assert not np.array_equal(
+        one.model.calibration.complete.surprise, two.model.calibration.complete.surprise
+    )
+
+
+def test_entities_with_few_records_are_scored_by_the_pooled_model() -> None:
+    entity = ["big"] * 870 + ["small"] * 30
+    bundle = train(batch(rows(), entity=entity), PLAN, 1e9)
+    assert bundle.manifest.entities == ("big",)
+
+
+def test_missing_values_are_no_obstacle() -> None:
+    x = rows()
+    x[np.random.default_rng(0).uniform(size=x.shape) < 0.2] = np.nan
+    bundle = train(batch(x), PLAN, 1e9)
+    scores, _ = outcome_of(serve(bundle, AlertRules()), batch(x[700:]))
+    assert np.nanmedian(scores.p_value) == pytest.approx(0.5, abs=0.1)
+
+
+def test_constant_feature_is_no_obstacle() -> None:
+    x = rows()
+    x[:, 1] = 7.0
+    bundle = train(batch(x), PLAN, 1e9)
+    changed = x[700:].copy()
+    changed[50:60, 1] = 9.0
+    scores, _ = outcome_of(serve(bundle, AlertRules()), batch(changed))
+    assert scores.p_value[50] < 0.01
+    assert np.nanmedian(scores.p_value) > 0.2
+
+
+@pytest.mark.parametrize("predictor", ["none", "last", "autoregressive"])
+def test_log_likelihood_is_in_the_units_of_the_data(predictor: str) -> None:
+    """Multiplying every feature by c takes D log c off the log-likelihood, and nothing off the p-value."""
+    plan = replace(PLAN, predictor=predictor)
+    x = rows()
+    plain, _ = outcome_of(serve(train(batch(x), plan, 1e9), AlertRules()), batch(x[600:]))
+    scaled, _ = outcome_of(serve(train(batch(8 * x), plan, 1e9), AlertRules()), batch(8 * x[600:]))
+    np.testing.assert_allclose(scaled.log_likelihood[1:], plain.log_likelihood[1:] - 3 * np.log(8), atol=1e-6)
+    np.testing.assert_allclose(scaled.p_value[1:], plain.p_value[1:], rtol=1e-6)
+
+
+def test_unknown_family_is_named() -> None:
+    with pytest.raises(TrainingError, match="no family is called 'kmeans'"):
+        train(batch(rows()), replace(PLAN, family="kmeans"), 1e9)
+
+
+def test_unknown_setting_of_the_family_is_named() -> None:
+    with pytest.raises(TrainingError, match="family gmm has no setting"):
+        train(batch(rows()), replace(PLAN, options={"n_states": 3}), 1e9)
+
+
+def test_too_few_records_say_how_many_are_needed() -> None:
+    with pytest.raises(TrainingError, match="10 records are too few"):
+        train(batch(rows(10)), PLAN, 1e9)
+
+
+def test_feature_without_any_value_is_named() -> None:
+    x = rows()
+    x[:, 2] = np.nan
+    with pytest.raises(TrainingError, match=r"features \['f2'\] have no value"):
+        train(batch(x), PLAN, 1e9)
+
+
+def test_infinite_value_is_named() -> None:
+    x = rows()
+    x[5, 1] = np.inf
+    with pytest.raises(TrainingError, match="feature 'f1' is infinite in 1 records"):
+        train(batch(x), PLAN, 1e9)
+
+
+def test_no_records_say_what_to_check() -> None:
+    with pytest.raises(TrainingError, match="no records to train on"):
+        train(batch(np.empty((0, 2))), PLAN, 1e9)
