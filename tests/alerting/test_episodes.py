@@ -19,21 +19,23 @@ RULES = AlertRules(fire_m=2, fire_of=3, resolve_below=0.7, resolve_records=2)
 
 def scored(score: FloatArray, lengths: list[int], first_offset: int = 0) -> Scored:
     offset = np.arange(first_offset, first_offset + len(score))
-    return Scored(
-        offset * 10.0, offset, -score, np.exp(-3.0 * score), np.asarray(score, float), np.array(lengths)
-    )
+    p_value = np.exp(-3.0 * score, dtype=np.float64)
+    return Scored(offset * 10.0, offset, -score, p_value, score, np.array(lengths))
 
 
 def one(score: list[float], rules: AlertRules = RULES) -> Decision:
-    return decide(initial_alert_state(1), scored(np.array(score), [len(score)]), rules)
+    return decide(initial_alert_state(1), scored(np.array(score, dtype=np.float64), [len(score)]), rules)
 
 
 class ByHand:
     """The state machine, one record at a time."""
 
     def __init__(self, rules: AlertRules) -> None:
-        self.rules, self.last, self.calm, self.firing = rules, [], 0, False
-        self.start, self.records, self.nats, self.peak = None, 0, 0.0, -np.inf
+        self.rules = rules
+        self.last: list[bool] = []
+        self.calm, self.firing = 0, False
+        self.start: float | None = None
+        self.records, self.nats, self.peak = 0, 0.0, -np.inf
 
     def step(self, score: float, p_value: float, time: float) -> tuple[bool, str | None]:
         suspicious = score >= 1
@@ -116,32 +118,15 @@ def test_agrees_with_one_record_at_a_time_however_it_is_cut(seed: int) -> None:
                 )
                 assert decision.firing[row] == firing
                 if transition:
-                    expected.append(
-                        (
-                            row,
-                            transition == "fires",
-                            machine.start,
-                            machine.records,
-                            machine.nats,
-                            machine.peak,
-                        )
-                    )
+                    fires = transition == "fires"
+                    expected.append((row, fires, machine.start, machine.records, machine.nats, machine.peak))
                     if transition == "resolves":
                         machine.close()
                 row += 1
             assert state["firing"][e] == machine.firing
             assert state["records"][e] == machine.records
-        found = [
-            (
-                t.row,
-                t.fires,
-                t.span["start"],
-                t.span["records"],
-                t.span["surprise_nats"],
-                t.span["peak_score"],
-            )
-            for t in decision.transitions
-        ]
+        fields = ["start", "records", "surprise_nats", "peak_score"]
+        found = [(t.row, t.fires, *(t.span[name] for name in fields)) for t in decision.transitions]
         assert len(found) == len(expected)
         for left, right in zip(found, expected, strict=True):
             assert left == pytest.approx(right)
