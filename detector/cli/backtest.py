@@ -1,0 +1,181 @@
+"""``detector backtest``: a file down the daemon's own pipeline, without Kafka and without a configuration."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from detector.alerting.rules import AlertRules, Budget
+from detector.batch import Batch, BoolArray, Status
+from detector.bundles.serving import serve
+from detector.bundles.store import Bundle, BundleError, load_bundle
+from detector.cli.check import duration_text
+from detector.cli.failure import explained
+from detector.config.section import parse_duration
+from detector.models.families import FAMILIES
+from detector.pipeline import Detector
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class _Budget(click.ParamType[Budget]):
+    """``1/1d``: how many false alarms in how long."""
+
+    name = "n/duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Budget:
+        if isinstance(value, Budget):
+            return value
+        number, _, every = str(value).partition("/")
+        try:
+            false_alarms, every_s = float(number), parse_duration(every)
+        except ValueError:
+            self.fail(f"{value!r} is not a budget; write it like 1/1d or 2/7d", param, ctx)
+        if not 0 < false_alarms < float("inf"):
+            self.fail(f"{value!r} allows {number} false alarms; allow more than 0", param, ctx)
+        return Budget(false_alarms, "entity", every_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What to train when no bundle is given; None means the default."""
+
+    features: str | None
+    family: str | None
+    predictor: str | None
+    seed: int | None
+
+    def given(self) -> list[str]:
+        """Return the options that were set."""
+        return [
+            f"--{name}"
+            for name in ("features", "family", "predictor", "seed")
+            if getattr(self, name) is not None
+        ]
+
+    def feature_names(self) -> list[str] | None:
+        """Return the columns asked for, None for all."""
+        return None if self.features is None else [n.strip() for n in self.features.split(",") if n.strip()]
+
+
+@click.command()
+@click.option("--input", "input_file", type=_FILE, required=True, help="CSV or Parquet to score.")
+@click.option("--out", "out_file", type=_FILE, required=True, help="CSV or Parquet to write.")
+@click.option("--train", "train_file", type=_FILE, help="Learn from this file.")
+@click.option("--warmup", type=click.IntRange(min=1), help="Learn from the first N records of each entity.")
+@click.option("--bundle", "bundle_path", type=click.Path(path_type=Path), help="Use this trained version.")
+@click.option("--features", help="Columns to use, a,b,c; all numeric ones, without.")
+@click.option("--family", type=click.Choice(list(FAMILIES)), help="Kind of model.  [default: gmm]")
+@click.option(
+    "--predictor",
+    type=click.Choice(["none", "last", "autoregressive"]),
+    help="What a record is compared with.  [default: autoregressive]",
+)
+@click.option("--budget", type=_Budget(), default="1/1d", show_default=True, help="Bearable false alarms.")
+@click.option("--per", type=click.Choice(["entity", "fleet"]), default="entity", show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), help="Of everything random in training.  [default: 0]")
+def backtest(
+    input_file: Path,
+    out_file: Path,
+    train_file: Path | None,
+    warmup: int | None,
+    bundle_path: Path | None,
+    features: str | None,
+    family: str | None,
+    predictor: str | None,
+    budget: Budget,
+    per: Literal["entity", "fleet"],
+    seed: int | None,
+) -> None:
+    """Send a file down the daemon's own pipeline; write one row per row, in order.
+
+    The file has a column time, features, and a column entity if it holds several. The model is
+    learnt from --train, or from the first --warmup records of each entity, or taken from --bundle.
+    """
+    from detector.training.backtest import backtest as run_backtest
+    from detector.training.backtest import rows_of, warmup_rows
+    from detector.training.backtest_file import check_suffix, write_backtest
+    from detector.training.job import TrainingError
+    from detector.training.sources import SourceError, read_file
+
+    recipe = _Recipe(features, family, predictor, seed)
+    _check_options(recipe, input_file, out_file, train_file, warmup, bundle_path)
+    with explained(SourceError, TrainingError, BundleError, ValueError, OSError):
+        check_suffix(out_file)
+        skipped: BoolArray | None = None
+        if bundle_path is not None:
+            bundle = load_bundle(bundle_path)
+            batch = read_file(input_file, [feature.name for feature in bundle.manifest.features])
+        elif train_file is not None:
+            records = read_file(train_file, recipe.feature_names())
+            batch = read_file(input_file, records.feature_names)
+            bundle = _trained(records, recipe)
+        else:
+            batch = read_file(input_file, recipe.feature_names())
+            skipped = warmup_rows(batch, warmup or 0)
+            bundle = _trained(rows_of(batch, skipped), recipe)
+        rules = AlertRules(budget=Budget(budget.false_alarms, per, budget.every_s))
+        detector = serve(bundle, rules)
+        result = run_backtest(detector, batch, skipped)
+        write_backtest(out_file, batch, result.scores)
+    fired = sum(event.transition == "firing" for event in result.events)
+    statuses = Counter(result.scores.status.tolist())
+    for line in _summary(detector, batch, statuses, fired, result.scored_s):
+        click.echo(line)
+
+
+def _check_options(
+    recipe: _Recipe,
+    input_file: Path,
+    out_file: Path,
+    train_file: Path | None,
+    warmup: int | None,
+    bundle_path: Path | None,
+) -> None:
+    if sum(given is not None for given in (train_file, warmup, bundle_path)) != 1:
+        raise click.UsageError("say what to learn from: one of --train FILE, --warmup N and --bundle FOLDER")
+    if bundle_path is not None and recipe.given():
+        raise click.UsageError(f"--bundle already says {', '.join(recipe.given())}; leave them out")
+    if out_file.resolve() in {path.resolve() for path in (input_file, train_file) if path is not None}:
+        raise click.UsageError(f"--out {out_file} would overwrite what is read; write elsewhere")
+
+
+def _trained(records: Batch, recipe: _Recipe) -> Bundle:
+    from detector.training.job import TrainingPlan, train
+
+    plan = TrainingPlan(
+        detector="backtest",
+        family=recipe.family or "gmm",
+        predictor=recipe.predictor or "autoregressive",
+        seed=recipe.seed or 0,
+    )
+    return train(records, plan, time.time())
+
+
+def _summary(
+    detector: Detector, batch: Batch, statuses: Counter[int], fired: int, scored_s: float
+) -> list[str]:
+    entities = len(set(batch.entity))
+    counts = ", ".join(f"{statuses[status]} {status.text}" for status in Status if statuses[status])
+    days = scored_s / 86400
+    budget = detector.rules.budget
+    every = duration_text(budget.every_s)
+    promised = budget.episodes_per_entity_s(entities) * scored_s
+    rate = f"{fired / days:.2g} per entity and day" if days else "too little time for a rate"
+    lines = [
+        f"rows       {len(batch)} of {entities} entities: {counts}",
+        f"alerts     {fired} in {days:.1f} days of entities, {rate}",
+        f"budget     {budget.false_alarms:g} false alarms per {budget.per} in {every}: "
+        f"at most {promised:.3g} expected here, {fired} fired, real anomalies among them",
+        f"threshold  p <= {detector.threshold.p_value:.3g}",
+    ]
+    if not detector.threshold.supported:
+        fewest_days = 1 / detector.threshold.smallest_rate / 86400
+        lines.append(
+            "           extrapolated: the held-out time supports budgets of one false alarm per entity "
+            f"in up to {fewest_days:.2g} days"
+        )
+    return lines

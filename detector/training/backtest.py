@@ -1,0 +1,113 @@
+"""A file through the daemon's own pipeline, without Kafka: one answer per row."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.alerting.episodes import initial_alert_state
+from detector.alerting.event import AlertEvent
+from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Status
+from detector.models.sequences import runs_of, starts_of
+from detector.pipeline import Detector, initial_state, run, take
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """What a detector says of a file."""
+
+    scores: Scores
+    """One row per row of the file, in its order."""
+    events: list[AlertEvent]
+    """Entity after entity, each in time order."""
+    scored_s: float
+    """Event time from an entity's first scored row to its last, summed over entities, seconds."""
+
+
+def warmup_rows(batch: Batch, records: int) -> BoolArray:
+    """Mark the first ``records`` rows of every entity, shape (N,)."""
+    order, lengths, _ = _by_entity(batch)
+    position = np.empty(len(batch), dtype=np.int64)
+    position[order] = np.arange(len(batch)) - np.repeat(starts_of(lengths), lengths)
+    return position < records
+
+
+def rows_of(batch: Batch, rows: BoolArray) -> Batch:
+    """Return the rows that are marked, in order."""
+    return replace(
+        batch,
+        source=batch.source[rows],
+        offset=batch.offset[rows],
+        entity=[entity for entity, kept in zip(batch.entity, rows.tolist(), strict=True) if kept],
+        time=batch.time[rows],
+        values=batch.values[rows],
+        labels={
+            name: [text for text, kept in zip(texts, rows.tolist(), strict=True) if kept]
+            for name, texts in batch.labels.items()
+        },
+    )
+
+
+def backtest(detector: Detector, batch: Batch, warmup: BoolArray | None = None) -> Backtest:
+    """Score every row of a file in order, with the past its entity has in the file.
+
+    Args:
+        detector: Model, rules and threshold.
+        batch: N rows with the model's features as columns.
+        warmup: Rows that trained the model, shape (N,), the first of their entities: they are the past
+            of the rows after them, say ``warming_up`` and belong to no alert.
+    """
+    order, lengths, names = _by_entity(batch)
+    state = initial_state(detector, names)
+    scores = _none_scored(detector, len(batch))
+    if warmup is not None and warmup.any():
+        past = warmup[order]
+        starts = starts_of(lengths)
+        # Every entity's first row is in its past, so no run is empty here.
+        state = run(detector, state, batch, order[past], _counted(past, starts)).state
+        state = replace(state, alert=initial_alert_state(len(lengths)))
+        left = _counted(~past, starts)
+        order, lengths, state = order[~past], left[left > 0], take(state, left > 0)
+    if order.size == 0:
+        return Backtest(scores, [], 0.0)
+    outcome = run(detector, state, batch, order, lengths)
+    for name in ("status", "log_likelihood", "p_value", "anomaly_score", "exceeds_threshold", "alert"):
+        getattr(scores, name)[order] = getattr(outcome.scores, name)[order]
+    return Backtest(scores, outcome.events, _scored_s(batch.time[order], scores.status[order], lengths))
+
+
+def _by_entity(batch: Batch) -> tuple[IntArray, IntArray, list[str]]:
+    """Return the rows entity after entity, the rows of each, and the entities' names."""
+    names, entity = np.unique(np.array(batch.entity, dtype=object), return_inverse=True)
+    order = np.argsort(entity, kind="stable")
+    return order, runs_of(entity[order].astype(np.int64)), [str(name) for name in names]
+
+
+def _counted(marked: BoolArray, starts: IntArray) -> IntArray:
+    """Return how many rows of each run are marked, shape (E,)."""
+    return np.add.reduceat(marked.astype(np.int64), starts)
+
+
+def _none_scored(detector: Detector, n: int) -> Scores:
+    return Scores(
+        detector.name,
+        detector.role,
+        detector.version,
+        np.full(n, Status.WARMING_UP, dtype=np.int8),
+        np.full(n, np.nan),
+        np.full(n, np.nan),
+        np.full(n, np.nan),
+        np.zeros(n, dtype=bool),
+        np.zeros(n, dtype=bool),
+    )
+
+
+def _scored_s(time: FloatArray, status: NDArray[np.int8], lengths: IntArray) -> float:
+    """Return the event time from each entity's first scored row to its last, summed."""
+    scored = status == Status.SCORED
+    entity = np.repeat(np.arange(len(lengths)), lengths)[scored]
+    if entity.size == 0:
+        return 0.0
+    runs = runs_of(entity)
+    first = starts_of(runs)
+    return float((time[scored][first + runs - 1] - time[scored][first]).sum())
