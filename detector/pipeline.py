@@ -147,12 +147,13 @@ def _late(time: FloatArray, newest: FloatArray, lengths: IntArray) -> BoolArray:
     backwards = time < previous
     if not backwards.any():
         return backwards
-    late = np.zeros_like(backwards)
+    # Times as ranks, so that one running maximum over (entity, rank) starts afresh with every entity.
     entity = np.repeat(np.arange(len(lengths)), lengths)
-    for e in np.unique(entity[backwards]):
-        rows = slice(int(starts[e]), int(starts[e] + lengths[e]))
-        newest_before = np.maximum.accumulate(np.concatenate(([newest[e]], time[rows])))[:-1]
-        late[rows] = time[rows] < newest_before
+    instants, rank = np.unique(np.concatenate((newest, time)), return_inverse=True)
+    own, before = rank[len(newest) :], rank[: len(newest)]
+    newest_so_far = np.maximum.accumulate(entity * instants.size + np.maximum(own, before[entity]))
+    newest_before = lagged(newest_so_far, np.arange(len(lengths)) * instants.size + before, starts)
+    late: BoolArray = entity * instants.size + own < newest_before
     return late
 
 

@@ -200,3 +200,16 @@ def test_forgotten_entity_warms_up_again() -> None:
 def test_every_family_is_tried_here() -> None:
     assert set(MAKERS) == set(FAMILIES)
     assert isinstance(hmm(), Hmm)
+
+
+def test_lateness_agrees_with_looking_at_one_record_after_the_other() -> None:
+    own = made("gmm")
+    rng = np.random.default_rng(4)
+    records = mixed_batch(own)
+    records = replace(records, time=rng.integers(0, 50, len(records)).astype(float))
+    scores, _ = outcome_of(own, records)
+    newest: dict[str, float] = {}
+    for i, entity in enumerate(records.entity):
+        late = records.time[i] < newest.get(entity, -np.inf)
+        assert (scores.status[i] == Status.LATE) == late
+        newest[entity] = max(records.time[i], newest.get(entity, -np.inf))

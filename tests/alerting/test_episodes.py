@@ -19,8 +19,8 @@ RULES = AlertRules(fire_m=2, fire_of=3, resolve_below=0.7, resolve_records=2)
 
 def scored(score: FloatArray, lengths: list[int], first_offset: int = 0) -> Scored:
     offset = np.arange(first_offset, first_offset + len(score))
-    p_value = np.exp(-3.0 * score, dtype=np.float64)
-    return Scored(offset * 10.0, offset, -score, p_value, score, np.array(lengths))
+    p_value: FloatArray = np.exp(-3.0 * score)
+    return Scored(offset.astype(np.float64) * 10.0, offset, -score, p_value, score, np.array(lengths))
 
 
 def one(score: list[float], rules: AlertRules = RULES) -> Decision:
