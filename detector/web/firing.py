@@ -1,0 +1,72 @@
+"""Which entities are firing: 1 while they do, 0 for some minutes after, then no series at all."""
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from prometheus_client.core import GaugeMetricFamily
+
+from detector.alerting.event import AlertEvent
+
+RESOLVED_STAYS_S = 300.0
+"""A scrape interval is shorter, so every scraper sees the 0."""
+
+
+@dataclass(slots=True)
+class _Episode:
+    entity: str
+    severity: str
+    gone_at_s: float | None
+    """When the series vanishes; None while firing."""
+
+
+class FiringAlerts:
+    """Episodes by detector and slot. The cap on series does not count here. Not locked: its owner is."""
+
+    def __init__(self) -> None:
+        self._episodes: dict[str, dict[int, _Episode]] = {}
+
+    def update(self, detector: str, events: Sequence[tuple[int, AlertEvent]], now_s: float) -> None:
+        """Take the events of a batch, each with its entity's slot, in order."""
+        episodes = self._episodes.setdefault(detector, {})
+        for slot, event in events:
+            gone_at_s = None if event.transition == "firing" else now_s + RESOLVED_STAYS_S
+            episodes[slot] = _Episode(event.entity, event.severity, gone_at_s)
+
+    def forget(self, detector: str, slots: Sequence[int]) -> None:
+        """Drop the series of these slots, firing or not: somebody else watches their entities now."""
+        episodes = self._episodes.get(detector, {})
+        for slot in slots if episodes else ():
+            episodes.pop(slot, None)
+
+    def slots(self) -> dict[str, AbstractSet[int]]:
+        """Return the slots that are firing, by detector."""
+        return {
+            detector: {slot for slot, episode in episodes.items() if episode.gone_at_s is None}
+            for detector, episodes in self._episodes.items()
+        }
+
+    def collect(self, now_s: float) -> Iterator[GaugeMetricFamily]:
+        """Yield the metric family."""
+        value: dict[tuple[str, str, str], int] = {}
+        for detector, episodes in self._episodes.items():
+            for slot, episode in list(episodes.items()):
+                if episode.gone_at_s is not None and now_s >= episode.gone_at_s:
+                    del episodes[slot]
+                    continue
+                key = detector, episode.entity, episode.severity
+                # An entity on two partitions has two episodes and one series.
+                value[key] = max(value.get(key, 0), int(episode.gone_at_s is None))
+        family = firing_family()
+        for (detector, entity, severity), firing in value.items():
+            family.add_metric([detector, entity, severity], firing)
+        yield family
+
+
+def firing_family() -> GaugeMetricFamily:
+    """Return the family without samples."""
+    return GaugeMetricFamily(
+        "detector_alert_firing",
+        "Whether an alert of the entity is firing (1) or resolved lately (0).",
+        labels=["detector", "entity", "severity"],
+    )

@@ -1,0 +1,107 @@
+"""Made-up batches and answers, as the loop would report them."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from detector.alerting.budget import Threshold
+from detector.alerting.event import AlertEvent, alert_id, event_id
+from detector.batch import Batch, IntArray, Scores, Source, Status
+from detector.web.metrics import DetectorFacts
+
+SOURCE = Source("telemetry", 0)
+
+FACTS = DetectorFacts(
+    name="hosts",
+    family="gmm",
+    predictor="autoregressive",
+    version="20261120T140000Z-3f9a",
+    role="champion",
+    trained_time_s=1.7e9,
+    interval_s=60.0,
+    threshold=Threshold(p_value=1e-4, budget_rate=1 / 86400, smallest_rate=1e-7),
+)
+
+
+def batch_of(
+    entities: Sequence[str], time_s: float = 1.8e9, first_offset: int = 0, source: Source = SOURCE
+) -> Batch:
+    """One record of each entity, in order."""
+    n = len(entities)
+    return Batch(
+        input="telegraf",
+        feature_names=("cpu",),
+        sources=(source,),
+        source=np.zeros(n, dtype=np.int64),
+        offset=np.arange(first_offset, first_offset + n, dtype=np.int64),
+        entity=list(entities),
+        time=np.full(n, time_s),
+        values=np.zeros((n, 1)),
+    )
+
+
+def scores_of(
+    anomaly_scores: Sequence[float], status: Status = Status.SCORED, detector: str = "hosts"
+) -> Scores:
+    """What a detector says of a batch; NaN scores are warming up."""
+    score = np.asarray(anomaly_scores, dtype=np.float64)
+    statuses = np.where(np.isnan(score), Status.WARMING_UP, status).astype(np.int8)
+    return Scores(
+        detector=detector,
+        role="champion",
+        version="20261120T140000Z-3f9a",
+        status=statuses,
+        log_likelihood=-score,
+        p_value=np.exp(-score * 9.2),
+        anomaly_score=score,
+        exceeds_threshold=score >= 1,
+        alert=score >= 1,
+    )
+
+
+def event_of(
+    entity: str, transition: Literal["firing", "resolved"], offset: int, source: Source = SOURCE
+) -> AlertEvent:
+    """An episode that fires or resolves at one record."""
+    episode = alert_id(source, 0, "hosts", entity)
+    return AlertEvent(
+        id=event_id(episode, transition),
+        alert_id=episode,
+        transition=transition,
+        detector="hosts",
+        role="champion",
+        version="20261120T140000Z-3f9a",
+        entity=entity,
+        severity="warning",
+        time=1.8e9,
+        start=1.8e9,
+        peak=1.8e9,
+        end=None,
+        records=1,
+        surprise_nats=20.0,
+        p_value=1e-9,
+        anomaly_score=2.0,
+        log_likelihood=-30.0,
+        return_period_s=1e9,
+        reasons=(),
+        labels={},
+        source=source,
+        first_offset=offset,
+        last_offset=offset,
+    )
+
+
+def slots_of(*slots: int) -> IntArray:
+    """Slots as the loop hands them over."""
+    return np.array(slots, dtype=np.int64)
+
+
+class Clock:
+    """Monotonic seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s

@@ -1,0 +1,245 @@
+"""Tests for detector.web.metrics: what a scrape says after the loop reported."""
+
+import inspect
+import subprocess
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from detector.batch import Source, Status
+from detector.stream.observer import Observer
+from detector.stream.reasons import Reason
+from detector.web.firing import RESOLVED_STAYS_S
+from detector.web.health import Health
+from detector.web.metrics import Metrics
+from tests.web.made_up import FACTS, SOURCE, Clock, batch_of, event_of, scores_of, slots_of
+
+
+class Scraped:
+    """Metrics with a registry and a clock of their own."""
+
+    def __init__(self, entity_series: int = 1000) -> None:
+        self.clock = Clock()
+        self.registry = CollectorRegistry()
+        self.health = Health(clock=self.clock)
+        self.metrics = Metrics(self.registry, self.health, entity_series, self.clock)
+        self.metrics.detector_loaded(FACTS)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+    def labels_of(self, name: str) -> list[dict[str, str]]:
+        families = text_string_to_metric_families(generate_latest(self.registry).decode())
+        return [sample.labels for family in families for sample in family.samples if sample.name == name]
+
+    def score(self, entities: list[str], scores: list[float], now_s: float = 1.8e9) -> None:
+        slots = slots_of(*range(len(entities)))
+        self.metrics.scored(batch_of(entities), slots, scores_of(scores), [], now_s)
+
+
+@pytest.fixture
+def scraped() -> Scraped:
+    return Scraped()
+
+
+def busy() -> Scraped:
+    """Everything reported once, with names an attacker might choose."""
+    scraped = Scraped()
+    hostile = ['quote"', "line\nbreak", "back\\slash", "🔥", "\x00\x1f", "", "a" * 256, "{}=,"]
+    batch = batch_of(hostile)
+    slots = np.arange(len(hostile))
+    scraped.metrics.polled("telegraf", 10)
+    for reason in Reason:
+        scraped.metrics.rejected("telegraf", reason, 1)
+    scraped.metrics.missing("telegraf", {"cpu": 3, "memory": 0})
+    events = [event_of(entity, "firing", offset) for offset, entity in enumerate(hostile)]
+    scraped.metrics.scored(batch, slots, scores_of([2.0] * len(hostile)), events, 1.8e9)
+    scraped.metrics.batch_done("telegraf", 10, 0.02)
+    scraped.metrics.lag({SOURCE: 7})
+    scraped.metrics.entity_on_two_sources("telegraf", 1)
+    scraped.metrics.assigned(1)
+    scraped.metrics.broker(True)
+    return scraped
+
+
+def openmetrics(registry: CollectorRegistry) -> bytes:
+    encode, content_type = choose_encoder("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    return bytes(encode(registry))
+
+
+def test_it_is_an_observer_of_the_loop(scraped: Scraped) -> None:
+    observer: Observer = scraped.metrics
+    for name, promised in inspect.getmembers(Observer, inspect.isfunction):
+        if not name.startswith("_"):
+            kept = inspect.signature(getattr(type(observer), name))
+            assert list(kept.parameters) == list(inspect.signature(promised).parameters), name
+
+
+def test_promtool_finds_nothing_to_improve(promtool: str) -> None:
+    page = generate_latest(busy().registry)
+    done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, timeout=60)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+    assert done.stdout + done.stderr == b""
+
+
+def test_hostile_names_survive_a_scrape_in_both_formats() -> None:
+    registry = busy().registry
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    entities = {s.labels["entity"] for f in families for s in f.samples if s.name == "detector_alert_firing"}
+    assert {'quote"', "line\nbreak", "back\\slash", "🔥", "\x00\x1f", "{}=,"} <= entities
+    assert openmetrics(registry).decode().endswith("# EOF\n")
+
+
+def test_no_created_series() -> None:
+    assert b"_created" not in generate_latest(busy().registry)
+    assert b"_created" not in openmetrics(busy().registry)
+
+
+def test_records_are_counted_by_outcome_when_the_batch_is_done(scraped: Scraped) -> None:
+    scraped.metrics.polled("telegraf", 10)
+    scraped.metrics.rejected("telegraf", Reason.NO_TIME, 3)
+    scraped.metrics.batch_done("telegraf", 10, 0.02)
+    assert scraped.value("detector_records_total", input="telegraf", outcome="decoded") == 7
+    assert scraped.value("detector_records_total", input="telegraf", outcome="dead_letter") == 3
+    assert scraped.value("detector_dead_letters_total", input="telegraf", reason="no_time") == 3
+    assert scraped.value("detector_batch_duration_seconds_count", input="telegraf") == 1
+
+
+def test_records_are_counted_by_status(scraped: Scraped) -> None:
+    scraped.score(["a", "b", "c"], [0.5, np.nan, 1.5])
+    assert scraped.value("detector_scored_records_total", detector="hosts", status="scored") == 2
+    assert scraped.value("detector_scored_records_total", detector="hosts", status="warming_up") == 1
+
+
+def test_scores_and_delays_fill_cumulative_buckets(scraped: Scraped) -> None:
+    scraped.score(["a", "b", "c"], [0.5, 1.0, 99.0], now_s=1.8e9 + 0.75)
+    buckets = {
+        le: scraped.value("detector_anomaly_score_bucket", detector="hosts", le=le) for le in ("0.5", "1")
+    }
+    assert buckets == {"0.5": 1, "1": 2}
+    assert scraped.value("detector_anomaly_score_bucket", detector="hosts", le="+Inf") == 3
+    assert scraped.value("detector_anomaly_score_sum", detector="hosts") == pytest.approx(100.5)
+    assert scraped.value("detector_event_delay_seconds_bucket", detector="hosts", le="0.5") == 0
+    assert scraped.value("detector_event_delay_seconds_bucket", detector="hosts", le="1") == 3
+
+
+def test_a_record_from_the_future_has_no_negative_delay(scraped: Scraped) -> None:
+    scraped.score(["a"], [0.5], now_s=1.8e9 - 100)
+    assert scraped.value("detector_event_delay_seconds_sum", detector="hosts") == 0
+
+
+def test_firing_is_one_then_zero_for_minutes_then_gone(scraped: Scraped) -> None:
+    labels = {"detector": "hosts", "entity": "a", "severity": "warning"}
+    scraped.metrics.scored(
+        batch_of(["a"]), slots_of(4), scores_of([2.0]), [event_of("a", "firing", 0)], 1.8e9
+    )
+    assert scraped.value("detector_alert_firing", **labels) == 1
+    scraped.clock.now_s += 10 * RESOLVED_STAYS_S
+    assert scraped.value("detector_alert_firing", **labels) == 1
+    resolved = batch_of(["a"], first_offset=1)
+    scraped.metrics.scored(resolved, slots_of(4), scores_of([0.1]), [event_of("a", "resolved", 1)], 1.8e9)
+    assert scraped.value("detector_alert_firing", **labels) == 0
+    scraped.clock.now_s += RESOLVED_STAYS_S - 1
+    assert scraped.value("detector_alert_firing", **labels) == 0
+    scraped.clock.now_s += 1
+    assert scraped.value("detector_alert_firing", **labels) is None
+    for transition in ("firing", "resolved"):
+        assert scraped.value("detector_alerts_total", detector="hosts", transition=transition) == 1
+
+
+def test_firing_entities_beyond_the_cap_keep_both_series() -> None:
+    scraped = Scraped(entity_series=2)
+    quiet = [f"host-{i}" for i in range(50)]
+    scraped.score(quiet, [3.0] * 50)
+    batch = batch_of(["ill"], first_offset=60)
+    scraped.metrics.scored(batch, slots_of(50), scores_of([1.1]), [event_of("ill", "firing", 60)], 1.8e9)
+    shown = {labels["entity"] for labels in scraped.labels_of("detector_entity_anomaly_score")}
+    assert "ill" in shown
+    assert len(shown) == 2
+    assert scraped.value("detector_entity_series_dropped") == 49
+    assert scraped.labels_of("detector_alert_firing") == [
+        {"detector": "hosts", "entity": "ill", "severity": "warning"}
+    ]
+
+
+def test_forgotten_entities_have_no_series(scraped: Scraped) -> None:
+    events = [event_of("a", "firing", 0)]
+    scraped.metrics.scored(batch_of(["a", "b"]), slots_of(0, 1), scores_of([2.0, 0.1]), events, 1.8e9)
+    scraped.metrics.forgotten("hosts", slots_of(0), ["a"])
+    assert scraped.labels_of("detector_alert_firing") == []
+    assert scraped.labels_of("detector_entity_anomaly_score") == [{"detector": "hosts", "entity": "b"}]
+    assert scraped.value("detector_entities", detector="hosts") == 1
+
+
+def test_an_entity_on_two_partitions_has_one_series(scraped: Scraped) -> None:
+    for slot, partition in enumerate((0, 1)):
+        source = Source("telemetry", partition)
+        event = event_of("a", "firing", 0, source)
+        batch = batch_of(["a"], source=source)
+        scraped.metrics.scored(batch, slots_of(slot), scores_of([2.0 + slot]), [event], 1.8e9)
+    resolved = event_of("a", "resolved", 1, SOURCE)
+    scraped.metrics.scored(batch_of(["a"], first_offset=1), slots_of(0), scores_of([0.1]), [resolved], 1.8e9)
+    assert scraped.value("detector_alert_firing", detector="hosts", entity="a", severity="warning") == 1
+    assert len(scraped.labels_of("detector_alert_firing")) == 1
+    assert scraped.value("detector_entity_anomaly_score", detector="hosts", entity="a") == 3.0
+
+
+def test_the_budget_grows_with_the_time_watched_over_all_entities(scraped: Scraped) -> None:
+    for minute in range(61):
+        batch = batch_of(["a", "b"], time_s=1.8e9 + 60 * minute)
+        scraped.metrics.scored(batch, slots_of(0, 1), scores_of([0.1, 0.1]), [], 1.8e9)
+    expected = 2 * 3600 * FACTS.threshold.budget_rate
+    assert scraped.value("detector_budget_episodes_total", detector="hosts") == pytest.approx(expected)
+
+
+def test_late_records_add_no_watched_time_and_no_score(scraped: Scraped) -> None:
+    scraped.metrics.scored(batch_of(["a"]), slots_of(0), scores_of([0.1]), [], 1.8e9)
+    late = scores_of([np.nan])
+    late.status[:] = Status.LATE
+    scraped.metrics.scored(batch_of(["a"], time_s=1.8e9 + 60), slots_of(0), late, [], 1.8e9)
+    assert scraped.value("detector_budget_episodes_total", detector="hosts") == 0
+    assert scraped.value("detector_scored_records_total", detector="hosts", status="late") == 1
+    assert scraped.value("detector_anomaly_score_count", detector="hosts") == 1
+
+
+def test_lag_of_a_partition_that_moved_away_vanishes(scraped: Scraped) -> None:
+    scraped.metrics.lag({SOURCE: 7, Source("telemetry", 1): 3})
+    scraped.metrics.lag({SOURCE: 5})
+    assert scraped.labels_of("detector_consumer_lag_records") == [{"topic": "telemetry", "partition": "0"}]
+    assert scraped.value("detector_consumer_lag_records", topic="telemetry", partition="0") == 5
+
+
+def test_another_version_replaces_the_model_info(scraped: Scraped) -> None:
+    scraped.metrics.detector_loaded(
+        type(FACTS)(
+            FACTS.name, "hmm", FACTS.predictor, "v2", FACTS.role, 1.8e9, FACTS.interval_s, FACTS.threshold
+        )
+    )
+    assert [labels["version"] for labels in scraped.labels_of("detector_model_info")] == ["v2"]
+    assert scraped.value("detector_model_trained_timestamp_seconds", detector="hosts") == 1.8e9
+
+
+def test_health_hears_of_broker_partitions_and_heartbeat(scraped: Scraped) -> None:
+    scraped.health.models_loaded = True
+    assert set(scraped.health.missing()) == {"broker", "partitions"}
+    scraped.metrics.broker(True)
+    scraped.metrics.assigned(2)
+    assert scraped.health.missing() == {}
+    scraped.clock.now_s += 100
+    assert not scraped.health.alive()
+    assert scraped.value("detector_loop_heartbeat_age_seconds") == 100
+    scraped.metrics.heartbeat(scraped.clock.now_s)
+    assert scraped.health.alive()
+
+
+def test_an_empty_batch_changes_nothing(scraped: Scraped) -> None:
+    before = generate_latest(scraped.registry).splitlines()
+    scraped.metrics.scored(batch_of([]), slots_of(), scores_of([]), [], 1.8e9)
+    after = generate_latest(scraped.registry).splitlines()
+    assert [line for line in after if line.startswith(b"detector_")] == [
+        line for line in before if line.startswith(b"detector_")
+    ]
