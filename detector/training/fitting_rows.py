@@ -112,11 +112,11 @@ def body_std(x: FloatArray) -> FloatArray:
     is constant gets the plain standard deviation, a constant feature 1.
 
     Args:
-        x: Shape (N, D), no NaN.
+        x: Shape (N, D); NaN is missing, but in no feature everywhere.
     """
-    low, high = np.quantile(x, [0.005, 0.995], axis=0)
-    body, plain = np.clip(x, low, high).std(axis=0), x.std(axis=0)
-    negligible = 1e-9 * (np.abs(x).max(axis=0) + 1e-9)
+    low, high = np.nanquantile(x, [0.005, 0.995], axis=0)
+    body, plain = np.nanstd(np.clip(x, low, high), axis=0), np.nanstd(x, axis=0)
+    negligible = 1e-9 * (np.nanmax(np.abs(x), axis=0) + 1e-9)
     scale = np.where(body > negligible, body, plain)
     return np.where(scale > negligible, scale, 1.0)
 

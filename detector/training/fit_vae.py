@@ -1,0 +1,157 @@
+"""Fit a conditional variational autoencoder with torch; held-out time says when to stop."""
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.vae import Past, Vae
+from detector.training.fitting_rows import Progress, body_std, check_rows, held_out_in_time, trimmed_mean
+
+if TYPE_CHECKING:
+    import torch
+
+VARIANCE_FLOOR = 1e-3
+"""Added to every decoded variance, relative to the variance of the feature's body."""
+INPUT_LIMIT_STD = 10.0
+"""Where the networks' inputs are clipped, in standard deviations of the feature's body."""
+LEAST_ROWS = 200
+
+_BATCH_ROWS = 256
+_LEARNING_RATE = 2e-3
+_TRAINING_DRAWS = 4
+_LARGEST_GRADIENT = 10.0
+_PATIENCE_EPOCHS = 10
+_MOST_STEPS = 8000
+_HIDDEN_ROWS_SHARE = 0.5
+_MOST_HIDDEN_SHARE = 0.5
+_MOST_LATENT = 8
+
+
+def fit_vae(
+    x: FloatArray,
+    *,
+    lengths: IntArray,
+    seed: int,
+    window: int = 1,
+    latent: int | None = None,
+    hidden: tuple[int, ...] = (64, 64),
+    samples: int = 8,
+    max_epochs: int = 100,
+    progress: Progress | None = None,
+) -> Vae:
+    """Maximise the importance-weighted bound with Adam; the epoch that scores held-out time best wins.
+
+    Missing values take no part in the loss. In half of the rows of each step up to half of the features
+    are hidden as well, so that the encoder learns what a mask means. Held-out time, the last fifth of each
+    run, is scored by ``Vae`` itself, with the noise that will be stored.
+
+    Args:
+        x: Standardised residuals, shape (N, D); NaN is missing.
+        lengths: Records of each entity, shape (E,), summing to N, each entity's in time order.
+        seed: Of weights, noise, order and hiding.
+        window: W, records that the model looks at, the scored one included.
+        latent: Z; None takes one per two features, at most 8.
+        hidden: Units of the hidden layers of encoder and decoder; empty for linear maps.
+        samples: L, draws behind a score.
+        max_epochs: Fewer where the rows are so many that 8,000 steps are reached before.
+        progress: Called after each epoch.
+
+    Raises:
+        ValueError: The rows cannot be fitted, or an option is out of range; the message says what to do.
+    """
+    check_rows(x, lengths)
+    for name, value in (("window", window), ("samples", samples), ("max_epochs", max_epochs)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}, expected at least 1")
+    held_out = held_out_in_time(lengths)
+    n_usable = np.count_nonzero(~np.isnan(x).all(axis=1) & ~held_out)
+    if n_usable < LEAST_ROWS or not held_out.any():
+        raise ValueError(
+            f"{n_usable} usable rows are too few for a variational autoencoder; give at least "
+            f"{LEAST_ROWS} besides the last fifth, or take a Gaussian mixture"
+        )
+    if importlib.util.find_spec("torch") is None:
+        raise ValueError("fitting a vae needs torch, which is not installed; install detector[torch]")
+    latent = latent or max(1, min(_MOST_LATENT, (x.shape[1] + 1) // 2))
+    return _train(x, lengths, held_out, seed, window, latent, hidden, samples, max_epochs, progress)
+
+
+def _train(
+    x: FloatArray,
+    lengths: IntArray,
+    held_out: BoolArray,
+    seed: int,
+    window: int,
+    latent: int,
+    hidden: tuple[int, ...],
+    samples: int,
+    max_epochs: int,
+    progress: Progress | None,
+) -> Vae:
+    import torch
+
+    from detector.training.vae_network import VaeNetwork
+
+    rng = np.random.default_rng(seed)
+    scale = body_std(x)
+    observed = ~np.isnan(x)
+    # Beyond the limit a value counts as the limit here, so that no single row sets the variances.
+    filled = np.where(observed, x / scale, 0.0).clip(-INPUT_LIMIT_STD, INPUT_LIMIT_STD)
+    n_features = x.shape[1]
+    past = Past.of(np.zeros((len(lengths), (window - 1) * n_features)), filled, lengths)
+    to_fit = np.flatnonzero(observed.any(axis=1) & ~held_out)
+    to_judge = held_out & observed.any(axis=1)
+    noise = rng.standard_normal((samples, latent))
+    steps_per_epoch = -(-len(to_fit) // _BATCH_ROWS)
+    n_epochs = max(1, min(max_epochs, _MOST_STEPS // steps_per_epoch))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = VaeNetwork(n_features, window, latent, hidden, VARIANCE_FLOOR, INPUT_LIMIT_STD)
+        optimiser = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
+        best, best_value, best_epoch = Vae(network.scoring_parameters(scale, noise)), -np.inf, 0
+        for epoch in range(n_epochs):
+            for batch in np.array_split(rng.permutation(to_fit), steps_per_epoch):
+                shown = observed[batch] & ~_hide(rng, len(batch), n_features)
+                bound = network.bound(
+                    _tensor(filled[batch] * shown),
+                    _tensor(shown),
+                    _tensor(past.contexts(batch)),
+                    torch.randn(len(batch), _TRAINING_DRAWS, latent),
+                )
+                optimiser.zero_grad()
+                torch.autograd.backward(-bound.mean())
+                torch.nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT)
+                optimiser.step()
+            candidate = Vae(network.scoring_parameters(scale, noise))
+            value = trimmed_mean(_log_likelihood(candidate, x, lengths)[to_judge])
+            if value > best_value:
+                best, best_value, best_epoch = candidate, value, epoch
+            stopping = epoch - best_epoch >= _PATIENCE_EPOCHS
+            if progress is not None:
+                progress("fitting vae", n_epochs if stopping else epoch + 1, n_epochs)
+            if stopping:
+                break
+    if not np.isfinite(best_value):
+        raise ValueError("the training of the variational autoencoder diverged; take a Gaussian mixture")
+    return best
+
+
+def _hide(rng: np.random.Generator, n: int, n_features: int) -> BoolArray:
+    """Choose what to hide, shape (n, D): in half of the rows, each feature with a chance of up to half."""
+    chance = rng.uniform(0.0, _MOST_HIDDEN_SHARE, size=(n, 1))
+    chance[rng.random(n) >= _HIDDEN_ROWS_SHARE] = 0.0
+    return np.asarray(rng.random((n, n_features)) < chance)
+
+
+def _tensor(values: NDArray[np.generic]) -> "torch.Tensor":
+    import torch
+
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def _log_likelihood(model: Vae, x: FloatArray, lengths: IntArray) -> FloatArray:
+    return model.scan(model.initial_state(len(lengths)), x, np.full(len(x), np.nan), lengths)[1]
