@@ -1,6 +1,9 @@
 """Models, detectors and batches made by hand, for tests of what comes after training."""
 
+from functools import cache
+
 import numpy as np
+import pytest
 
 from detector.alerting.budget import HeldOut, Threshold
 from detector.alerting.rules import AlertRules
@@ -12,6 +15,8 @@ from detector.models.scaling import Scaling
 from detector.pipeline import Detector
 from detector.scoring.scoring_model import Density, ScoringModel
 from detector.training.calibrate import calibrate
+from detector.training.fit_gmm import fit_gmm
+from detector.training.fit_hmm import fit_hmm
 
 
 def gmm(n_features: int = 3, n_components: int = 2, seed: int = 0) -> Gmm:
@@ -20,6 +25,24 @@ def gmm(n_features: int = 3, n_components: int = 2, seed: int = 0) -> Gmm:
     covariances = factors @ factors.transpose(0, 2, 1) + 0.5 * np.eye(n_features)
     weights = rng.uniform(0.5, 1.5, n_components)
     return Gmm(weights / weights.sum(), rng.normal(size=(n_components, n_features)), covariances)
+
+
+@cache
+def fitted(family: str) -> Family:
+    """A family fitted to three features that two regimes and their correlation shape."""
+    rng = np.random.default_rng(3)
+    regime = np.cumsum(rng.uniform(size=2000) < 0.05) % 2
+    x = rng.normal(size=(2000, 3)) @ np.array([[1.0, 0.5, 0.0], [0.0, 1.0, 0.3], [0.0, 0.0, 1.0]])
+    x += np.where(regime[:, None] == 0, -1.5, 1.5)
+    lengths = np.array([len(x)])
+    if family == "gmm":
+        return fit_gmm(x, lengths=lengths, seed=0, n_components=2)
+    if family == "hmm":
+        return fit_hmm(x, lengths=lengths, seed=0, n_states=2)
+    pytest.importorskip("torch", reason="torch is not installed: the VAE cannot be fitted")
+    from detector.training.fit_vae import fit_vae
+
+    return fit_vae(x, lengths=lengths, seed=0, window=2, hidden=(16,), max_epochs=15)
 
 
 def density(family: Family, *, predict: bool = False, seed: int = 0) -> Density:
@@ -64,7 +87,13 @@ def records_like(own: Density, n: int, rng: np.random.Generator) -> FloatArray:
     return x
 
 
-def detector(model: ScoringModel, *, threshold: float = 0.01, rules: AlertRules | None = None) -> Detector:
+def detector(
+    model: ScoringModel,
+    *,
+    threshold: float = 0.01,
+    rules: AlertRules | None = None,
+    min_features: int | None = None,
+) -> Detector:
     return Detector(
         "watch",
         "champion",
@@ -72,7 +101,7 @@ def detector(model: ScoringModel, *, threshold: float = 0.01, rules: AlertRules 
         model,
         rules or AlertRules(),
         Threshold(threshold, 1e-6, 1e-7),
-        max(1, model.n_features // 2),
+        max(1, model.n_features // 2) if min_features is None else min_features,
         1.0,
     )
 

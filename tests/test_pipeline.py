@@ -8,28 +8,14 @@ import pytest
 from detector.alerting.event import AlertEvent
 from detector.alerting.rules import AlertRules
 from detector.batch import Batch, IntArray, Status
-from detector.models.contract import Family
 from detector.models.families import FAMILIES
-from detector.models.hmm import Hmm
 from detector.pipeline import Detector
-from tests.made import batch, detector, gmm, records_like, scoring_model
+from tests.made import batch, detector, fitted, records_like, scoring_model
 from tests.pipelines import outcome_of, scores_of, slots_of, watch
 
 
-def hmm() -> Family:
-    from detector.training.fit_hmm import fit_hmm
-
-    rng = np.random.default_rng(0)
-    state = np.cumsum(rng.uniform(size=3000) < 0.05) % 2
-    x = rng.normal(size=(3000, 3)) + np.where(state[:, None] == 0, -2.0, 2.0)
-    return fit_hmm(x, lengths=np.array([3000]), seed=0, n_states=2)
-
-
-MAKERS = {"gmm": gmm, "hmm": hmm}
-
-
 def made(family: str) -> Detector:
-    model, _ = scoring_model(MAKERS[family](), predict=True)
+    model, _ = scoring_model(fitted(family), predict=True)
     return detector(model, threshold=0.05)
 
 
@@ -51,7 +37,7 @@ def mixed_batch(own: Detector, n: int = 400, missing: float = 0.0) -> Batch:
     return batch(rows, entity=[f"e{i}" for i in rng.integers(0, 7, n)])
 
 
-@pytest.mark.parametrize("family", MAKERS)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("missing", [0.0, 0.15])
 def test_batch_size_changes_nothing_by_a_bit(family: str, missing: float) -> None:
     own = made(family)
@@ -85,7 +71,7 @@ def by_offset(events: list[AlertEvent]) -> list[float]:
     ]
 
 
-@pytest.mark.parametrize("family", MAKERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_other_entities_in_the_batch_change_nothing_by_a_bit(family: str) -> None:
     own = made(family)
     records = mixed_batch(own)
@@ -159,9 +145,9 @@ def test_vanished_features_are_a_status_and_not_a_healthy_score() -> None:
     assert scores.status.tolist()[5:] == [Status.TOO_FEW_FEATURES] * 5
 
 
-@pytest.mark.parametrize("family", MAKERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_alert_names_the_feature_that_went_wrong_and_what_was_expected(family: str) -> None:
-    model, _ = scoring_model(MAKERS[family](), predict=True)
+    model, _ = scoring_model(fitted(family), predict=True)
     own = detector(model, threshold=1e-4, rules=AlertRules(fire_m=1, fire_of=1))
     rows = records_like(own.model.density, 60, np.random.default_rng(2))
     rows[50:53, 1] += 40.0
@@ -195,11 +181,6 @@ def test_forgotten_entity_warms_up_again() -> None:
     runner.forget(np.array([0]))
     scores, _ = runner.process(batch(rows[2:]), slots)
     assert scores.status.tolist() == [Status.WARMING_UP, Status.SCORED]
-
-
-def test_every_family_is_tried_here() -> None:
-    assert set(MAKERS) == set(FAMILIES)
-    assert isinstance(hmm(), Hmm)
 
 
 def test_lateness_agrees_with_looking_at_one_record_after_the_other() -> None:

@@ -3,8 +3,9 @@
 from detector.models.contract import Arrays, Family
 from detector.models.gmm import Gmm
 from detector.models.hmm import Hmm
+from detector.models.vae import Vae
 
-FAMILIES: dict[str, type[Gmm] | type[Hmm]] = {"gmm": Gmm, "hmm": Hmm}
+FAMILIES: dict[str, type[Gmm] | type[Hmm] | type[Vae]] = {"gmm": Gmm, "hmm": Hmm, "vae": Vae}
 
 
 def family_from_arrays(name: str, arrays: Arrays) -> Family:

@@ -235,8 +235,14 @@ def _fit_family(plan: TrainingPlan, x: FloatArray, lengths: IntArray, report: Pr
         ) from error
 
     options = _options(plan, "window", "latent")
-    vae: Family = fit_vae(x, lengths=lengths, seed=plan.seed, progress=report, **options)
-    return vae
+    return fit_vae(
+        x,
+        lengths=lengths,
+        seed=plan.seed,
+        window=options.get("window", 1),
+        latent=options.get("latent"),
+        progress=report,
+    )
 
 
 def _options(plan: TrainingPlan, *known: str) -> dict[str, int]:
