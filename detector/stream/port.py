@@ -11,10 +11,11 @@ Errors, all of them ``KafkaClientError``::
       BrokerUnavailableError   no broker answers: nothing is lost, retrying is safe
       TopicMissingError        a subscribed topic does not exist: retry after creating it
       AccessDeniedError        credentials or ACLs are wrong: retry after correcting them
-      OffsetOutOfRangeError    the broker no longer holds the records wanted: they are lost, polling goes on after them
+      OffsetOutOfRangeError    the records wanted are gone from the broker: polling goes on after them
       FetchError               a batch cannot be read: polling again reads it again
       CommitError              the offsets were not committed: their records come again
       DeliveryError            the broker does not hold every record sent
+      ClientFailedError        the client is beyond repair: end the process, a new one may work
 """
 
 import re
@@ -30,6 +31,11 @@ SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 Header = tuple[str, bytes]
 
+IDLE_PROBE_S = 3.0
+"""A consumer that received nothing for this long asks whether a broker is still there."""
+PROBE_TIMEOUT_S = 2.0
+"""How long it waits for the answer: an idle poll may take this much longer than asked."""
+
 _LEGAL_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
@@ -38,7 +44,7 @@ class KafkaClientError(RuntimeError):
 
 
 class ClientSettingsError(KafkaClientError):
-    """The settings, an uninstalled library or an absent codec make the client unusable; retrying cannot help."""
+    """A setting, an uninstalled library or an absent codec: no client can be made; retrying cannot help."""
 
 
 class InvalidTopicError(ClientSettingsError):
@@ -58,7 +64,7 @@ class AccessDeniedError(KafkaClientError):
 
 
 class OffsetOutOfRangeError(KafkaClientError):
-    """The broker no longer holds the records at our position: retention removed them, or the topic was made anew.
+    """The broker no longer holds the records at our position: retention, or the topic was made anew.
 
     They are lost. The consumer already stands at the oldest record held, so polling again goes on.
     """
@@ -81,14 +87,21 @@ class CommitError(KafkaClientError):
 class DeliveryError(KafkaClientError):
     """The broker does not hold every record sent since the last ``flush()`` that returned.
 
-    ``refused`` records are gone from the producer: send them again. ``pending`` ones are still in its queue and
-    may yet arrive: a further ``flush()`` goes on waiting for them.
+    ``refused`` records are gone from the producer: send them again. ``pending`` ones are still in its queue
+    and may yet arrive: a further ``flush()`` goes on waiting for them.
     """
 
     def __init__(self, message: str, *, refused: int, pending: int) -> None:
         super().__init__(message)
         self.refused = refused
         self.pending = pending
+
+
+class ClientFailedError(KafkaClientError):
+    """The client cannot go on: another member has our instance id, or its own state is broken.
+
+    End the process without committing; a supervisor starts a new one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +121,13 @@ class ClientSettings:
     max_poll_interval_s: float = 300.0
     """Longest pause between two polls before the group gives our partitions to others."""
     connect_timeout_s: float = 5.0
-    """Bound of opening, subscribing and of every probe for a broker."""
+    """Bound of opening, of subscribing and of looking up a topic."""
     request_timeout_s: float = 15.0
     """Bound of a commit and of reading committed offsets."""
     delivery_timeout_s: float = 120.0
     """After this long the producer gives a record up as refused."""
-    linger_s: float = 0.0
-    """How long the producer waits for a batch to fill, at most 0.005 if latency matters."""
+    linger_s: float = 0.005
+    """How long the producer waits for a batch to fill; a flush does not wait for it."""
     compression: Compression = "none"
     queued_records: int = 20_000
     """Records fetched ahead per partition, as far as the client can be told: memory against speed."""
@@ -169,7 +182,10 @@ class RawRecords:
 
 
 class Consumer(Protocol):
-    """One member of a consumer group. Every call may raise ``BrokerUnavailableError`` or ``AccessDeniedError``."""
+    """One member of a consumer group.
+
+    Every call may raise ``BrokerUnavailableError``, ``AccessDeniedError`` or ``ClientFailedError``.
+    """
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Join the group for these topics; partitions arrive during later polls.
@@ -243,13 +259,15 @@ class Producer(Protocol):
         values: Sequence[bytes | None],
         headers: Sequence[Sequence[Header]] | None = None,
     ) -> None:
-        """Queue one column of records; blocks only while the queue is full. The partition follows from the key.
+        """Queue one column of records; blocks only while the queue is full.
 
-        A record that is refused here, for its size say, is reported by the next ``flush()``.
+        The partition follows from the key as in Kafka's own clients; without a key it is any. A record
+        refused here, for its size say, is reported by the next ``flush()``.
 
         Raises:
             InvalidTopicError: Kafka cannot hold such a topic.
-            BrokerUnavailableError: The queue stayed full, or no broker told where the topic lives; some
+            TopicMissingError: The topic does not exist; nothing was queued.
+            BrokerUnavailableError: No broker says where the topic lives, or the queue stayed full: then some
                 records may have been queued.
         """
         ...
@@ -309,13 +327,10 @@ def read_range(
         BrokerUnavailableError: No broker answers, or it went silent in between.
         TopicMissingError: A topic does not exist.
     """
-    if settings.client == "confluent":
-        from detector.stream.confluent_client import read_range as read
+    # One implementation serves every setting: kafka-python is always installed, and training can wait.
+    from detector.stream.topic_range import read_range as read
 
-        return read(settings, topics, from_time_s, until_time_s)
-    from detector.stream.kafka_python_client import read_range as read_with_kafka_python
-
-    return read_with_kafka_python(settings, topics, from_time_s, until_time_s)
+    return read(settings, topics, from_time_s, until_time_s)
 
 
 def check_topics(topics: Iterable[str]) -> None:

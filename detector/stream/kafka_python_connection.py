@@ -1,0 +1,147 @@
+"""How kafka-python is configured, opened, and its errors translated, for reader and writer alike."""
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import kafka.codec
+from kafka import KafkaConsumer, errors
+
+from detector.stream.port import (
+    PROBE_TIMEOUT_S,
+    AccessDeniedError,
+    BrokerUnavailableError,
+    ClientFailedError,
+    ClientSettings,
+    ClientSettingsError,
+    KafkaClientError,
+)
+
+Result = TypeVar("Result")
+
+
+def milliseconds(seconds: float) -> int:
+    """Kafka's unit, never negative."""
+    return max(0, round(seconds * 1000))
+
+
+def connection_options(settings: ClientSettings) -> dict[str, Any]:
+    """Return what reader and writer are both told."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": list(settings.bootstrap_servers),
+        "client_id": settings.client_id,
+        "bootstrap_timeout_ms": milliseconds(settings.connect_timeout_s),
+        "request_timeout_ms": milliseconds(settings.request_timeout_s),
+        "security_protocol": settings.security_protocol,
+        "ssl_cafile": settings.ssl_cafile,
+        "metrics_enabled": False,
+    }
+    if settings.sasl_mechanism is not None:
+        options |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": settings.sasl_password,
+        }
+    if settings.api_version is not None:
+        options["api_version"] = settings.api_version
+    return options
+
+
+def open_kafka_consumer(settings: ClientSettings, **options: Any) -> Any:
+    """Open a reader that commits nothing by itself and never moves its position by itself."""
+    check_codecs()
+    return connect(
+        settings,
+        lambda: KafkaConsumer(
+            **connection_options(settings),
+            enable_auto_commit=False,
+            # Where to start and what was lost is decided here, not silently in the library.
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            check_crcs=True,
+            **options,
+        ),
+    )
+
+
+def check_codecs() -> None:
+    """Refuse to start without a codec: kafka-python misses it inside a batch, and stops there for ever."""
+    present = {
+        "lz4": kafka.codec.has_lz4(),
+        "snappy": kafka.codec.has_snappy(),
+        "zstd": kafka.codec.has_zstd(),
+    }
+    missing = [codec for codec, found in present.items() if not found]
+    if missing:
+        raise ClientSettingsError(
+            f"kafka-python cannot read batches compressed with {', '.join(missing)}; "
+            "install them with: pip install 'kafka-python[lz4,snappy,zstd]'"
+        )
+
+
+def connect(settings: ClientSettings, make: Callable[[], Any]) -> Any:
+    """Open what ``make`` makes, in the port's errors."""
+    # At DEBUG the library logs the SASL password.
+    library = logging.getLogger("kafka")
+    if library.getEffectiveLevel() < logging.INFO:
+        library.setLevel(logging.INFO)
+    try:
+        return make()
+    except (errors.AuthorizationError, errors.SaslAuthenticationFailedError) as error:
+        raise denied(settings, error) from error
+    except (errors.KafkaConfigurationError, ValueError, TypeError, AssertionError) as error:
+        raise ClientSettingsError(f"kafka-python refuses a setting: {error}") from error
+    # Name resolution, sockets and TLS fail with their own errors.
+    except (errors.KafkaError, OSError) as error:
+        raise unavailable(settings, error) from error
+
+
+def ask(settings: ClientSettings, call: Callable[[], Result]) -> Result:
+    """Call a library function that waits for a broker, in the port's errors."""
+    try:
+        return call()
+    except errors.FencedInstanceIdError as error:
+        raise fenced(settings) from error
+    except (errors.AuthorizationError, errors.SaslAuthenticationFailedError) as error:
+        raise denied(settings, error) from error
+    except errors.RetriableError as error:
+        raise unavailable(settings, error) from error
+    except errors.KafkaError as error:
+        raise KafkaClientError(f"brokers {', '.join(settings.bootstrap_servers)}: {error!r}") from error
+
+
+def reachable(settings: ClientSettings) -> bool:
+    """Say whether any seed accepts a connection."""
+    for server in settings.bootstrap_servers:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_TIMEOUT_S).close()
+            return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def unavailable(settings: ClientSettings, error: BaseException) -> BrokerUnavailableError:
+    """Nobody answers."""
+    return BrokerUnavailableError(
+        f"no answer from {', '.join(settings.bootstrap_servers)}: {error}; "
+        "check kafka.bootstrap_servers and that the brokers run"
+    )
+
+
+def denied(settings: ClientSettings, error: BaseException) -> AccessDeniedError:
+    """The broker says no."""
+    return AccessDeniedError(
+        f"brokers {', '.join(settings.bootstrap_servers)} refuse group {settings.group_id!r} "
+        f"as user {settings.sasl_username!r}: {error!r}; check the credentials and the ACLs"
+    )
+
+
+def fenced(settings: ClientSettings) -> ClientFailedError:
+    """Somebody else has our place."""
+    return ClientFailedError(
+        f"another member of group {settings.group_id!r} has instance id {settings.instance_id!r}; "
+        "give every replica its own"
+    )
