@@ -19,14 +19,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from detector.batch import FloatArray, IntArray
 from detector.models.arrays import take, take_count
 from detector.models.contract import Arrays, Evidence, Explanation
 from detector.models.log_space import log_sum_exp, normalise
-from detector.models.sequences import starts_of
+from detector.models.past import Past
 from detector.models.tiles import Kernel, map_tiles
 
 _LOG_2PI = float(np.log(2.0 * np.pi))
@@ -262,47 +260,6 @@ class Vae:
         return decoded[..., :d, :], np.exp(log_variance) + self._parameters.variance_floor
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
-    """Runs of records with each entity's ring before them, laid end to end, so that a context is a slice."""
-
-    flat: FloatArray
-    begin: NDArray[np.int64]
-    """Shape (N,), where each record's context begins in ``flat``."""
-    last: NDArray[np.int64]
-    """Shape (E,), index of each entity's last record."""
-    width: int
-    """C, values per context."""
-    n_features: int
-
-    @classmethod
-    def of(cls, rows: FloatArray, x: FloatArray, lengths: IntArray) -> Self:
-        """Lay out entities' rings, shape (E, C), and records, shape (N, D), without NaN."""
-        n, n_features = x.shape
-        n_rings, width = rows.shape
-        depth = width // n_features
-        starts = starts_of(lengths)
-        at = np.arange(n) + np.repeat(np.arange(1, n_rings + 1) * depth, lengths)
-        laid = np.empty((n + n_rings * depth, n_features))
-        laid[at] = x
-        ring_at = (starts + np.arange(n_rings) * depth)[:, None] + np.arange(depth)
-        laid[ring_at] = rows.reshape(n_rings, depth, n_features)
-        return cls(laid.reshape(-1), (at - depth) * n_features, starts + lengths - 1, width, n_features)
-
-    def contexts(self, records: slice | NDArray[np.int64]) -> FloatArray:
-        """Return the records before each of some records, flattened, oldest first, shape (n, C)."""
-        return self._slices(self.begin[records])
-
-    def after(self) -> FloatArray:
-        """Return each entity's ring after its last record, shape (E, C)."""
-        return self._slices(self.begin[self.last] + self.n_features)
-
-    def _slices(self, begin: NDArray[np.int64]) -> FloatArray:
-        if self.width == 0 or len(begin) == 0:
-            return np.empty((len(begin), self.width))
-        return sliding_window_view(self.flat, self.width)[begin]
-
-
 def _network(layers: tuple[Layer, ...], columns: FloatArray) -> FloatArray:
     """Apply linear layers with rectifiers between them to columns, shape (..., inputs, T)."""
     for i, (weight, bias) in enumerate(layers):
@@ -342,5 +299,5 @@ def _check_shapes(p: VaeParameters) -> None:
             n_inputs = len(bias)
     if (p.scale <= 0).any() or p.variance_floor < 0 or p.input_limit <= 0:
         raise ValueError(
-            "'scale' and 'input_limit' must be positive, 'variance_floor' not negative; train the bundle again"
+            "'scale' and 'input_limit' must be positive, 'variance_floor' at least 0; train the bundle again"
         )

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.batch import BoolArray, FloatArray, IntArray
-from detector.models.vae import Past, Vae
+from detector.models.past import Past
+from detector.models.vae import Vae
 from detector.training.fitting_rows import Progress, body_std, check_rows, held_out_in_time, trimmed_mean
 
 if TYPE_CHECKING:
