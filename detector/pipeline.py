@@ -5,7 +5,7 @@ of few take the same few array operations. Nothing that is learnt here feeds bac
 batch: state moves on once all of it is scored and decided. A row's numbers have the same bits in any batch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -224,9 +224,9 @@ def _decide(
     alert = before.alert.copy()
     alert[with_scores] = decision.state
     position = np.flatnonzero(scored)
+    explainer = _Explainer(detector, batch, rows, before, conditionals)
     events = [
-        _event(detector, batch, transition, int(position[transition.row]), rows, before, conditionals)
-        for transition in decision.transitions
+        _event(explainer, transition, int(position[transition.row])) for transition in decision.transitions
     ]
     return (
         EntityState(after.time, after.records, after.model, after.predictor, after.family, alert),
@@ -234,17 +234,9 @@ def _decide(
     )
 
 
-def _event(
-    detector: Detector,
-    batch: Batch,
-    transition: Transition,
-    row: int,
-    rows: _Rows,
-    before: EntityState,
-    conditionals: Conditionals,
-) -> AlertEvent:
-    span = transition.span
-    at = int(rows.order[row])
+def _event(explainer: "_Explainer", transition: Transition, row: int) -> AlertEvent:
+    detector, batch, span = explainer.detector, explainer.batch, transition.span
+    at = int(explainer.rows.order[row])
     source = batch.sources[int(batch.source[at])]
     entity = batch.entity[at]
     alert = alert_id(source, int(span["first_offset"]), detector.name, entity)
@@ -269,7 +261,7 @@ def _event(
         anomaly_score=float(span["peak_score"]),
         log_likelihood=float(span["peak_log_likelihood"]),
         return_period_s=detector.interval_s / p_value,
-        reasons=_reasons(detector, batch, row, rows, before, conditionals) if transition.fires else (),
+        reasons=explainer.reasons(row) if transition.fires else (),
         labels={name: value for name, column in batch.labels.items() if (value := column[at]) is not None},
         source=source,
         first_offset=int(span["first_offset"]),
@@ -277,45 +269,65 @@ def _event(
     )
 
 
-def _reasons(
-    detector: Detector, batch: Batch, row: int, rows: _Rows, before: EntityState, conditionals: Conditionals
-) -> tuple[FeatureReason, ...]:
-    """Explain one row: the features that surprised most, with what they should have been."""
-    density = detector.model.density
-    starts = starts_of(rows.lengths)
-    e = int(np.searchsorted(starts, row, side="right")) - 1
-    start = int(starts[e])
-    family_row = before.family[e : e + 1]
-    if row > start:
-        run_before = slice(start, row)
-        # Its past within the batch is replayed: keeping the state before every row would cost every row.
-        family_row, _ = density.family.scan(
+@dataclass(slots=True)
+class _Explainer:
+    """Why rows of a batch are improbable, for the few that start an episode."""
+
+    detector: Detector
+    batch: Batch
+    rows: _Rows
+    before: EntityState
+    conditionals: Conditionals
+    _reached: dict[int, tuple[int, FloatArray]] = field(default_factory=dict)
+
+    def reasons(self, row: int) -> tuple[FeatureReason, ...]:
+        """Return the features that surprised most, with what they should have been.
+
+        Rows of one entity must be asked for in rising order.
+        """
+        model = self.detector.model
+        e, family_row = self._state_before(row)
+        explanation = model.density.explain(
             family_row,
-            conditionals.residual[run_before],
-            rows.gap_s[run_before],
-            np.array([row - start]),
+            self.conditionals.residual[row : row + 1],
+            self.conditionals.expected[row : row + 1],
+            self.rows.gap_s[row : row + 1],
+            self.before.model[e : e + 1],
         )
-    at = int(rows.order[row])
-    explanation = density.explain(
-        family_row,
-        conditionals.residual[row : row + 1],
-        conditionals.expected[row : row + 1],
-        rows.gap_s[row : row + 1],
-        before.model[e : e + 1],
-    )
-    nats = explanation.nats[0]
-    top = [int(j) for j in np.argsort(-nats, kind="stable") if not np.isnan(nats[j])][:_TOP_FEATURES]
-    return tuple(
-        FeatureReason(
-            feature=detector.model.feature_names[j],
-            actual=float(batch.values[at, j]),
-            expected=float(explanation.expected[0, j]),
-            std=float(explanation.std[0, j]),
-            nats=float(nats[j]),
-            unit=detector.model.units[j],
+        nats = explanation.nats[0]
+        actual = self.batch.values[self.rows.order[row]]
+        top = [int(j) for j in np.argsort(-nats, kind="stable") if not np.isnan(nats[j])][:_TOP_FEATURES]
+        return tuple(
+            FeatureReason(
+                feature=model.feature_names[j],
+                actual=float(actual[j]),
+                expected=float(explanation.expected[0, j]),
+                std=float(explanation.std[0, j]),
+                nats=float(nats[j]),
+                unit=model.units[j],
+            )
+            for j in top
         )
-        for j in top
-    )
+
+    def _state_before(self, row: int) -> tuple[int, FloatArray]:
+        """Return the row's entity and the family's state before the row, shape (1, state_size).
+
+        The entity's past within the batch is run again, each part of it once: keeping the state before every
+        row would cost every row.
+        """
+        starts = starts_of(self.rows.lengths)
+        e = int(np.searchsorted(starts, row, side="right")) - 1
+        reached, state = self._reached.get(e, (int(starts[e]), self.before.family[e : e + 1]))
+        if row > reached:
+            part = slice(reached, row)
+            state, _ = self.detector.model.density.family.scan(
+                state,
+                self.conditionals.residual[part],
+                self.rows.gap_s[part],
+                np.array([row - reached]),
+            )
+        self._reached[e] = row, state
+        return e, state
 
 
 def take(state: EntityState, rows: IntArray | BoolArray) -> EntityState:
