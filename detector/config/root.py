@@ -81,7 +81,8 @@ def cross_check(
     for i, entry in inputs if detectors is not None else ():
         readers = [detector for detector in detectors or () if detector.input == entry.name]
         problems += _values_problems(i, entry, readers)
-        if not readers:
+        # A detector with a misspelt input is the likelier mistake, and is reported already.
+        if not readers and wanted_inputs and all(wanted in known for _, wanted in wanted_inputs):
             message = f"no detector reads input {entry.name!r}; remove it, or name it in a detector's input"
             problems.append(Problem(("inputs", i), message))
     if kafka is not None and kafka.client == "confluent" and not importlib.util.find_spec("confluent_kafka"):

@@ -40,7 +40,7 @@ def read_config_file(path: Path, environment: Mapping[str, str]) -> ConfigFile:
     text = _read_text(path)
     loader = yaml.SafeLoader(text)
     try:
-        _refuse_aliases(text, path)
+        _refuse_bombs(text, path)
         node = loader.get_single_node()
         if node is None:
             return ConfigFile({})
@@ -84,13 +84,20 @@ def _read_text(path: Path) -> str:
         raise ConfigError(str(path), [Problem((), message)]) from error
 
 
-def _refuse_aliases(text: str, path: Path) -> None:
-    # Aliases let a few lines grow to gigabytes, and nothing here needs them.
-    aliases = [event for event in yaml.parse(text, yaml.SafeLoader) if isinstance(event, yaml.AliasEvent)]
-    problems = [
-        Problem((), f"alias '*{event.anchor}' is not allowed; write the value out", _line_of(event))
-        for event in aliases
-    ]
+def _refuse_bombs(text: str, path: Path) -> None:
+    """Refuse what a few bytes can turn into hours or gigabytes, before anything is built from it."""
+    problems = []
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            message = f"alias '*{event.anchor}' is not allowed; write the value out"
+            problems.append(Problem((), message, _line_of(event)))
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            problems.append(
+                Problem((), f"nested more than {MAX_DEPTH} levels deep; flatten it", _line_of(event))
+            )
+            break
     if problems:
         raise ConfigError(str(path), problems)
 
@@ -111,9 +118,7 @@ class _Walk:
         line = _line_of(node)
         if line is not None:
             self.lines.setdefault(key, line)
-        if len(key) > MAX_DEPTH:
-            self.problems.append(Problem(key[:3], f"nested more than {MAX_DEPTH} levels deep", line))
-        elif isinstance(node, yaml.MappingNode):
+        if isinstance(node, yaml.MappingNode):
             self._visit_mapping(node, key)
         elif isinstance(node, yaml.SequenceNode):
             for position, item in enumerate(node.value):

@@ -1,0 +1,268 @@
+"""Tests for detector.config: what is read, what beats what, and what every bad file is told."""
+
+from pathlib import Path
+
+import pytest
+
+from detector.config import Config, ConfigError, load_config
+from detector.config.detectors import DetectorConfig
+from detector.models.families import FAMILIES
+from detector.models.predictors import PREDICTORS
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
+BAD_FILES = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
+
+MINIMAL = """
+inputs: [{name: telemetry, topics: telemetry}]
+detectors: [{name: hosts, input: telemetry, features: [cpu, memory]}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.upper().startswith("DETECTOR__"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> "Written":
+    return Written(tmp_path / "config.yaml")
+
+
+class Written:
+    """A configuration file of a test."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self, text: str) -> Config:
+        self.path.write_text(text)
+        return load_config(self.path)
+
+    def problems(self, text: str) -> list[str]:
+        with pytest.raises(ConfigError) as raised:
+            self.load(text)
+        return [str(problem) for problem in raised.value.problems]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_valid(path: Path) -> None:
+    assert load_config(path).detectors
+
+
+def test_there_are_examples_and_bad_files() -> None:
+    assert len(EXAMPLES) >= 3
+    assert len(BAD_FILES) >= 40
+
+
+@pytest.mark.parametrize("path", BAD_FILES, ids=lambda path: path.stem)
+def test_a_bad_file_is_told_what_to_write(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    expected = [line.removeprefix("# expect: ") for line in lines if line.startswith("# expect: ")]
+    with pytest.raises(ConfigError) as raised:
+        load_config(path)
+    found = [str(problem) for problem in raised.value.problems]
+    assert expected
+    assert len(found) == len(expected), found
+    for message in expected:
+        assert any(message in problem for problem in found), (message, found)
+    assert str(raised.value).startswith(str(path))
+    assert "hunter2" not in str(raised.value)
+
+
+def test_everything_not_written_has_a_default(written: Written) -> None:
+    config = written.load(MINIMAL)
+    assert config.kafka.bootstrap_servers == ("localhost:9092",)
+    assert config.kafka.processing_guarantee == "at_least_once"
+    assert config.outputs.scores_topic is None
+    assert config.web.listen_address == "127.0.0.1:9877"
+    rules = config.detectors[0].alerting.rules()
+    assert (rules.budget.false_alarms, rules.budget.per, rules.budget.every_s) == (1, "entity", 7 * 86400)
+
+
+def test_an_empty_file_lacks_inputs_and_detectors(written: Written) -> None:
+    assert [p.partition(":")[0] for p in written.problems("")] == ["inputs", "detectors"]
+
+
+def test_values_cannot_change_after_loading(written: Written) -> None:
+    config = written.load(MINIMAL)
+    with pytest.raises(ValueError, match="frozen"):
+        config.kafka.group_id = "other"  # type: ignore[misc]
+
+
+def test_every_family_and_predictor_of_the_core_can_be_chosen(written: Written) -> None:
+    for family in FAMILIES:
+        for predictor in PREDICTORS:
+            text = MINIMAL.replace("name: hosts", f"name: hosts, family: {family}, predictor: {predictor}")
+            assert written.load(text).detectors[0].family == family
+    schema = DetectorConfig.model_json_schema()["properties"]
+    assert set(schema["family"]["enum"]) == set(FAMILIES)
+    assert set(schema["predictor"]["enum"]) == set(PREDICTORS)
+
+
+def test_paths_of_fields(written: Written) -> None:
+    config = written.load("""
+inputs:
+  - name: telegraf
+    topics: metrics
+    entity: [tags.host, tags.disk]
+    time: timestamp
+    labels: [tags.region]
+    features_field: fields
+    values_field: ''
+detectors:
+  - name: disks
+    input: telegraf
+    features: [used, {name: reads, field: io.reads}, {name: dotted, field: [a, b.c], unit: "1/s"}]
+""")
+    entry, features = config.inputs[0], config.detectors[0].features
+    assert entry.entity_paths == (("tags", "host"), ("tags", "disk"))
+    assert entry.time_path == ("timestamp",)
+    assert entry.label_paths == (("tags.region", ("tags", "region")),)
+    assert entry.features_path == ("fields",)
+    assert entry.values_path is None
+    assert [f.field for f in features] == [("used",), ("io", "reads"), ("a", "b.c")]
+    assert config.detectors[0].feature_names == ("used", "reads", "dotted")
+
+
+def test_key_and_timestamp_of_kafka(written: Written) -> None:
+    text = MINIMAL.replace("topics: telemetry", "topics: telemetry, entity: '@key', time: '@timestamp'")
+    entry = written.load(text).inputs[0]
+    assert (entry.entity_paths, entry.time_path) == ("@key", "@timestamp")
+
+
+def test_environment_beats_file_beats_default(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = MINIMAL + "kafka: {client: kafka-python, group_id: from-file}\n"
+    monkeypatch.setenv("DETECTOR__KAFKA__GROUP_ID", "from-environment")
+    monkeypatch.setenv("DETECTOR__KAFKA__BOOTSTRAP_SERVERS", "kafka-1:9092, kafka-2:9092")
+    monkeypatch.setenv("DETECTOR__KAFKA__SESSION_TIMEOUT", "12s")
+    monkeypatch.setenv("DETECTOR__WEB__ENTITY_SERIES", "7")
+    config = written.load(text)
+    assert config.kafka.group_id == "from-environment"
+    assert config.kafka.bootstrap_servers == ("kafka-1:9092", "kafka-2:9092")
+    assert config.kafka.session_timeout_s == 12
+    assert config.kafka.client == "kafka-python"
+    assert config.web.entity_series == 7
+
+
+def test_bad_variables_are_named_too(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTOR__KAFKA__CLIENTS", "confluent")
+    monkeypatch.setenv("DETECTOR__KAFFKA__CLIENT", "confluent")
+    problems = written.problems(MINIMAL)
+    assert "environment variable DETECTOR__KAFFKA__CLIENT names no section; write 'kafka'" in problems
+    assert "kafka.clients: unknown key (value 'confluent'); write 'client'" in problems
+
+
+def test_a_mapping_in_a_variable_has_to_be_json(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTOR__KAFKA", "nonsense")
+    assert any("as JSON" in problem for problem in written.problems(MINIMAL))
+
+
+def test_variables_within_values(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROUP", "007")
+    monkeypatch.setenv("SERIES", "12")
+    monkeypatch.setenv("EMPTY", "")
+    config = written.load(
+        MINIMAL
+        + """
+kafka: {group_id: "${GROUP}", instance_id: "a-${env:GROUP}-${EMPTY:-none}-$$-${UNSET:-x y}"}
+web: {entity_series: "${SERIES}"}
+"""
+    )
+    assert config.kafka.group_id == "007"
+    assert config.kafka.instance_id == "a-007-none-$-x y"
+    assert config.web.entity_series == 12
+
+
+def test_a_variable_adds_no_key(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INJECTED", "x\n  client: confluent\n")
+    config = written.load(MINIMAL + "kafka:\n  group_id: ${INJECTED}\n")
+    assert config.kafka.group_id == "x\n  client: confluent\n"
+    assert config.kafka.client == "kafka-python"
+
+
+def test_password_comes_from_a_file_and_shows_nowhere(written: Written, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("hunter2\n")
+    secret.chmod(0o600)
+    text = MINIMAL + (
+        "kafka: {security: {protocol: SASL_SSL, sasl_mechanism: PLAIN, username: me, "
+        f"password_file: {secret}}}}}\n"
+    )
+    config = written.load(text)
+    assert config.kafka.security.password is not None
+    assert config.kafka.security.password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(config)
+    assert "hunter2" not in config.model_dump_json()
+
+
+def test_a_password_that_everybody_may_read_is_refused(written: Written, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("hunter2\n")
+    secret.chmod(0o644)
+    problems = written.problems(MINIMAL + f"kafka: {{security: {{password_file: {secret}}}}}\n")
+    assert len(problems) == 1
+    assert "everybody may read" in problems[0]
+    assert "chmod o-rwx" in problems[0]
+
+
+def test_an_empty_password_file_is_refused(written: Written, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.touch(0o600)
+    problems = written.problems(MINIMAL + f"kafka: {{security: {{password_file: {secret}}}}}\n")
+    assert "is empty" in problems[0]
+
+
+def test_client_that_is_not_installed(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    problems = written.problems(MINIMAL + "kafka: {client: confluent}\n")
+    assert len(problems) == 1
+    assert "pip install 'detector[confluent]'" in problems[0]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file or directory; check the path"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_a_file_too_large_is_not_parsed(written: Written) -> None:
+    assert "larger than" in written.problems("#" * (1 << 21))[0]
+
+
+def test_a_file_that_is_not_text(written: Written) -> None:
+    written.path.write_bytes(b"kafka: \xff\n")
+    with pytest.raises(ConfigError, match="not UTF-8 text at byte 7"):
+        load_config(written.path)
+
+
+def test_nesting_without_end(written: Written) -> None:
+    assert "nested more than 20 levels deep" in written.problems("a: " + "[" * 50_000)[0]
+
+
+def test_schema_names_keys_as_they_are_written() -> None:
+    schema = Config.model_json_schema(by_alias=True)
+    assert set(schema["required"]) == {"inputs", "detectors"}
+    assert "every" in schema["$defs"]["BudgetConfig"]["properties"]
+    assert "every_s" not in schema["$defs"]["BudgetConfig"]["properties"]
+
+
+def test_lists_of_values_need_one_order_of_features(written: Written) -> None:
+    other = "{name: b, input: telemetry, features: [memory, cpu]}"
+    same = "{name: b, input: telemetry, features: [{name: c, field: cpu}, memory]}"
+    two = MINIMAL.rstrip().removesuffix("]")
+    assert written.load(MINIMAL).values_allowed("telemetry")
+    assert written.load(f"{two}, {same}]").values_allowed("telemetry")
+    assert not written.load(f"{two}, {other}]").values_allowed("telemetry")
+
+
+def test_names_are_looked_up(written: Written) -> None:
+    config = written.load(MINIMAL)
+    assert config.input("telemetry") is config.inputs[0]
+    assert config.detector("hosts") is config.detectors[0]
+    assert config.detectors_of("telemetry") == config.detectors
+    with pytest.raises(KeyError, match="no detector is called 'x'; the configuration has hosts"):
+        config.detector("x")
