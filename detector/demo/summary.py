@@ -1,0 +1,163 @@
+"""The end of the demonstration: what was found, at which price, and one alert explained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from detector.demo.evaluation import Evaluation, Incident
+from detector.demo.observed import Alert, Observed
+from detector.demo.scrape import Scrape
+from detector.demo.view import clock
+
+_DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything that the summary tells."""
+
+    sent: int
+    total: int
+    observed: Observed
+    evaluations: Mapping[str, Evaluation]
+    """By detector, over the incidents that began in what was sent."""
+    incidents: Sequence[Incident]
+    server_days: float
+    """Event time watched, summed over servers."""
+    budget_per_server_day: float
+    scrape: Scrape
+    streamed_s: float
+    """From the first record sent to the last one scored."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every record sent has a status from every detector, and no other record has."""
+        counts = [sum(statuses.values()) for statuses in self.observed.statuses.values()]
+        return all(count == self.sent for count in counts)
+
+
+def print_summary(console: Console, outcome: Outcome) -> None:
+    """Write everything."""
+    console.print()
+    _print_incidents(console, outcome)
+    console.print()
+    _print_detectors(console, outcome)
+    console.print()
+    explained = best_explained(outcome)
+    if explained is not None:
+        for line in explanation(explained):
+            console.print(line, markup=False, highlight=False)
+        console.print()
+    rate = outcome.sent / outcome.streamed_s if outcome.streamed_s else 0.0
+    for line in accounts(outcome):
+        console.print(line, markup=False, highlight=False)
+    console.print(
+        f"{rate:,.0f} records/s through the broker, the daemon and back, by {len(outcome.evaluations)} "
+        f"detectors each, at the speed they were sent ({outcome.streamed_s:.1f} s)",
+        markup=False,
+        highlight=False,
+    )
+
+
+def accounts(outcome: Outcome) -> list[str]:
+    """Return what became of the records sent, a line per detector, from the scores topic."""
+    lines = []
+    for name, statuses in outcome.observed.statuses.items():
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
+        verdict = "all of them" if sum(statuses.values()) == outcome.sent else "NOT ALL OF THEM"
+        lines.append(f"{name}: {outcome.sent} records sent, {counts or 'none answered'}: {verdict}")
+    if outcome.sent < outcome.total:
+        lines.append(
+            f"{outcome.total - outcome.sent} of {outcome.total} records were not sent in the time given"
+        )
+    if outcome.scrape.dead_letters:
+        lines.append(f"{outcome.scrape.dead_letters} records became dead letters")
+    if outcome.observed.duplicates:
+        lines.append(f"{outcome.observed.duplicates} scores came twice: delivery is at least once")
+    return lines
+
+
+def best_explained(outcome: Outcome) -> Alert | None:
+    """Return the most improbable alert that found an incident, else the most improbable of all."""
+    alerts = [alert for alert in outcome.observed.alerts.values() if alert.firing.reasons]
+
+    def rank(alert: Alert) -> tuple[bool, float]:
+        return is_labelled(alert, outcome.incidents), alert.firing.anomaly_score
+
+    return max(alerts, key=rank, default=None)
+
+
+def explanation(alert: Alert) -> list[str]:
+    """Return one alert in words: when, how rare, and which features were not as expected."""
+    event = alert.firing
+    lines = [
+        f"One alert explained: {event.entity} by {event.detector}, {clock(event.time.timestamp())}",
+        f"  normally once in {period(event.return_period_s)} on one server (p = {event.p_value:.2g}, "
+        f"anomaly score {event.anomaly_score:.2f} of 1)",
+    ]
+    for reason in event.reasons[:3]:
+        actual = "missing" if reason.actual is None else f"{reason.actual:.3f}"
+        lines.append(f"  {reason.feature}  {actual}, expected {reason.expected:.3f} ± {reason.std:.3f}")
+    return lines
+
+
+def period(seconds: float) -> str:
+    """Return a return period as people say it."""
+    for unit, length in (("years", 365.25 * _DAY_S), ("days", _DAY_S), ("hours", 3600.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds / 60:,.0f} minutes"
+
+
+def is_labelled(alert: Alert, incidents: Sequence[Incident]) -> bool:
+    """Return whether an alert overlaps an incident, as far as it is known."""
+    episode = alert.episode(alert.firing.time.timestamp())
+    return any(
+        i.entity == episode.entity and episode.start <= i.end and episode.end >= i.start for i in incidents
+    )
+
+
+def _print_incidents(console: Console, outcome: Outcome) -> None:
+    names = list(outcome.evaluations)
+    table = Table("labelled incident", "began", "lasted", *names, title="Incidents", title_justify="left")
+    for i, incident in enumerate(outcome.incidents):
+        cells = []
+        for name in names:
+            delay_s = outcome.evaluations[name].findings[i].delay_s
+            cells.append(
+                "[red]missed[/]" if delay_s is None else f"[green]found[/] after {_minutes(delay_s)}"
+            )
+        table.add_row(incident.entity, clock(incident.start), _minutes(incident.end - incident.start), *cells)
+    console.print(table)
+
+
+def _print_detectors(console: Console, outcome: Outcome) -> None:
+    table = Table(
+        "detector",
+        "incidents found",
+        "false alarms",
+        "false alarms per server and day: promised",
+        "observed",
+        "alert at p <=",
+        title="Detectors",
+        title_justify="left",
+    )
+    days = max(outcome.server_days, 1e-9)
+    for name, evaluation in outcome.evaluations.items():
+        threshold = outcome.scrape.p_value_threshold.get(name)
+        table.add_row(
+            name,
+            f"{evaluation.found} of {len(evaluation.findings)}",
+            str(len(evaluation.false_alarms)),
+            f"{outcome.budget_per_server_day:.2f}",
+            f"{evaluation.false_episodes / days:.2f}",
+            "?" if threshold is None else f"{threshold:.2g}",
+        )
+    console.print(table)
+
+
+def _minutes(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
