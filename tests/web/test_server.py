@@ -1,0 +1,132 @@
+"""Tests for detector.web.server: the real server, asked over HTTP."""
+
+import gzip
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from detector.web.health import Health
+from detector.web.server import WebError, WebServer, application
+from tests.web.made_up import Clock
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Served:
+    """A server on a free port, and the health it tells of."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.health = Health(late_after_s=15.0, clock=self.clock)
+        self.registry = CollectorRegistry()
+        for i in range(50):
+            Gauge(f"detector_made_up_{i}_ratio", "A gauge.", registry=self.registry).set(i / 50)
+        self.server = WebServer(application(self.registry, self.health), "127.0.0.1", 0)
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.server.port}{path}", method=method, headers=headers
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return Answer(response.status, dict(response.headers), response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, dict(error.headers), error.read())
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    served = Served()
+    served.server.start()
+    yield served
+    served.server.stop()
+
+
+def test_metrics_in_the_plain_format(served: Served) -> None:
+    answer = served.ask("/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert b"detector_made_up_49_ratio 0.98\n" in answer.body
+
+
+def test_metrics_in_openmetrics_when_asked_for(served: Served) -> None:
+    answer = served.ask("/metrics", Accept="application/openmetrics-text;version=1.0.0")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.body.endswith(b"# EOF\n")
+
+
+def test_metrics_are_compressed_when_asked_for(served: Served) -> None:
+    answer = served.ask("/metrics", **{"Accept-Encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert b"detector_made_up_49_ratio 0.98\n" in gzip.decompress(answer.body)
+
+
+@pytest.mark.parametrize("path", ["/-/healthy", "/livez", "/healthz"])
+def test_healthy_until_the_heartbeat_is_late(served: Served, path: str) -> None:
+    assert served.ask(path).status == 200
+    served.clock.now_s += 16
+    answer = served.ask(path)
+    assert answer.status == 503
+    assert b"no progress for 16 s" in answer.body
+    served.health.heartbeat(served.clock.now_s)
+    assert served.ask(path).status == 200
+
+
+@pytest.mark.parametrize("path", ["/-/ready", "/readyz"])
+def test_ready_says_what_is_missing(served: Served, path: str) -> None:
+    answer = served.ask(path)
+    assert answer.status == 503
+    assert set(json.loads(answer.body)["missing"]) == {"models", "broker", "partitions"}
+    served.health.models_loaded = True
+    served.health.broker_reachable = True
+    served.health.assigned_partitions = 3
+    answer = served.ask(path)
+    assert (answer.status, json.loads(answer.body)) == (200, {"ready": True, "missing": {}})
+    served.health.broker_reachable = False
+    assert set(json.loads(served.ask(path).body)["missing"]) == {"broker"}
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/-/healthy", "/livez", "/healthz", "/"])
+def test_head_is_answered_without_a_body(served: Served, path: str) -> None:
+    answer = served.ask(path, method="HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def test_other_paths_and_methods_are_refused(served: Served) -> None:
+    assert served.ask("/no/such/page").status == 404
+    assert served.ask("/metrics", method="POST").status == 405
+
+
+def test_stop_frees_the_port_and_ends_the_thread(served: Served) -> None:
+    port = served.server.port
+    served.server.stop()
+    assert "web" not in {thread.name for thread in threading.enumerate()}
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        pass
+    served.server.stop()
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = WebServer(application(CollectorRegistry(), Health()), "127.0.0.1", port)
+        with pytest.raises(WebError, match=rf"cannot listen on 127.0.0.1:{port}: .*web.listen_address"):
+            server.start()
+
+
+def test_an_address_of_another_machine_is_named() -> None:
+    server = WebServer(application(CollectorRegistry(), Health()), "192.0.2.1", 0)
+    with pytest.raises(WebError, match=r"cannot listen on 192.0.2.1:0"):
+        server.start()
