@@ -44,14 +44,15 @@ class AlertLine(msgspec.Struct):
     """The fields of an alert event that are used here."""
 
     alert_id: str
-    transition: str
+    state: str
     detector: str
     entity: str
     time: datetime
     start: datetime
     p_value: float
     anomaly_score: float
-    return_period_s: float
+    return_period: str
+    """In words."""
     end: datetime | None = None
     reasons: list[ReasonLine] = []
 
@@ -121,7 +122,7 @@ class Observed:
         for value in values:
             line = self._decode_alert(value)
             known = self.alerts.get(line.alert_id)
-            if line.transition == "firing":
+            if line.state == "firing":
                 if known is None:
                     alert = self.alerts[line.alert_id] = Alert(line)
                     self.recent.append((alert, True))

@@ -12,7 +12,7 @@ from detector.demo.feed import Feed
 from detector.demo.observed import Alert, Observed
 from detector.demo.scrape import Scrape, scrape
 from detector.demo.screen import Screen
-from detector.demo.summary import is_labelled, period
+from detector.demo.summary import is_labelled
 from detector.demo.telemetry import Telemetry
 from detector.demo.view import EventLine, ServerLine, Snapshot
 from detector.stream.port import Consumer, Producer, RawRecords
@@ -134,7 +134,7 @@ class Show:
     def _event(self, alert: Alert, fires: bool, now: float) -> EventLine:
         event = alert.firing
         if fires:
-            text = f"normally once in {period(event.return_period_s)}"
+            text = event.return_period
             if event.reasons:
                 top = event.reasons[0]
                 actual = "missing" if top.actual is None else f"{top.actual:.2f}"

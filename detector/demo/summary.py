@@ -11,8 +11,6 @@ from detector.demo.observed import Alert, Observed
 from detector.demo.scrape import Scrape
 from detector.demo.view import clock
 
-_DAY_S = 86400.0
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -94,21 +92,13 @@ def explanation(alert: Alert) -> list[str]:
     event = alert.firing
     lines = [
         f"One alert explained: {event.entity} by {event.detector}, {clock(event.time.timestamp())}",
-        f"  normally once in {period(event.return_period_s)} on one server (p = {event.p_value:.2g}, "
-        f"anomaly score {event.anomaly_score:.2f} of 1)",
+        f"  {event.return_period}: p = {event.p_value:.2g}, anomaly score {event.anomaly_score:.2f}, "
+        "where 1 is the threshold",
     ]
     for reason in event.reasons[:3]:
         actual = "missing" if reason.actual is None else f"{reason.actual:.3f}"
         lines.append(f"  {reason.feature}  {actual}, expected {reason.expected:.3f} ± {reason.std:.3f}")
     return lines
-
-
-def period(seconds: float) -> str:
-    """Return a return period as people say it."""
-    for unit, length in (("years", 365.25 * _DAY_S), ("days", _DAY_S), ("hours", 3600.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds / 60:,.0f} minutes"
 
 
 def is_labelled(alert: Alert, incidents: Sequence[Incident]) -> bool:
