@@ -1,0 +1,119 @@
+"""Alert events as CloudEvents 1.0 on Kafka, in binary mode: attributes in headers, data in the value.
+
+See the CloudEvents specification 1.0.2 and its Kafka protocol binding, section 3.2.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from detector.alerting.event import AlertEvent
+from detector.stream.event_time import to_datetimes
+from detector.stream.port import Header
+
+MAX_VALUE_BYTES = 65_536
+_LABEL_LENGTH = 256
+
+# Attributes may not hold control characters, and an entity may.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+_encoder = msgspec.json.Encoder()
+
+
+class AlertRecord(NamedTuple):
+    """What is sent: the key is the entity, so one entity's alerts stay in order."""
+
+    key: bytes
+    value: bytes
+    headers: list[Header]
+
+
+def encode_alert(event: AlertEvent, group_id: str) -> AlertRecord:
+    """Return the record of an event.
+
+    ``ce_source`` names the consumer group and ``ce_id`` the transition, which is the same again after a
+    redelivery: together they tell consumers which repeats to drop.
+
+    Args:
+        event: What happened.
+        group_id: The daemon's consumer group.
+    """
+    time = _time_text(event.time)
+    attributes = {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": f"/detector/{group_id}",
+        "type": f"io.detector.alert.{event.transition}.v1",
+        "subject": _CONTROL.sub("\N{REPLACEMENT CHARACTER}", event.entity),
+        "time": time,
+    }
+    headers: list[Header] = [("content-type", b"application/json")]
+    headers += [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
+    return AlertRecord(event.entity.encode(), _value(event), headers)
+
+
+def _value(event: AlertEvent) -> bytes:
+    data: dict[str, Any] = {
+        "alert_id": event.alert_id,
+        "state": event.transition,
+        "detector": event.detector,
+        "role": event.role,
+        "version": event.version,
+        "entity": event.entity,
+        "severity": event.severity,
+        "labels": {name: text[:_LABEL_LENGTH] for name, text in event.labels.items()},
+        "time": _time_text(event.time),
+        "start": _time_text(event.start),
+        "peak": _time_text(event.peak),
+        "end": None if event.end is None else _time_text(event.end),
+        "records": event.records,
+        "surprise_nats": event.surprise_nats,
+        "p_value": event.p_value,
+        "anomaly_score": event.anomaly_score,
+        "log_likelihood": event.log_likelihood,
+        "return_period_s": event.return_period_s,
+        "return_period": return_period_text(event.return_period_s),
+        "reasons": [
+            {
+                "feature": reason.feature,
+                "actual": reason.actual,
+                "expected": reason.expected,
+                "std": reason.std,
+                "nats": reason.nats,
+                "unit": reason.unit,
+            }
+            for reason in event.reasons
+        ],
+        "origin": {
+            "topic": event.source.topic,
+            "partition": event.source.partition,
+            "first_offset": event.first_offset,
+            "last_offset": event.last_offset,
+        },
+    }
+    value = _encoder.encode(data)
+    if len(value) > MAX_VALUE_BYTES:
+        # Everything else has bounded length; labels are only as few as their configuration.
+        value = _encoder.encode(data | {"labels": {}, "labels_left_out": len(event.labels)})
+    return value
+
+
+def return_period_text(seconds: float) -> str:
+    """Say how often normal traffic does this: ``normally once in 23 days on this entity``."""
+    if not seconds < 1000 * _YEAR_S:
+        return "normally less than once in 1,000 years on this entity"
+    unit, length = next((unit, length) for unit, length in _UNITS if seconds >= length or length == 1)
+    count = seconds / length
+    # A tail is not known to more than two digits.
+    number = f"{count:.1f}".removesuffix(".0") if count < 10 else f"{count:.0f}"
+    return f"normally once in {number} {unit}{'' if number == '1' else 's'} on this entity"
+
+
+_YEAR_S = 365.25 * 86_400
+_UNITS = (("year", _YEAR_S), ("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+
+
+def _time_text(seconds: float) -> str:
+    return to_datetimes(np.array([seconds]))[0].isoformat().replace("+00:00", "Z")

@@ -1,0 +1,63 @@
+"""Bad records on their way to the dead-letter topic: as they came, with where from and why in headers.
+
+Header names follow Kafka Connect, so tools that read its dead letters read these. The original headers
+come first. A record without a value has an empty one here, or it would be a tombstone in a compacted topic.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from detector.stream.port import Header, RawRecords
+from detector.stream.reasons import Rejected
+
+MAX_VALUE_BYTES = 900_000
+"""A broker takes 1 MiB a record unless told otherwise, key and headers included. Longer values are cut."""
+MAX_KEY_BYTES = 32_768
+MAX_ORIGINAL_HEADER_BYTES = 65_536
+"""More than that of original headers is left out, whole."""
+
+
+class DeadLetters(NamedTuple):
+    """The columns to send."""
+
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    headers: list[list[Header]]
+
+
+def dead_letters(raw: RawRecords, rejected: Sequence[Rejected], input: str) -> DeadLetters:
+    """Return one record for each rejected one, in order.
+
+    Headers: ``__connect.errors.topic``, ``.partition``, ``.offset``, ``.stage`` (always VALUE_CONVERTER:
+    the bytes could not be converted to a record), ``.exception.message``; and ``detector.reason``, one of
+    ``Reason``, ``detector.input``, ``detector.original.bytes`` where the value was cut.
+
+    Args:
+        raw: The poll they came in.
+        rejected: Rows of it.
+        input: The input's name.
+    """
+    letters = DeadLetters([], [], [])
+    for bad in rejected:
+        key, value = raw.key(bad.index), raw.value[bad.index] or b""
+        source = raw.sources[int(raw.source[bad.index])]
+        headers = raw.headers(bad.index)
+        if sum(len(name) + len(content) for name, content in headers) > MAX_ORIGINAL_HEADER_BYTES:
+            headers = []
+        context = {
+            "__connect.errors.topic": source.topic,
+            "__connect.errors.partition": str(source.partition),
+            "__connect.errors.offset": str(int(raw.offset[bad.index])),
+            "__connect.errors.stage": "VALUE_CONVERTER",
+            "__connect.errors.exception.message": bad.detail,
+            "detector.reason": bad.reason.value,
+            "detector.input": input,
+        }
+        if len(value) > MAX_VALUE_BYTES:
+            context["detector.original.bytes"] = str(len(value))
+        letters.keys.append(None if key is None else key[:MAX_KEY_BYTES])
+        letters.values.append(value[:MAX_VALUE_BYTES])
+        letters.headers.append(
+            [*headers, *((name, text.encode(errors="replace")) for name, text in context.items())]
+        )
+    return letters

@@ -1,0 +1,380 @@
+"""The loop: records from Kafka through decoding and scoring to topics and metrics, at least once.
+
+One turn, and what a crash after each of its steps costs:
+
+1. poll        whatever is there, without waiting to fill a batch. Nothing is lost: offsets are not committed.
+2. follow      partitions that went: their state is forgotten. Partitions that came: they start afresh.
+3. decode      bad records aside. Decoding remembers nothing.
+4. place       every entity has its slot in the state arrays.
+5. process     score, decide, learn. The state in memory is ahead of the committed offsets from here on, so it
+               is dropped after any failure; a crash drops it anyway. Scores then say ``warming_up``.
+6. write       scores, alerts and dead letters are queued. A crash loses the queue; the records come again.
+7. flush       the broker holds every output. A crash from here on repeats them; ids of alerts are the same.
+8. commit      the next offsets. A crash from here on repeats nothing.
+9. observe     metrics, once per batch. A crash loses counts, never records.
+
+When Kafka fails at any step, everything is dropped and opened anew, and work resumes from the committed
+offsets: one way out of every failure is easier to trust than a way for each.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detector.alerting.event import AlertEvent
+from detector.batch import Batch, IntArray, Scores, Source
+from detector.stream.alert_record import encode_alert
+from detector.stream.codec_json import JsonCodec
+from detector.stream.dead_letter import dead_letters
+from detector.stream.entity_table import EntityTable
+from detector.stream.observer import Observer
+from detector.stream.outage import Outage
+from detector.stream.port import (
+    ClientFailedError,
+    ClientSettingsError,
+    CommitError,
+    Consumer,
+    DeliveryError,
+    FetchError,
+    KafkaClientError,
+    OffsetOutOfRangeError,
+    Producer,
+    RawRecords,
+)
+from detector.stream.reasons import Rejected
+from detector.stream.routing import split
+from detector.stream.score_record import encode_scores
+from detector.stream.watch import Watch
+from detector.stream.watchdog import Watchdog
+
+MAX_POLL_RECORDS = 5_000
+POLL_TIMEOUT_S = 0.2
+"""Bounds how long a request to stop waits while there is nothing to read."""
+DELIVERY_TIMEOUT_S = 60.0
+"""For the brokers to acknowledge a batch, before the clients are opened anew."""
+DELIVERY_TIMEOUT_WHEN_STOPPING_S = 4.0
+LAG_INTERVAL_S = 1.0
+COMMITS_TRIED = 3
+"""In a row, with the same client, before it is opened anew."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Input:
+    """One kind of record: where it comes from, how it is read, who watches it."""
+
+    name: str
+    topics: tuple[str, ...]
+    codec: JsonCodec
+    watches: list[Watch]
+    table: EntityTable = field(default_factory=EntityTable)
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Topics written to, and the group that alerts say they come from."""
+
+    scores_topic: str | None
+    alerts_topic: str
+    dead_letter_topic: str
+    group_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """One input's part of a turn, kept until it is committed and can be counted."""
+
+    input: Input
+    records: int
+    rejected: list[Rejected]
+    batch: Batch
+    slots: IntArray
+    answers: list[tuple[Scores, list[AlertEvent]]]
+
+
+class Loop:
+    """Reads, scores and writes until told to stop. One thread runs it; ``stop`` may come from any."""
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        outputs: Outputs,
+        open_consumer: Callable[[], Consumer],
+        open_producer: Callable[[], Producer],
+        observer: Observer,
+        watchdog: Watchdog,
+        *,
+        max_poll_records: int = MAX_POLL_RECORDS,
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Args:
+        inputs: Each topic belongs to exactly one of them.
+        outputs: Where answers go.
+        open_consumer: Connects a new consumer.
+        open_producer: Connects a new producer.
+        observer: Told of everything that was committed.
+        watchdog: Fed at every step.
+        max_poll_records: Most records of a turn: memory and latency against speed.
+        wall_clock: Seconds since 1970; bounds event times and gives delays.
+        clock: Monotonic seconds.
+        sleep: Waits so many of them.
+        """
+        self._inputs = list(inputs)
+        self._input_of = {topic: input for input in inputs for topic in input.topics}
+        self._outputs = outputs
+        self._open_consumer = open_consumer
+        self._open_producer = open_producer
+        self._observer = observer
+        self._watchdog = watchdog
+        self._max_poll_records = max_poll_records
+        self._wall_clock = wall_clock
+        self._clock = clock
+        self._sleep = sleep
+        self._stopping = False
+        self._lag_due_s = 0.0
+
+    def stop(self) -> None:
+        """Ask the loop to finish its turn, leave the group and return; safe in a signal handler."""
+        # A plain flag: a signal handler may interrupt whoever holds a lock.
+        self._stopping = True
+        self._watchdog.stop_asked()
+
+    def run(self) -> None:
+        """Turn until ``stop``, over all outages of the broker.
+
+        Raises:
+            ClientSettingsError: The settings can never work.
+            ClientFailedError: The client is beyond repair; a new process may work.
+        """
+        outage = Outage(self._clock)
+        while not self._stopping:
+            try:
+                self._run_connected(outage)
+            except (ClientSettingsError, ClientFailedError):
+                raise
+            except KafkaClientError as error:
+                outage.failed(error)
+                self._observer.broker(False)
+                self._observer.assigned(0)
+                self._forget_everything()
+                self._wait(outage.back_off_s())
+
+    def _run_connected(self, outage: Outage) -> None:
+        """Open both clients and turn until one fails or the loop is stopped."""
+        self._alive()
+        producer = self._open_producer()
+        try:
+            self._alive()
+            consumer = self._open_consumer()
+            try:
+                consumer.subscribe(sorted(self._input_of))
+                self._turn_until_stopped(consumer, producer, outage)
+            finally:
+                self._alive()
+                consumer.close()
+        finally:
+            self._alive()
+            producer.close()
+
+    def _turn_until_stopped(self, consumer: Consumer, producer: Producer, outage: Outage) -> None:
+        commits_failed = 0
+        while not self._stopping:
+            try:
+                if self.turn(consumer, producer):
+                    commits_failed = 0
+                outage.over()
+            except CommitError as error:
+                # Usually the group rearranged itself meanwhile. Leaving it would rearrange it again, and
+                # the others' commits would fail in turn.
+                commits_failed += 1
+                if commits_failed == COMMITS_TRIED:
+                    raise
+                _log.warning("%s; entity state starts afresh", error)
+                self._forget_everything()
+                consumer.seek_to_committed()
+
+    def turn(self, consumer: Consumer, producer: Producer) -> int:
+        """Do the nine steps once; return how many records were read.
+
+        Raises:
+            KafkaClientError: Kafka failed. State is ahead of the committed offsets: forget it, start again.
+        """
+        self._alive()
+        # 1. Poll.
+        raw = self._poll(consumer)
+        # 2. Follow the assignment.
+        self._follow_assignment(consumer)
+        if raw is None or len(raw) == 0:
+            self._observer.broker(True)
+            self._observe_lag(consumer)
+            return 0
+        # From here, so that waiting for records is not counted as work.
+        started_s, now_s = self._clock(), self._wall_clock()
+        answered = []
+        for input, records in split(raw, self._input_of):
+            # 3. Decode.
+            batch, rejected = input.codec.decode(records, now_s)
+            # 4. Place.
+            slots = input.table.place(batch)
+            # 5. Process.
+            answers = [watch.process(batch, slots) for watch in input.watches] if len(batch) else []
+            # 6. Write.
+            self._write(producer, input, records, rejected, batch, answers)
+            answered.append(_Answered(input, len(records), rejected, batch, slots, answers))
+            self._alive()
+        # 7. Flush.
+        self._flush(producer)
+        # 8. Commit.
+        consumer.commit(_next_offsets(raw))
+        # 9. Observe.
+        self._observer.broker(True)
+        for part in answered:
+            self._observe(part, started_s)
+        self._observe_lag(consumer)
+        return len(raw)
+
+    def _poll(self, consumer: Consumer) -> RawRecords | None:
+        """Return the next records, None where the broker answered with a loss or something unreadable."""
+        try:
+            return consumer.poll(self._max_poll_records, POLL_TIMEOUT_S)
+        except OffsetOutOfRangeError as error:
+            _log.error("records were lost before they were read: %s", error)
+        except FetchError as error:
+            _log.error("%s", error)
+            # The same batch is tried again: not as fast as the processor can.
+            self._wait(1.0)
+        return None
+
+    def _follow_assignment(self, consumer: Consumer) -> None:
+        revoked, assigned = consumer.take_revoked(), consumer.take_assigned()
+        # What is assigned may have been read by somebody else since we last had it.
+        for source in dict.fromkeys(revoked + assigned):
+            self._forget(source)
+        if revoked:
+            _log.info("partitions given to others: %s", _listed(revoked))
+        if assigned:
+            _log.info("partitions assigned: %s", _listed(assigned))
+        if revoked or assigned:
+            self._observer.assigned(len(consumer.assigned()))
+
+    def _write(
+        self,
+        producer: Producer,
+        input: Input,
+        records: RawRecords,
+        rejected: list[Rejected],
+        batch: Batch,
+        answers: list[tuple[Scores, list[AlertEvent]]],
+    ) -> None:
+        outputs = self._outputs
+        if outputs.scores_topic is not None and answers:
+            keys = [entity.encode() for entity in batch.entity]
+            for scores, _ in answers:
+                producer.send(outputs.scores_topic, keys, encode_scores(batch, scores))
+        alerts = [encode_alert(event, outputs.group_id) for _, events in answers for event in events]
+        if alerts:
+            producer.send(
+                outputs.alerts_topic,
+                [alert.key for alert in alerts],
+                [alert.value for alert in alerts],
+                [alert.headers for alert in alerts],
+            )
+        if rejected:
+            letters = dead_letters(records, rejected, input.name)
+            producer.send(outputs.dead_letter_topic, letters.keys, letters.values, letters.headers)
+
+    def _flush(self, producer: Producer) -> None:
+        """Return when the brokers hold everything; wait in short pieces, so that a request to stop is heard.
+
+        Raises:
+            DeliveryError: Something was refused, or not acknowledged in time.
+        """
+        started_s = self._clock()
+        while True:
+            try:
+                producer.flush(1.0)
+                return
+            except DeliveryError as error:
+                self._alive()
+                limit_s = DELIVERY_TIMEOUT_WHEN_STOPPING_S if self._stopping else DELIVERY_TIMEOUT_S
+                if error.refused or self._clock() - started_s > limit_s:
+                    raise
+
+    def _observe(self, part: _Answered, started_s: float) -> None:
+        observer, name = self._observer, part.input.name
+        observer.polled(name, part.records)
+        reasons = [bad.reason for bad in part.rejected]
+        for reason in dict.fromkeys(reasons):
+            observer.rejected(name, reason, reasons.count(reason))
+        counts = np.isnan(part.batch.values).sum(axis=0).tolist()
+        missing = {n: count for n, count in zip(part.batch.feature_names, counts, strict=True) if count}
+        if missing:
+            observer.missing(name, missing)
+        now_s = self._wall_clock()
+        for scores, events in part.answers:
+            observer.scored(part.batch, part.slots, scores, events, now_s)
+        twice = part.input.table.take_newly_on_two_sources()
+        if twice:
+            _log.warning(
+                "input %s: %d entities came from a second partition; the order of their records is not "
+                "defined, so each partition has its own state: key the producer's records by entity",
+                name,
+                twice,
+            )
+            observer.entity_on_two_sources(name, twice)
+        observer.batch_done(name, part.records, self._clock() - started_s)
+
+    def _observe_lag(self, consumer: Consumer) -> None:
+        # It may ask the client for every partition, which is too dear for every turn.
+        now = self._clock()
+        if now >= self._lag_due_s:
+            self._lag_due_s = now + LAG_INTERVAL_S
+            self._observer.lag(consumer.lag())
+
+    def _forget(self, source: Source) -> None:
+        """Drop the state of a partition's entities."""
+        input = self._input_of[source.topic]
+        self._drop(input, *input.table.forget(source))
+
+    def _forget_everything(self) -> None:
+        for input in self._inputs:
+            self._drop(input, *input.table.forget_all())
+        self._observer.lag({})
+
+    def _drop(self, input: Input, slots: IntArray, entities: list[str]) -> None:
+        if slots.size == 0:
+            return
+        for watch in input.watches:
+            watch.forget(slots)
+            self._observer.forgotten(watch.name, slots, entities)
+
+    def _alive(self) -> None:
+        self._watchdog.feed()
+        self._observer.heartbeat(self._clock())
+
+    def _wait(self, seconds: float) -> None:
+        until_s = self._clock() + seconds
+        while not self._stopping and (left_s := until_s - self._clock()) > 0:
+            self._alive()
+            self._sleep(min(left_s, 0.2))
+
+
+def _next_offsets(raw: RawRecords) -> dict[Source, int]:
+    """Return, per source of a poll, the offset after its last record."""
+    highest = np.full(len(raw.sources), -1, dtype=np.int64)
+    np.maximum.at(highest, raw.source, raw.offset)
+    return {
+        source: offset + 1
+        for source, offset in zip(raw.sources, highest.tolist(), strict=True)
+        if offset >= 0
+    }
+
+
+def _listed(sources: Sequence[Source]) -> str:
+    return ", ".join(f"{source.topic}[{source.partition}]" for source in sources)
