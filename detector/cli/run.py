@@ -13,8 +13,8 @@ from detector.config import ConfigError, load_config
 def run(config: Path) -> None:
     """Score records as CONFIG says, until SIGTERM or SIGINT.
 
-    Exit codes: 0 after a clean stop, 2 for a configuration or a bundle that cannot be used, 1 for
-    anything unforeseen.
+    Exit codes: 0 after a clean stop, 2 for a configuration, a bundle or a port that cannot be
+    used, 70 where the Kafka client hangs and only a new process helps, 1 for anything unforeseen.
     """
     with explained(ConfigError):
         loaded = load_config(config)
@@ -22,7 +22,9 @@ def run(config: Path) -> None:
     from detector.daemon import run as run_daemon
     from detector.logs import configure_logs
     from detector.stream.port import ClientSettingsError
+    from detector.stream.record_struct import PathError
+    from detector.web.server import WebError
 
     configure_logs(loaded.logging.level, loaded.logging.format)
-    with explained(BundleError, ClientSettingsError):
+    with explained(BundleError, ClientSettingsError, PathError, WebError):
         run_daemon(loaded)

@@ -1,0 +1,205 @@
+"""Wiring: from a configuration to a running loop, and back down in reverse order."""
+
+import gc
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import FrameType
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from detector import __version__
+from detector.bundles.serving import serve
+from detector.bundles.store import Bundle, BundleRejectedError, BundleStore
+from detector.config.detectors import DetectorConfig
+from detector.config.inputs import InputConfig
+from detector.config.root import Config
+from detector.pipeline import Detector
+from detector.stream.codec_json import InputSchema, JsonCodec
+from detector.stream.loop import Input, Loop, Outputs
+from detector.stream.port import ClientFailedError, ClientSettings, open_consumer, open_producer
+from detector.stream.watch import Watch
+from detector.stream.watchdog import STALLED_EXIT_CODE, Watchdog
+from detector.web.health import Health
+from detector.web.metrics import DetectorFacts, Metrics
+from detector.web.server import WebServer, application
+
+_log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> None:
+    """Score records until SIGTERM or SIGINT.
+
+    Everything that can be wrong with the files is found before anything is connected. A broker that is
+    away is not an error: the daemon starts, is not ready, and keeps trying.
+
+    Raises:
+        BundleError: A detector has no bundle that this configuration can use.
+        PathError: An input's field paths contradict one another.
+        WebError: The HTTP port cannot be served.
+        ClientSettingsError: The Kafka settings can never work.
+        SystemExit: The Kafka client is beyond repair; a supervisor may start a new process.
+    """
+    with ExitStack() as resources:
+        bundles = {detector.name: _load(detector) for detector in config.detectors}
+        detectors = {detector.name: _serve(detector, bundles[detector.name]) for detector in config.detectors}
+        inputs = [_input(config, entry, detectors) for entry in config.inputs]
+
+        registry, health = CollectorRegistry(), Health()
+        metrics = Metrics(registry, health, config.web.entity_series)
+        for name, detector in detectors.items():
+            metrics.detector_loaded(_facts(bundles[name], detector))
+        health.models_loaded = True
+        server = WebServer(application(registry, health), config.web.host, config.web.port)
+        resources.callback(server.stop)
+        server.start()
+
+        settings = client_settings(config)
+        watchdog = Watchdog()
+        loop = Loop(
+            inputs,
+            Outputs(
+                config.outputs.scores_topic,
+                config.outputs.alerts_topic,
+                config.outputs.dead_letter_topic,
+                config.kafka.group_id,
+            ),
+            partial(open_consumer, settings),
+            partial(open_producer, settings),
+            metrics,
+            watchdog,
+        )
+        resources.enter_context(_stopped_by_signals(loop))
+        resources.callback(watchdog.stop)
+        watchdog.start()
+        # What was loaded lives as long as the process: no need to look through it again and again.
+        gc.freeze()
+        _log.info(
+            "detector %s: detectors %s read topics %s as group %s; metrics on http://%s:%d/metrics",
+            __version__,
+            ", ".join(f"{detector.name} (version {detector.version})" for detector in detectors.values()),
+            ", ".join(topic for entry in config.inputs for topic in entry.topics),
+            config.kafka.group_id,
+            config.web.host,
+            server.port,
+        )
+        try:
+            loop.run()
+        except ClientFailedError as error:
+            _log.error("%s; ending with code %d", error, STALLED_EXIT_CODE)
+            raise SystemExit(STALLED_EXIT_CODE) from error
+        _log.info("stopped: everything read was written and committed, or will be read again")
+
+
+def client_settings(config: Config) -> ClientSettings:
+    """Return what the Kafka clients are told."""
+    kafka, security = config.kafka, config.kafka.security
+    return ClientSettings(
+        client=kafka.client,
+        bootstrap_servers=kafka.bootstrap_servers,
+        group_id=kafka.group_id,
+        instance_id=kafka.instance_id,
+        start_from=kafka.start_from,
+        session_timeout_s=kafka.session_timeout_s,
+        compression=kafka.compression,
+        security_protocol=security.protocol,
+        sasl_mechanism=security.sasl_mechanism,
+        sasl_username=security.username,
+        sasl_password=None if security.password is None else security.password.get_secret_value(),
+        ssl_cafile=None if security.ca_file is None else str(security.ca_file),
+    )
+
+
+def input_schema(config: Config, entry: InputConfig, detector: DetectorConfig | None = None) -> InputSchema:
+    """Return how an input's records are read.
+
+    Args:
+        config: The whole configuration.
+        entry: One of its inputs.
+        detector: Read the features of this one alone, in its order; None: of all its detectors, each
+            (name, field) once.
+    """
+    readers = config.detectors_of(entry.name) if detector is None else (detector,)
+    features = dict.fromkeys(
+        (feature.name, feature.field) for reader in readers for feature in reader.features
+    )
+    return InputSchema(
+        name=entry.name,
+        features=tuple(features),
+        entity=entry.entity_paths,
+        entity_separator=entry.entity_separator,
+        time=entry.time_path,
+        labels=entry.label_paths,
+        features_field=entry.features_path,
+        values_field=entry.values_path if config.values_allowed(entry.name) else None,
+        max_record_bytes=entry.max_record_bytes,
+        max_future_s=entry.max_future_s,
+    )
+
+
+def _load(detector: DetectorConfig) -> Bundle:
+    bundle = BundleStore(detector.store).load(detector.name)
+    trained = tuple(feature.name for feature in bundle.manifest.features)
+    if trained != detector.feature_names:
+        raise BundleRejectedError(
+            f"detector {detector.name!r}: version {bundle.manifest.version} in {detector.store} was trained "
+            f"on {', '.join(trained)}, but the configuration lists {', '.join(detector.feature_names)}; "
+            "use the same features in the same order, or train it again"
+        )
+    return bundle
+
+
+def _serve(detector: DetectorConfig, bundle: Bundle) -> Detector:
+    try:
+        return serve(bundle, detector.alerting.rules(), min_features_share=detector.min_features)
+    except ValueError as error:
+        raise BundleRejectedError(
+            f"detector {detector.name!r}: version {bundle.manifest.version} in {detector.store} cannot be "
+            f"used: {error}; train it again"
+        ) from error
+
+
+def _input(config: Config, entry: InputConfig, detectors: dict[str, Detector]) -> Input:
+    schema = input_schema(config, entry)
+    watches = [
+        Watch(detectors[reader.name], entry.name, np.array(_columns(schema, reader), dtype=np.int64))
+        for reader in config.detectors_of(entry.name)
+    ]
+    return Input(entry.name, entry.topics, JsonCodec(schema), watches)
+
+
+def _columns(schema: InputSchema, detector: DetectorConfig) -> Sequence[int]:
+    """Return where a detector's features are among the input's."""
+    return [schema.features.index((feature.name, feature.field)) for feature in detector.features]
+
+
+def _facts(bundle: Bundle, detector: Detector) -> DetectorFacts:
+    manifest = bundle.manifest
+    return DetectorFacts(
+        name=detector.name,
+        family=manifest.family,
+        predictor=manifest.predictor,
+        version=detector.version,
+        role=detector.role,
+        trained_time_s=manifest.created_time_s,
+        interval_s=detector.interval_s,
+        threshold=detector.threshold,
+    )
+
+
+@contextmanager
+def _stopped_by_signals(loop: Loop) -> Iterator[None]:
+    """Let SIGTERM and SIGINT stop the loop; the handlers of before come back at the end."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        loop.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
