@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 
 from detector.alerting.budget import Threshold
 from detector.alerting.event import AlertEvent, alert_id, event_id
 from detector.batch import Batch, IntArray, Scores, Source, Status
-from detector.web.metrics import DetectorFacts
+from detector.stream.reasons import Reason
+from detector.web.health import Health
+from detector.web.metrics import DetectorFacts, Metrics
 
 SOURCE = Source("telemetry", 0)
 
@@ -105,3 +108,23 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now_s
+
+
+def everything_reported(entities: Sequence[str]) -> CollectorRegistry:
+    """A registry after the loop made each of its reports once, these entities firing."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, Health())
+    metrics.detector_loaded(FACTS)
+    metrics.polled("telegraf", 10)
+    for reason in Reason:
+        metrics.rejected("telegraf", reason, 1)
+    metrics.missing("telegraf", {"cpu": 3, "memory": 0})
+    events = [event_of(entity, "firing", offset) for offset, entity in enumerate(entities)]
+    slots = np.arange(len(entities))
+    metrics.scored(batch_of(entities), slots, scores_of([2.0] * len(entities)), events, 1.8e9)
+    metrics.batch_done("telegraf", 10, 0.02)
+    metrics.lag({SOURCE: 7})
+    metrics.entity_on_two_sources("telegraf", 1)
+    metrics.assigned(1)
+    metrics.broker(True)
+    return registry

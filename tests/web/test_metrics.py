@@ -15,7 +15,18 @@ from detector.stream.reasons import Reason
 from detector.web.firing import RESOLVED_STAYS_S
 from detector.web.health import Health
 from detector.web.metrics import Metrics
-from tests.web.made_up import FACTS, SOURCE, Clock, batch_of, event_of, scores_of, slots_of
+from tests.web.made_up import (
+    FACTS,
+    SOURCE,
+    Clock,
+    batch_of,
+    event_of,
+    everything_reported,
+    scores_of,
+    slots_of,
+)
+
+HOSTILE_NAMES = ['quote"', "line\nbreak", "back\\slash", "🔥", "\x00\x1f", "", "a" * 256, "{}=,"]
 
 
 class Scraped:
@@ -45,26 +56,6 @@ def scraped() -> Scraped:
     return Scraped()
 
 
-def busy() -> Scraped:
-    """Everything reported once, with names an attacker might choose."""
-    scraped = Scraped()
-    hostile = ['quote"', "line\nbreak", "back\\slash", "🔥", "\x00\x1f", "", "a" * 256, "{}=,"]
-    batch = batch_of(hostile)
-    slots = np.arange(len(hostile))
-    scraped.metrics.polled("telegraf", 10)
-    for reason in Reason:
-        scraped.metrics.rejected("telegraf", reason, 1)
-    scraped.metrics.missing("telegraf", {"cpu": 3, "memory": 0})
-    events = [event_of(entity, "firing", offset) for offset, entity in enumerate(hostile)]
-    scraped.metrics.scored(batch, slots, scores_of([2.0] * len(hostile)), events, 1.8e9)
-    scraped.metrics.batch_done("telegraf", 10, 0.02)
-    scraped.metrics.lag({SOURCE: 7})
-    scraped.metrics.entity_on_two_sources("telegraf", 1)
-    scraped.metrics.assigned(1)
-    scraped.metrics.broker(True)
-    return scraped
-
-
 def openmetrics(registry: CollectorRegistry) -> bytes:
     encode, content_type = choose_encoder("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
@@ -80,14 +71,14 @@ def test_it_is_an_observer_of_the_loop(scraped: Scraped) -> None:
 
 
 def test_promtool_finds_nothing_to_improve(promtool: str) -> None:
-    page = generate_latest(busy().registry)
+    page = generate_latest(everything_reported(HOSTILE_NAMES))
     done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, timeout=60)
     assert done.returncode == 0, (done.stdout + done.stderr).decode()
     assert done.stdout + done.stderr == b""
 
 
 def test_hostile_names_survive_a_scrape_in_both_formats() -> None:
-    registry = busy().registry
+    registry = everything_reported(HOSTILE_NAMES)
     families = text_string_to_metric_families(generate_latest(registry).decode())
     entities = {s.labels["entity"] for f in families for s in f.samples if s.name == "detector_alert_firing"}
     assert {'quote"', "line\nbreak", "back\\slash", "🔥", "\x00\x1f", "{}=,"} <= entities
@@ -95,8 +86,8 @@ def test_hostile_names_survive_a_scrape_in_both_formats() -> None:
 
 
 def test_no_created_series() -> None:
-    assert b"_created" not in generate_latest(busy().registry)
-    assert b"_created" not in openmetrics(busy().registry)
+    assert b"_created" not in generate_latest(everything_reported(HOSTILE_NAMES))
+    assert b"_created" not in openmetrics(everything_reported(HOSTILE_NAMES))
 
 
 def test_records_are_counted_by_outcome_when_the_batch_is_done(scraped: Scraped) -> None:
