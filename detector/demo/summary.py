@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -38,11 +39,8 @@ class Outcome:
 
 def print_summary(console: Console, outcome: Outcome) -> None:
     """Write everything."""
-    console.print()
     _print_incidents(console, outcome)
-    console.print()
     _print_detectors(console, outcome)
-    console.print()
     explained = best_explained(outcome)
     if explained is not None:
         for line in explanation(explained):
@@ -111,7 +109,7 @@ def is_labelled(alert: Alert, incidents: Sequence[Incident]) -> bool:
 
 def _print_incidents(console: Console, outcome: Outcome) -> None:
     names = list(outcome.evaluations)
-    table = Table("labelled incident", "began", "lasted", *names, title="Incidents", title_justify="left")
+    table = Table("labelled incident", "began", "lasted", *names, box=box.SIMPLE_HEAD, pad_edge=False)
     for i, incident in enumerate(outcome.incidents):
         cells = []
         for name in names:
@@ -126,13 +124,13 @@ def _print_incidents(console: Console, outcome: Outcome) -> None:
 def _print_detectors(console: Console, outcome: Outcome) -> None:
     table = Table(
         "detector",
-        "incidents found",
-        "false alarms",
-        "false alarms per server and day: promised",
-        "observed",
-        "alert at p <=",
-        title="Detectors",
-        title_justify="left",
+        "incidents\nfound",
+        "false\nalarms",
+        "per server and\nday: promised",
+        "\nobserved",
+        "suspicious\nfrom p <=",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     days = max(outcome.server_days, 1e-9)
     for name, evaluation in outcome.evaluations.items():

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -67,16 +66,16 @@ def render(now: Snapshot) -> RenderableType:
     """Return the whole screen."""
     head = Text.assemble(
         (clock(now.event_time), "bold"),
-        f"  at {now.speed_up:,.0f} times real speed   ",
+        f" at {now.speed_up:,.0f} times real speed   ",
         (f"{now.records_per_s:,.0f}", "bold"),
         " records/s   lag ",
         (f"{now.lag:,}", "bold"),
         f"   scored {now.answered:,} of {now.sent:,} sent",
+        f" ({now.answered / max(now.total, 1):.0%})",
     )
-    bar = ProgressBar(total=max(now.total, 1), completed=now.answered)
     return Panel(
-        Group(head, bar, _servers(now), _events(now.events)),
-        title="detector demo: embedded broker (for demonstration only), real daemon, real telemetry",
+        Group(head, _servers(now), _events(now.events)),
+        title="detector demo: real telemetry, real daemon, embedded broker",
         title_align="left",
     )
 
@@ -94,9 +93,11 @@ def plain_line(now: Snapshot) -> str:
 
 def event_line(event: EventLine) -> str:
     """Return a transition in one line."""
-    what = "FIRING  " if event.fires else "resolved"
-    labelled = "labelled incident" if event.labelled else "no label"
-    return f"{clock(event.time)}  {what}  {event.entity:<7} {event.detector:<4} {labelled:<17}  {event.text}"
+    what = "FIRING" if event.fires else "resolved"
+    labelled = "incident" if event.labelled else "no label"
+    return (
+        f"{clock(event.time)}  {event.detector:<4} {event.entity:<7} {what:<8}  {labelled:<8}  {event.text}"
+    )
 
 
 def clock(seconds: float) -> str:
@@ -109,7 +110,7 @@ def _servers(now: Snapshot) -> Table:
     table.add_column("most anomalous first", no_wrap=True)
     table.add_column("labels say", no_wrap=True)
     for detector in now.detectors:
-        table.add_column(f"{detector}: anomaly score (1 = threshold)", no_wrap=True)
+        table.add_column(f"{detector} anomaly score", no_wrap=True)
     ordered = sorted(now.servers, key=lambda s: (not any(s.firing), -max(_known(s.scores), default=0.0)))
     for server in ordered:
         label = Text("INCIDENT", style="bold magenta") if server.incident else Text("-", style="dim")
@@ -132,7 +133,9 @@ def _score(score: float | None, firing: bool) -> Text:
 
 
 def _events(events: Sequence[EventLine]) -> Panel:
-    lines = Text("no alert yet", style="dim") if not events else Text()
+    lines = Text(no_wrap=True, overflow="ellipsis")
+    if not events:
+        lines.append("no alert yet", style="dim")
     for event in events:
         style = ("bold red" if event.fires else "green") if event.labelled else "yellow"
         lines.append(event_line(event) + "\n", style=style)

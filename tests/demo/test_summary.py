@@ -50,14 +50,7 @@ def test_every_incident_is_told_per_detector_with_its_delay() -> None:
 
 def test_budget_is_compared_with_the_false_episodes_per_server_and_day() -> None:
     line = next(line for line in text_of(outcome()).splitlines() if "1 of 2" in line and "gmm" in line)
-    assert [cell.strip() for cell in line.strip("│ ").split("│")] == [
-        "gmm",
-        "1 of 2",
-        "1",
-        "0.50",
-        "0.25",
-        "0.013",
-    ]
+    assert line.split() == ["gmm", "1", "of", "2", "1", "0.50", "0.25", "0.013"]
 
 
 def test_everything_sent_and_answered_by_all_is_complete() -> None:

@@ -42,7 +42,7 @@ def test_screen_shows_rate_lag_labels_scores_and_alerts_the_firing_server_first(
     assert "1.40 FIRING" in lines[first]
     assert lines[first].count("FIRING") == 1
     assert "warming up" in lines[second]
-    assert any("labelled incident" in line and "once in 23 days" in line for line in lines)
+    assert any(" incident " in line and "once in 23 days" in line for line in lines)
 
 
 def test_screen_before_the_first_alert_says_so() -> None:
