@@ -130,7 +130,7 @@ def _records(
             f"the range from {start:.0f} s to {end:.0f} s since 1970 is empty; swap the times"
         )
     batch, rejected = read_topic(
-        client_settings(config), entry.topics, input_schema(config, entry), start, end, now_s
+        client_settings(config), entry.topics, input_schema(config, entry, detector), start, end, now_s
     )
     for reason, count in rejected.items():
         _log.warning("left out %d records of %s: %s", count, ", ".join(entry.topics), reason.value)
