@@ -1,0 +1,84 @@
+"""Tests for detector.cli.check."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from detector.cli.check import duration_text
+from detector.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("check opened a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_good_file_is_summed_up(path: Path) -> None:
+    result = CliRunner().invoke(main, ["check", str(path)])
+    assert result.exit_code == 0, result.output
+    assert f"{path}: ok\n" in result.output
+    assert "budget 1 false alarm per" in result.output
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_bad_file_exits_2_with_every_problem_on_stderr(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("kafka: {clinet: confluent}\ninputs: []\n")
+    result = CliRunner().invoke(main, ["check", str(path)])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"{path}: 3 problems\n")
+    assert "kafka.clinet: unknown key (value 'confluent'); write 'client'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.usefixtures("no_network")
+def test_field_paths_that_contradict_one_another_exit_2(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "inputs: [{name: t, topics: t, entity: host, time: host.time}]\n"
+        "detectors: [{name: d, input: t, features: [cpu]}]\n"
+    )
+    result = CliRunner().invoke(main, ["check", str(path)])
+    assert result.exit_code == 2
+    assert "input 't'" in result.stderr
+    assert "'host'" in result.stderr
+
+
+def test_an_absent_file_exits_2(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "absent.yaml")])
+    assert result.exit_code == 2
+    assert "cannot be read" in result.stderr
+
+
+def test_without_a_file_it_asks_for_one() -> None:
+    result = CliRunner().invoke(main, ["check"])
+    assert result.exit_code == 2
+    assert "name a configuration file" in result.stderr
+
+
+def test_schema_is_json_schema() -> None:
+    result = CliRunner().invoke(main, ["check", "--schema"])
+    assert result.exit_code == 0
+    schema = json.loads(result.output)
+    assert schema["additionalProperties"] is False
+    assert "bootstrap_servers" in schema["$defs"]["KafkaConfig"]["properties"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(604800, "7d"), (3600, "1h"), (5400, "90m"), (0.5, "0.5s"), (61, "61s")]
+)
+def test_durations_are_written_in_their_largest_unit(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text

@@ -1,0 +1,152 @@
+"""Tests for detector.cli.train and detector.cli.models: a bundle made, looked at, and found damaged."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from detector.bundles.store import BundleStore
+from detector.cli.main import main
+
+
+class Project:
+    """A configuration, training files and a store in a folder of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "config.yaml"
+        self.data = folder / "normal.csv"
+        self.store = folder / "bundles"
+        self.config.write_text(f"""
+inputs: [{{name: telemetry, topics: telemetry}}]
+detectors:
+  - name: hosts
+    input: telemetry
+    features: [cpu, {{name: rps, field: requests_per_s, unit: "1/s"}}]
+    family: gmm
+    predictor: none
+    store: {self.store}
+    training: {{n_components: 1}}
+logging: {{format: console}}
+""")
+        rng = np.random.default_rng(3)
+        values = rng.normal(size=(600, 2))
+        rows = [f"{1.7e9 + 60 * (i // 2)},{'ab'[i % 2]},{a},{b}" for i, (a, b) in enumerate(values)]
+        self.data.write_text("time,entity,cpu,rps\n" + "\n".join(rows) + "\n")
+
+    def train(self, *options: str) -> Result:
+        return self.call("train", str(self.config), *options)
+
+    def call(self, *arguments: str) -> Result:
+        return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def trained(project: Project) -> Project:
+    assert project.train("hosts", "--input", str(project.data)).exit_code == 0
+    return project
+
+
+def test_training_makes_a_champion(project: Project) -> None:
+    result = project.train("hosts", "--input", str(project.data))
+    assert result.exit_code == 0, result.output
+    bundle = BundleStore(project.store).load("hosts")
+    assert bundle.manifest.training.records == 600
+    assert [(f.name, f.unit) for f in bundle.manifest.features] == [("cpu", None), ("rps", "1/s")]
+    assert f"{project.store / 'hosts' / bundle.manifest.version}: champion" in result.stdout
+    assert "supports one false alarm per entity" in result.stdout
+
+
+def test_files_of_the_configuration_are_read_without_options(project: Project) -> None:
+    text = project.config.read_text()
+    project.config.write_text(text.replace("n_components: 1", f"n_components: 1, files: {project.data}"))
+    assert project.train("hosts").exit_code == 0
+
+
+def test_several_files_are_one_training_set(project: Project) -> None:
+    later = project.folder / "later.csv"
+    rows = project.data.read_text().replace("1700", "1800")
+    later.write_text(rows)
+    result = project.train("hosts", "--input", str(project.data), "--input", str(later))
+    assert result.exit_code == 0, result.output
+    assert BundleStore(project.store).load("hosts").manifest.training.records == 1200
+
+
+def test_an_unknown_detector_exits_2_and_names_the_known(project: Project) -> None:
+    result = project.train("host", "--input", str(project.data))
+    assert result.exit_code == 2
+    assert "no detector is called 'host'; the configuration has hosts" in result.stderr
+
+
+def test_files_and_a_time_range_exclude_each_other(project: Project) -> None:
+    result = project.train("hosts", "--input", str(project.data), "--from", "2026-01-01")
+    assert result.exit_code == 2
+    assert "give one of them" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--from", "yesterday"), "--from 'yesterday' is not a time; write it like 2026-11-20T15:00:00Z"),
+        (("--from", "2026-02-01", "--until", "2026-01-01"), "is empty; swap the times"),
+    ],
+)
+def test_bad_times_exit_2_before_any_connection(
+    project: Project, options: tuple[str, ...], complaint: str
+) -> None:
+    result = project.train("hosts", *options)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+
+
+def test_unusable_records_exit_2_and_write_nothing(project: Project) -> None:
+    project.data.write_text("time,entity,cpu,rps\n1700000000,a,1,2\n")
+    result = project.train("hosts", "--input", str(project.data))
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert "too few" in result.stderr
+    assert not project.store.exists()
+
+
+def test_list_and_show(trained: Project) -> None:
+    version = BundleStore(trained.store).alias("hosts")
+    assert version is not None
+    for where in (trained.store, trained.config):
+        listed = trained.call("models", "list", str(where))
+        assert listed.exit_code == 0
+        assert version in listed.output
+        assert "champion" in listed.output
+        shown = trained.call("models", "show", str(where), "hosts")
+        assert json.loads(shown.stdout)["version"] == version
+
+
+def test_nothing_trained_yet(project: Project) -> None:
+    result = project.call("models", "list", str(project.config))
+    assert result.exit_code == 2
+    assert "detector train" in result.stderr
+
+
+def test_verify_finds_a_flipped_bit(trained: Project) -> None:
+    assert trained.call("models", "verify", str(trained.store)).exit_code == 0
+    version = BundleStore(trained.store).alias("hosts")
+    path = trained.store / "hosts" / str(version) / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    result = trained.call("models", "verify", str(trained.store))
+    assert result.exit_code == 2
+    assert "sha256" in result.stderr
+    assert "1 of 1 versions cannot be used" in result.stderr
+
+
+def test_show_of_an_unknown_detector(trained: Project) -> None:
+    result = trained.call("models", "show", str(trained.store), "pumps")
+    assert result.exit_code == 2
+    assert "there are: hosts" in result.stderr

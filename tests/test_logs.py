@@ -1,0 +1,94 @@
+"""Tests for detector.logs: one event a line, and no secret at any level."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from detector.logs import configure_logs
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    libraries = {
+        name: logging.getLogger(name).level for name in ("kafka", "uvicorn", "uvicorn.access", "asyncio")
+    }
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in libraries.items():
+        logging.getLogger(name).setLevel(before)
+    structlog.reset_defaults()
+
+
+def lines_of(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_has_one_event_a_line() -> None:
+    stream = io.StringIO()
+    configure_logs("info", "json", stream)
+    logging.getLogger("detector.stream").warning("topic %s: lag %d", "t", 7, extra={"partition": 3})
+    structlog.get_logger("detector.x").info("two\nlines", entity="a")
+    first, second = lines_of(stream)
+    assert first["message"] == "topic t: lag 7"
+    assert (first["level"], first["logger"], first["partition"]) == ("warning", "detector.stream", 3)
+    assert first["timestamp"].endswith("Z")
+    assert (second["message"], second["entity"]) == ("two\nlines", "a")
+
+
+def test_an_exception_stays_on_its_line() -> None:
+    stream = io.StringIO()
+    configure_logs("info", "json", stream)
+    try:
+        raise ValueError("no such thing")
+    except ValueError:
+        logging.getLogger("detector").exception("failed")
+    (line,) = lines_of(stream)
+    assert line["exception"][0]["exc_value"] == "no such thing"
+
+
+def test_console_is_text() -> None:
+    stream = io.StringIO()
+    configure_logs("info", "console", stream)
+    logging.getLogger("detector").info("hello")
+    assert "hello" in stream.getvalue()
+    assert not stream.getvalue().startswith("{")
+
+
+def test_less_important_events_are_left_out() -> None:
+    stream = io.StringIO()
+    configure_logs("warning", "json", stream)
+    logging.getLogger("detector").info("quiet")
+    logging.getLogger("kafka.client").info("quiet")
+    logging.getLogger("detector").warning("loud")
+    assert [line["message"] for line in lines_of(stream)] == ["loud"]
+
+
+def test_the_kafka_client_never_speaks_at_debug_even_if_it_sets_its_own_level() -> None:
+    stream = io.StringIO()
+    configure_logs("debug", "json", stream)
+    for name in ("kafka", "kafka.protocol.parser", "kafka.net.connection"):
+        logger = logging.getLogger(name)
+        before = logger.level
+        logger.setLevel(logging.DEBUG)
+        logger.debug("SaslAuthenticateRequest(auth_bytes=hunter2)")
+        logger.setLevel(before)
+    logging.getLogger("detector").debug("shown")
+    assert [line["message"] for line in lines_of(stream)] == ["shown"]
+    assert "hunter2" not in stream.getvalue()
+
+
+def test_configuring_twice_writes_each_event_once() -> None:
+    first, second = io.StringIO(), io.StringIO()
+    configure_logs("info", "json", first)
+    configure_logs("info", "json", second)
+    logging.getLogger("detector").info("once")
+    assert first.getvalue() == ""
+    assert len(lines_of(second)) == 1
