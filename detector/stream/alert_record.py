@@ -5,6 +5,7 @@ See the CloudEvents specification 1.0.2 and its Kafka protocol binding, section 
 
 import re
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -44,7 +45,7 @@ def encode_alert(event: AlertEvent, group_id: str) -> AlertRecord:
     attributes = {
         "specversion": "1.0",
         "id": event.id,
-        "source": f"/detector/{group_id}",
+        "source": f"/detector/{quote(group_id, safe='')}",
         "type": f"io.detector.alert.{event.transition}.v1",
         "subject": _CONTROL.sub("\N{REPLACEMENT CHARACTER}", event.entity),
         "time": time,

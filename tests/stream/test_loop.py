@@ -1,0 +1,459 @@
+"""Tests for detector.stream.loop: what survives, and what is never committed too early."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.alerting.rules import AlertRules
+from detector.batch import Source
+from detector.pipeline import Detector
+from detector.stream.codec_json import InputSchema, JsonCodec
+from detector.stream.loop import COMMITS_TRIED, Input, Loop, Outputs
+from detector.stream.port import (
+    AccessDeniedError,
+    BrokerUnavailableError,
+    ClientFailedError,
+    CommitError,
+    DeliveryError,
+    FetchError,
+    InvalidTopicError,
+    KafkaClientError,
+    OffsetOutOfRangeError,
+    TopicMissingError,
+)
+from detector.stream.reasons import Reason
+from detector.stream.watch import Watch
+from detector.stream.watchdog import Watchdog
+from tests.made import detector, gmm, scoring_model
+from tests.stream.fakes import FakeBroker, FakeClock, FakeConsumer, FakeProducer, RecordingObserver
+from tests.stream.records import NOW_S
+
+P0, P1 = Source("telemetry", 0), Source("telemetry", 1)
+OUTPUTS = Outputs("scores", "alerts", "dead", "group")
+TIME = NOW_S - 10_000.0
+
+
+class CrashError(Exception):
+    """The process died here."""
+
+
+@pytest.fixture(scope="module")
+def watcher() -> Detector:
+    model, _ = scoring_model(gmm())
+    return detector(model, threshold=1e-3, rules=AlertRules(fire_m=2, fire_of=2, resolve_records=2))
+
+
+@pytest.fixture(scope="module")
+def forecaster() -> Detector:
+    """Needs one record of an entity's past."""
+    model, _ = scoring_model(gmm(), predict=True)
+    return detector(model)
+
+
+def telemetry(
+    n: int, *, anomalous: range = range(0), entity: str = "e", start: int = 0
+) -> list[bytes | None]:
+    rng = np.random.default_rng(n)
+    x = gmm().sample(n, rng)
+    for i in anomalous:
+        x[i] += 40.0
+    return [
+        json.dumps(
+            {
+                "entity": entity,
+                "time": TIME + start + i,
+                "features": dict(zip(["f0", "f1", "f2"], row, strict=True)),
+                "team": "shop",
+            }
+        ).encode()
+        for i, row in enumerate(x.tolist())
+    ]
+
+
+class Rig:
+    """A loop on a fake broker: run it, crash it, start it again."""
+
+    def __init__(
+        self, broker: FakeBroker, watcher: Detector, *, topics: tuple[str, ...] = ("telemetry",)
+    ) -> None:
+        self.broker = broker
+        self.watcher = watcher
+        self.topics = topics
+        self.clock = FakeClock()
+        self.observer = RecordingObserver()
+        self.watch = Watch(watcher, "hosts", np.arange(3))
+        self.consumers: list[FakeConsumer] = []
+        self.on_poll: Callable[[FakeConsumer], None] = self.stop_when_all_is_read
+        self.loop = self.made(OUTPUTS)
+
+    def made(self, outputs: Outputs, max_poll_records: int = 10) -> Loop:
+        schema = InputSchema(
+            "hosts", tuple((f"f{i}", (f"f{i}",)) for i in range(3)), labels=(("team", ("team",)),)
+        )
+        self.loop = Loop(
+            [Input("hosts", self.topics, JsonCodec(schema), [self.watch])],
+            outputs,
+            self._consumer,
+            self.broker.producer,
+            self.observer,
+            Watchdog(clock=self.clock),
+            max_poll_records=max_poll_records,
+            wall_clock=lambda: NOW_S,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+        )
+        return self.loop
+
+    def stop_when_all_is_read(self, consumer: FakeConsumer) -> None:
+        if sum(consumer.lag().values()) == 0:
+            self.loop.stop()
+
+    def _consumer(self) -> FakeConsumer:
+        consumer = self.broker.consumer()
+        consumer.on_poll = lambda polled: self.on_poll(polled)
+        self.consumers.append(consumer)
+        return consumer
+
+    def scores(self) -> list[dict[str, Any]]:
+        return [json.loads(record.value or b"") for record in self.broker.topic("scores")]
+
+    def alert_ids(self) -> list[str]:
+        return [dict(record.headers)["ce_id"].decode() for record in self.broker.topic("alerts")]
+
+
+def test_every_record_is_scored_once_and_committed(watcher: Detector) -> None:
+    rig = Rig(FakeBroker({P0: telemetry(35), P1: telemetry(12, entity="other")}), watcher)
+    rig.loop.run()
+    origins = [(s["origin"]["partition"], s["origin"]["offset"]) for s in rig.scores()]
+    assert sorted(origins) == [(0, i) for i in range(35)] + [(1, i) for i in range(12)]
+    assert rig.broker.committed == {P0: 35, P1: 12}
+    assert rig.observer.records == len(rig.observer.statuses) == 47
+    assert rig.broker.opened == rig.broker.closed == 2
+    assert rig.observer.behind.keys() == {P0, P1}
+
+
+def test_offsets_are_committed_only_after_everything_sent_is_acknowledged(watcher: Detector) -> None:
+    rig = Rig(FakeBroker({P0: [*telemetry(30, anomalous=range(10, 20)), b"bad"]}), watcher)
+    rig.loop.run()
+    calls = [call for call in rig.broker.log if call in ("send", "flush", "commit")]
+    unacknowledged = False
+    for call in calls:
+        unacknowledged = call == "send" or (unacknowledged and call != "flush")
+        assert not (call == "commit" and unacknowledged)
+    assert calls.count("commit") == 4
+
+
+@pytest.mark.parametrize("call", ["send", "flush", "commit"])
+def test_crash_before_commit_delivers_alerts_again_with_the_same_ids(
+    call: str, watcher: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = FakeBroker({P0: telemetry(40, anomalous=range(20, 30))})
+    owner = FakeConsumer if call == "commit" else FakeProducer
+    whole = getattr(owner, call)
+
+    def crash(self: Any, *args: Any) -> None:
+        # In the turn that fires: records 20 to 29.
+        if broker.committed.get(P0) == 20:
+            raise CrashError
+        whole(self, *args)
+
+    monkeypatch.setattr(owner, call, crash)
+    first = Rig(broker, watcher)
+    with pytest.raises(CrashError):
+        first.loop.run()
+    assert broker.committed == {P0: 20}
+    alerts_before = first.alert_ids()
+    assert len(alerts_before) == (1 if call == "commit" else 0)
+    monkeypatch.undo()
+    again = Rig(broker, watcher)
+    again.loop.run()
+    assert broker.committed == {P0: 40}
+    assert {s["origin"]["offset"] for s in again.scores()} == set(range(40))
+    ids = again.alert_ids()
+    assert len(set(ids)) == 2
+    assert ids[: len(alerts_before)] == ids[len(alerts_before) : 2 * len(alerts_before)]
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("open consumer", BrokerUnavailableError("away")),
+        ("open producer", AccessDeniedError("no")),
+        ("subscribe", TopicMissingError("no topic")),
+        ("poll", BrokerUnavailableError("away")),
+        ("send", BrokerUnavailableError("queue full")),
+        ("flush", DeliveryError("refused", refused=1, pending=0)),
+        ("seek", BrokerUnavailableError("away")),
+    ],
+)
+def test_any_failure_of_kafka_starts_anew_from_the_committed_offsets(
+    call: str, error: KafkaClientError, watcher: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = FakeBroker({P0: telemetry(30)})
+    broker.fail_next[call] = [error, error]
+    if call == "seek":
+        broker.fail_next["commit"] = [CommitError("rebalance"), CommitError("rebalance")]
+    rig = Rig(broker, watcher)
+    rig.loop.run()
+    assert broker.committed == {P0: 30}
+    assert {s["origin"]["offset"] for s in rig.scores()} == set(range(30))
+    assert broker.opened == broker.closed
+    assert rig.observer.reachable[0] is False
+    assert rig.observer.reachable[-1] is True
+    warnings = [r for r in caplog.records if r.levelname == "WARNING" and "Kafka fails" in r.message]
+    assert len(warnings) == 1
+    assert str(error) in warnings[0].message
+    # Waiting longer the second time.
+    assert sum(rig.clock.slept) == pytest.approx(0.25 + 0.5, abs=1e-3)
+
+
+def test_state_ahead_of_the_committed_offsets_is_dropped_after_a_failure(forecaster: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(30)})
+    rig = Rig(broker, forecaster)
+
+    def fail_once_in_the_second_turn(consumer: FakeConsumer) -> None:
+        if sum(consumer.lag().values()) == 20 and not rig.observer.gone:
+            broker.fail_next["commit"] = [CommitError("rebalance")]
+        rig.stop_when_all_is_read(consumer)
+
+    rig.on_poll = fail_once_in_the_second_turn
+    rig.loop.run()
+    assert rig.observer.gone == ["e"]
+    status = [(s["origin"]["offset"], s["status"]) for s in rig.scores()]
+    assert [offset for offset, _ in status] == [*range(20), *range(10, 30)]
+    # The first record of all, and the first after the failure, have no past; none of them is late.
+    assert [i for i, (_, text) in enumerate(status) if text == "warming_up"] == [0, 20]
+    assert {text for _, text in status} == {"warming_up", "scored"}
+
+
+def test_commit_that_fails_does_not_leave_the_group(
+    watcher: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = FakeBroker({P0: telemetry(10)})
+    broker.fail_next["commit"] = [CommitError("rebalance")] * (COMMITS_TRIED - 1)
+    rig = Rig(broker, watcher)
+    rig.loop.run()
+    assert len(rig.consumers) == 1
+    assert broker.committed == {P0: 10}
+    assert sum("entity state starts afresh" in r.message for r in caplog.records) == COMMITS_TRIED - 1
+
+
+def test_commits_that_go_on_failing_open_new_clients(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(10)})
+    broker.fail_next["commit"] = [CommitError("rebalance")] * COMMITS_TRIED
+    rig = Rig(broker, watcher)
+    rig.loop.run()
+    assert len(rig.consumers) == 2
+    assert broker.committed == {P0: 10}
+
+
+def test_slow_acknowledgement_is_waited_for(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(10)})
+    broker.fail_next["flush"] = [DeliveryError("slow", refused=0, pending=7)] * 5
+    rig = Rig(broker, watcher)
+    rig.loop.run()
+    assert len(rig.scores()) == 10
+    assert len(rig.consumers) == 1
+
+
+@pytest.mark.parametrize("error", [InvalidTopicError("bad topic"), ClientFailedError("fenced")])
+def test_error_that_no_retry_can_mend_ends_the_loop(error: KafkaClientError, watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(10)})
+    broker.fail_next["subscribe"] = [error]
+    with pytest.raises(type(error)):
+        Rig(broker, watcher).loop.run()
+    assert broker.opened == broker.closed
+
+
+def test_bad_records_become_dead_letters_and_their_neighbours_are_scored(watcher: Detector) -> None:
+    good = telemetry(6)
+    values = [
+        good[0],
+        b"{oops",
+        good[1],
+        None,
+        good[2],
+        good[3],
+        b'{"entity":"e","time":5}',
+        good[4],
+        good[5],
+    ]
+    rig = Rig(FakeBroker({P0: values}), watcher)
+    rig.loop.run()
+    assert [s["origin"]["offset"] for s in rig.scores()] == [0, 2, 4, 5, 7, 8]
+    letters = rig.broker.topic("dead")
+    assert [letter.value for letter in letters] == [b"{oops", b"", b'{"entity":"e","time":5}']
+    assert [letter.key for letter in letters] == [b"key"] * 3
+    headers = [dict(letter.headers) for letter in letters]
+    assert [h["__connect.errors.offset"] for h in headers] == [b"1", b"3", b"6"]
+    assert [h["detector.reason"] for h in headers] == [b"malformed_json", b"empty", b"no_features"]
+    assert rig.observer.reasons == {Reason.MALFORMED_JSON: 1, Reason.EMPTY: 1, Reason.NO_FEATURES: 1}
+    assert rig.broker.committed == {P0: 9}
+
+
+def test_poll_of_bad_records_alone_is_committed(watcher: Detector) -> None:
+    rig = Rig(FakeBroker({P0: [b"x"] * 12}), watcher)
+    rig.loop.run()
+    assert len(rig.broker.topic("dead")) == 12
+    assert rig.broker.committed == {P0: 12}
+
+
+def test_incident_fires_and_resolves_on_the_alerts_topic(watcher: Detector) -> None:
+    rig = Rig(FakeBroker({P0: telemetry(60, anomalous=range(30, 40))}), watcher)
+    rig.loop.run()
+    alerts = [json.loads(record.value or b"") for record in rig.broker.topic("alerts")]
+    assert [alert["state"] for alert in alerts] == ["firing", "resolved"]
+    assert alerts[0]["labels"] == {"team": "shop"}
+    assert alerts[0]["origin"]["first_offset"] == 30
+    assert [event.transition for event in rig.observer.events] == ["firing", "resolved"]
+
+
+def test_scores_are_not_written_without_a_topic_for_them(watcher: Detector) -> None:
+    rig = Rig(FakeBroker({P0: telemetry(60, anomalous=range(30, 40))}), watcher)
+    rig.made(Outputs(None, "alerts", "dead", "group")).run()
+    assert {record.topic for record in rig.broker.written} == {"alerts"}
+    assert rig.observer.records == 60
+
+
+def test_revoked_partition_forgets_its_entities_and_no_others(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(30), P1: telemetry(30, entity="other")})
+    rig = Rig(broker, watcher)
+    polls = 0
+
+    def revoke_midway(consumer: FakeConsumer) -> None:
+        nonlocal polls
+        polls += 1
+        if polls == 5:
+            consumer.assign([P0])
+        rig.stop_when_all_is_read(consumer)
+
+    rig.on_poll = revoke_midway
+    rig.loop.run()
+    assert rig.observer.gone == ["other"]
+    assert rig.observer.partitions == 1
+    assert broker.committed[P0] == 30
+    assert broker.committed[P1] < 30
+
+
+def test_partition_that_comes_back_starts_afresh(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(30)})
+    rig = Rig(broker, watcher)
+    polls = 0
+
+    def away_and_back(consumer: FakeConsumer) -> None:
+        nonlocal polls
+        polls += 1
+        if polls == 2:
+            consumer.assign([])
+            consumer.assign([P0])
+        rig.stop_when_all_is_read(consumer)
+
+    rig.on_poll = away_and_back
+    rig.loop.run()
+    assert rig.observer.gone == ["e"]
+    assert [s["origin"]["offset"] for s in rig.scores()] == list(range(30))
+
+
+def test_entity_on_two_partitions_is_reported_once_and_scored_on_both(
+    watcher: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(FakeBroker({P0: telemetry(30), P1: telemetry(30, start=5)}), watcher)
+    rig.loop.run()
+    assert rig.observer.on_two_sources == 1
+    assert len(rig.scores()) == 60
+    assert {s["status"] for s in rig.scores()} == {"scored"}
+    assert sum("second partition" in r.message for r in caplog.records) == 1
+
+
+def test_stop_finishes_the_turn_and_closes_in_order(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(35)})
+    rig = Rig(broker, watcher)
+    rig.on_poll = lambda consumer: rig.loop.stop()
+    rig.loop.run()
+    assert broker.committed == {P0: 10}
+    assert len(rig.scores()) == 10
+    assert broker.closed == 2
+
+
+def test_stop_is_heard_while_the_broker_is_away(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(10)}, away=True)
+    rig = Rig(broker, watcher)
+    sleep = rig.clock.sleep
+
+    def stop_later(seconds: float) -> None:
+        sleep(seconds)
+        if rig.clock.now_s > 100:
+            rig.loop.stop()
+
+    rig.loop._sleep = stop_later
+    rig.loop.run()
+    assert 100 < rig.clock.now_s < 102
+    assert max(rig.clock.slept) <= 1.0
+    # Asked less and less often: 0.25 s, 0.5 s, ... up to 10 s apart.
+    assert 10 <= broker.log.count("open producer") <= 16
+
+
+def test_stop_while_an_output_is_unacknowledged_gives_up_after_seconds(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(10)})
+    rig = Rig(broker, watcher)
+    flushes = 0
+
+    def never(self: FakeProducer, timeout_s: float) -> None:
+        nonlocal flushes
+        flushes += 1
+        rig.clock.sleep(timeout_s)
+        if flushes == 3:
+            rig.loop.stop()
+        raise DeliveryError("slow", refused=0, pending=10)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeProducer, "flush", never)
+        rig.loop.run()
+    assert rig.clock.now_s < 8
+    assert broker.committed == {}
+
+
+def test_lost_records_and_unreadable_batches_are_logged_and_polling_goes_on(
+    watcher: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = FakeBroker({P0: telemetry(10)})
+    broker.fail_next["poll"] = [OffsetOutOfRangeError("telemetry[0]@7 is gone"), FetchError("bad batch")]
+    rig = Rig(broker, watcher)
+    rig.loop.run()
+    assert broker.committed == {P0: 10}
+    assert len(rig.consumers) == 1
+    errors = [r.message for r in caplog.records if r.levelname == "ERROR"]
+    assert len(errors) == 2
+    assert "telemetry[0]@7 is gone" in errors[0]
+
+
+def test_missing_values_are_counted_per_feature(watcher: Detector) -> None:
+    rig = Rig(
+        FakeBroker({P0: [b'{"entity":"e","time":%d,"features":{"f0":1}}' % (TIME + i) for i in range(3)]}),
+        watcher,
+    )
+    rig.loop.run()
+    assert rig.observer.missing_values == {"f1": 3, "f2": 3}
+
+
+def test_topics_of_two_inputs_share_one_consumer_and_keep_apart(watcher: Detector) -> None:
+    other = Source("metrics", 0)
+    broker = FakeBroker({P0: telemetry(15), other: [b"bad", *telemetry(5)]})
+    rig = Rig(broker, watcher)
+    schema = InputSchema("more", tuple((f"f{i}", (f"f{i}",)) for i in range(3)))
+    second = Input("more", ("metrics",), JsonCodec(schema), [Watch(watcher, "more", np.arange(3))])
+    rig.loop._inputs.append(second)
+    rig.loop._input_of["metrics"] = second
+    rig.loop._max_poll_records = 100
+    rig.loop.run()
+    assert sorted(rig.observer.batches) == [("hosts", 15), ("more", 6)]
+    assert sorted((s["origin"]["topic"], s["origin"]["offset"]) for s in rig.scores()) == [
+        *(("metrics", i) for i in range(1, 6)),
+        *(("telemetry", i) for i in range(15)),
+    ]
+    letter = dict(broker.topic("dead")[0].headers)
+    assert (letter["__connect.errors.topic"], letter["detector.input"]) == (b"metrics", b"more")
+    assert broker.committed == {P0: 15, other: 6}
