@@ -1,0 +1,80 @@
+"""Families with parameters drawn by hand, and how to score them one record at a time."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from detector.batch import FloatArray, IntArray
+from detector.models.contract import Family
+from detector.models.gmm import Gmm
+from detector.models.hmm import Hmm
+from detector.models.vae import Layer, Vae, VaeParameters
+
+
+def random_covariances(rng: np.random.Generator, k: int, d: int) -> FloatArray:
+    factors = rng.normal(size=(k, d, d))
+    return np.asarray(factors @ factors.swapaxes(1, 2) / d + 0.1 * np.eye(d))
+
+
+def random_gmm(k: int, d: int, seed: int = 0) -> Gmm:
+    rng = np.random.default_rng(seed)
+    return Gmm(rng.dirichlet(np.full(k, 2.0)), 2.0 * rng.normal(size=(k, d)), random_covariances(rng, k, d))
+
+
+def random_hmm(k: int, d: int, *, diagonal: bool, seed: int = 0) -> Hmm:
+    rng = np.random.default_rng(seed)
+    covariances = rng.gamma(2.0, size=(k, d)) if diagonal else random_covariances(rng, k, d)
+    start, transition = rng.dirichlet(np.ones(k)), rng.dirichlet(np.full(k, 0.5), size=k)
+    return Hmm(start, transition, 2.0 * rng.normal(size=(k, d)), covariances, warmup_records=3)
+
+
+def random_network(rng: np.random.Generator, sizes: list[int]) -> tuple[Layer, ...]:
+    return tuple(
+        (rng.normal(size=(n_outputs, n_inputs)) / np.sqrt(n_inputs), 0.1 * rng.normal(size=n_outputs))
+        for n_inputs, n_outputs in pairwise(sizes)
+    )
+
+
+def random_vae(d: int, window: int, seed: int = 0, latent: int = 2, draws: int = 4) -> Vae:
+    rng = np.random.default_rng(seed)
+    context = (window - 1) * d
+    return Vae(
+        VaeParameters(
+            window=window,
+            encoder=random_network(rng, [2 * d + context, 12, 12, 2 * latent]),
+            decoder=random_network(rng, [latent + context, 12, 12, 2 * d]),
+            noise=rng.normal(size=(draws, latent)),
+            scale=rng.uniform(0.5, 2.0, size=d),
+            variance_floor=1e-3,
+            input_limit=10.0,
+        )
+    )
+
+
+def with_gaps(x: FloatArray, share: float = 0.2, seed: int = 1) -> FloatArray:
+    """Hide a share of the values; the last record loses all of them."""
+    hidden = np.random.default_rng(seed).random(x.shape) < share
+    hidden[-1] = True
+    return np.where(hidden, np.nan, x)
+
+
+def scan(family: Family, x: FloatArray, lengths: IntArray) -> tuple[FloatArray, FloatArray]:
+    return family.scan(family.initial_state(len(lengths)), x, np.full(len(x), np.nan), lengths)
+
+
+def log_likelihood(family: Family, x: FloatArray) -> FloatArray:
+    """Of one sequence from its first record on."""
+    return scan(family, x, np.array([len(x)]))[1]
+
+
+def step_by_step(family: Family, x: FloatArray, lengths: IntArray) -> tuple[FloatArray, FloatArray]:
+    """What ``scan`` gives, by one call of ``step`` per record."""
+    states, log_likelihoods, start = [], [np.empty(0)], 0
+    for length in lengths:
+        rows = family.initial_state(1)
+        for t in range(start, start + length):
+            rows, value = family.step(rows, x[t : t + 1], np.array([np.nan]))
+            log_likelihoods.append(value)
+        states.append(rows)
+        start += length
+    return np.concatenate(states), np.concatenate(log_likelihoods)

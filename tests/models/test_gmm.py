@@ -1,0 +1,156 @@
+"""Tests for detector.models.gmm."""
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+
+from detector.models.gmm import Gmm
+from tests.models.families_by_hand import random_gmm, with_gaps
+
+NO_STATE = np.empty((1, 0))
+NO_GAP = np.array([np.nan])
+
+
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (2, 3), (8, 10), (4, 38), (2, 200)])
+def test_agrees_with_scikit_learn(k: int, d: int) -> None:
+    mixture_module = pytest.importorskip("sklearn.mixture")
+    gmm = random_gmm(k, d)
+    arrays = gmm.arrays()
+    peer = mixture_module.GaussianMixture(k)
+    peer.weights_, peer.means_ = arrays["weights"], arrays["means"]
+    peer.precisions_cholesky_ = np.stack(
+        [np.linalg.inv(np.linalg.cholesky(covariance)).T for covariance in arrays["covariances"]]
+    )
+    x = np.vstack([gmm.sample(300, np.random.default_rng(1)), 5.0 * np.ones((1, d))])
+    np.testing.assert_allclose(gmm.log_likelihood(x), peer.score_samples(x), rtol=1e-9)
+
+
+def test_missing_features_are_integrated_out() -> None:
+    gmm = random_gmm(3, 4)
+    arrays = gmm.arrays()
+    x = with_gaps(gmm.sample(60, np.random.default_rng(1)), share=0.4)
+    for record, value in zip(x, gmm.log_likelihood(x), strict=True):
+        seen = ~np.isnan(record)
+        if not seen.any():
+            assert np.isnan(value)
+            continue
+        terms = [
+            np.log(weight) + multivariate_normal(mean[seen], cov[np.ix_(seen, seen)]).logpdf(record[seen])
+            for weight, mean, cov in zip(
+                arrays["weights"], arrays["means"], arrays["covariances"], strict=True
+            )
+        ]
+        assert value == pytest.approx(logsumexp(terms), rel=1e-9)
+
+
+def test_a_marginal_is_the_integral_over_the_missing_feature() -> None:
+    gmm = random_gmm(2, 2)
+    grid = np.linspace(-15.0, 15.0, 20001)
+    density = np.exp(gmm.log_likelihood(np.column_stack([np.full_like(grid, 0.7), grid])))
+    value = gmm.log_likelihood(np.array([[0.7, np.nan]]))
+    assert value == pytest.approx(np.log(np.trapezoid(density, grid)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (2, 3), (8, 10), (3, 40)])
+def test_batch_size_and_order_change_no_bit(k: int, d: int) -> None:
+    gmm, rng = random_gmm(k, d), np.random.default_rng(2)
+    x = gmm.sample(500, rng)
+    x[::3] = with_gaps(x[::3])
+    together = gmm.log_likelihood(x)
+    one_by_one = np.concatenate([gmm.log_likelihood(x[n : n + 1]) for n in range(len(x))])
+    np.testing.assert_array_equal(one_by_one, together)
+    order = rng.permutation(len(x))
+    np.testing.assert_array_equal(gmm.log_likelihood(x[order]), together[order])
+    edges = np.sort(rng.choice(len(x), size=9, replace=False))
+    chunks = np.concatenate([gmm.log_likelihood(chunk) for chunk in np.split(x, edges)])
+    np.testing.assert_array_equal(chunks, together)
+
+
+def test_step_and_scan_agree_and_keep_no_state() -> None:
+    gmm = random_gmm(2, 3)
+    x = gmm.sample(10, np.random.default_rng(0))
+    rows, stepped = gmm.step(gmm.initial_state(10), x, np.full(10, np.nan))
+    _, scanned = gmm.scan(gmm.initial_state(2), x, np.full(10, np.nan), np.array([4, 6]))
+    assert rows.shape == (10, gmm.state_size) == (10, 0)
+    np.testing.assert_array_equal(stepped, scanned)
+
+
+def test_a_record_beyond_what_squares_can_hold_is_impossible() -> None:
+    value = random_gmm(2, 3).log_likelihood(np.array([[1e200, -1e200, 0.0], [1e308, 1e308, -1e308]]))
+    assert np.isneginf(value).all()
+
+
+def test_explanation_agrees_with_the_conditional_by_quadrature() -> None:
+    gmm = random_gmm(3, 3)
+    record = np.array([0.4, -1.0, 0.8])
+    explanation = gmm.explain(NO_STATE, record[None], NO_GAP)
+    grid = np.linspace(-30.0, 30.0, 60001)
+    for j in range(3):
+        rows = np.tile(record, (len(grid), 1))
+        rows[:, j] = grid
+        joint = np.exp(gmm.log_likelihood(rows))
+        conditional = joint / np.trapezoid(joint, grid)
+        mean = np.trapezoid(grid * conditional, grid)
+        assert explanation.expected[0, j] == pytest.approx(mean, rel=1e-8)
+        variance = np.trapezoid((grid - mean) ** 2 * conditional, grid)
+        assert explanation.std[0, j] == pytest.approx(np.sqrt(variance), rel=1e-8)
+        hidden = record.copy()
+        hidden[j] = np.nan
+        nats = gmm.log_likelihood(np.array([hidden])) - gmm.log_likelihood(record[None])
+        assert explanation.nats[0, j] == pytest.approx(nats[0], rel=1e-9)
+
+
+def test_a_missing_feature_is_expected_from_the_others() -> None:
+    gmm = random_gmm(3, 3)
+    record = np.array([[0.4, np.nan, 0.8]])
+    explanation = gmm.explain(NO_STATE, record, NO_GAP)
+    filled = np.array([[0.4, 123.0, 0.8]])
+    reference = gmm.explain(NO_STATE, filled, NO_GAP)
+    assert np.isnan(explanation.nats[0, 1])
+    assert explanation.expected[0, 1] == pytest.approx(reference.expected[0, 1], rel=1e-12)
+    assert explanation.std[0, 1] == pytest.approx(reference.std[0, 1], rel=1e-12)
+    assert np.isfinite(explanation.nats[0, [0, 2]]).all()
+
+
+def test_nothing_seen_expects_the_mean_of_the_mixture() -> None:
+    gmm = random_gmm(3, 2)
+    arrays = gmm.arrays()
+    explanation = gmm.explain(NO_STATE, np.full((1, 2), np.nan), NO_GAP)
+    np.testing.assert_allclose(explanation.expected[0], arrays["weights"] @ arrays["means"], rtol=1e-12)
+
+
+def test_samples_have_the_mean_and_covariance_of_the_mixture() -> None:
+    gmm = random_gmm(3, 2)
+    arrays = gmm.arrays()
+    x = gmm.sample(40_000, np.random.default_rng(0))
+    mean = arrays["weights"] @ arrays["means"]
+    spread = arrays["means"] - mean
+    covariance = np.einsum("k,kij->ij", arrays["weights"], arrays["covariances"]) + np.einsum(
+        "k,ki,kj->ij", arrays["weights"], spread, spread
+    )
+    standard_error = np.sqrt(np.diag(covariance) / len(x))
+    assert (np.abs(x.mean(axis=0) - mean) < 4 * standard_error).all()
+    np.testing.assert_allclose(np.cov(x.T), covariance, atol=0.05 * covariance.max())
+
+
+def test_arrays_round_trip_exactly() -> None:
+    gmm = random_gmm(3, 4)
+    x = with_gaps(gmm.sample(50, np.random.default_rng(0)))
+    rebuilt = Gmm.from_arrays(gmm.arrays())
+    np.testing.assert_array_equal(rebuilt.log_likelihood(x), gmm.log_likelihood(x))
+    assert (rebuilt.n_features, rebuilt.n_components, rebuilt.warmup_records) == (4, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("weights", np.array([0.5, 0.6]), "no distribution"),
+        ("means", np.zeros((3, 2)), "shape"),
+        ("covariances", np.zeros((2, 2)), "shape"),
+        ("covariances", -np.stack([np.eye(2)] * 2), "not positive definite"),
+    ],
+)
+def test_arrays_of_no_mixture_are_refused(name: str, value: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Gmm.from_arrays({**random_gmm(2, 2).arrays(), name: value})

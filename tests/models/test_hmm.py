@@ -1,0 +1,212 @@
+"""Tests for detector.models.hmm."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+
+from detector.models.hmm import Hmm
+from tests.models.families_by_hand import log_likelihood, random_hmm, scan, step_by_step, with_gaps
+
+NO_GAP = np.array([np.nan])
+
+
+def log_emissions(hmm: Hmm, x: np.ndarray) -> np.ndarray:
+    """Log density of what is observed of each record under each state, by scipy, shape (T, K)."""
+    arrays = hmm.arrays()
+    result = np.zeros((len(x), hmm.n_states))
+    for t, record in enumerate(x):
+        seen = ~np.isnan(record)
+        for k, (mean, spread) in enumerate(zip(arrays["means"], arrays["covariances"], strict=True)):
+            covariance = np.diag(spread) if spread.ndim == 1 else spread
+            if seen.any():
+                block = multivariate_normal(mean[seen], covariance[np.ix_(seen, seen)])
+                result[t, k] = block.logpdf(record[seen])
+    return result
+
+
+def log_probability_by_enumeration(hmm: Hmm, x: np.ndarray) -> float:
+    """log p(x_1..T), summed over every path of states."""
+    arrays, emissions = hmm.arrays(), log_emissions(hmm, x)
+    log_start, log_transition = np.log(arrays["start"]), np.log(arrays["transition"])
+    paths = []
+    for path in product(range(hmm.n_states), repeat=len(x)):
+        value = log_start[path[0]] + emissions[0, path[0]]
+        for t in range(1, len(x)):
+            value += log_transition[path[t - 1], path[t]] + emissions[t, path[t]]
+        paths.append(value)
+    return float(logsumexp(paths))
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_filtering_agrees_with_the_sum_over_every_path(diagonal: bool, gaps: bool) -> None:
+    hmm = random_hmm(3, 2, diagonal=diagonal)
+    x = hmm.sample(6, np.random.default_rng(4))
+    if gaps:
+        x[2, 0] = x[3, 1] = np.nan
+        x[4] = np.nan
+    ours = log_likelihood(hmm, x)
+    assert np.isnan(ours[4]) == gaps
+    totals = [0.0] + [log_probability_by_enumeration(hmm, x[:t]) for t in range(1, 7)]
+    np.testing.assert_allclose(np.nan_to_num(ours), np.diff(totals), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_the_sum_agrees_with_hmmlearn(diagonal: bool) -> None:
+    hmmlearn = pytest.importorskip("hmmlearn.hmm")
+    hmm = random_hmm(5, 4, diagonal=diagonal)
+    arrays = hmm.arrays()
+    peer = hmmlearn.GaussianHMM(5, covariance_type="diag" if diagonal else "full")
+    peer.startprob_, peer.transmat_ = arrays["start"], arrays["transition"]
+    peer.means_, peer.covars_ = arrays["means"], arrays["covariances"]
+    x = hmm.sample(700, np.random.default_rng(1))
+    lengths = np.array([300, 1, 399])
+    assert scan(hmm, x, lengths)[1].sum() == pytest.approx(peer.score(x, lengths), rel=1e-9)
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (3, 2), (8, 10)])
+def test_scan_is_repeated_step_to_the_bit(k: int, d: int, diagonal: bool) -> None:
+    hmm = random_hmm(k, d, diagonal=diagonal)
+    lengths = np.array([1, 120, 3, 40, 40, 96])
+    x = hmm.sample(300, np.random.default_rng(1))
+    x[::2] = with_gaps(x[::2])
+    x[20] = 1e200
+    x[30] = 1e6
+    rows, scanned = scan(hmm, x, lengths)
+    expected_rows, stepped = step_by_step(hmm, x, lengths)
+    np.testing.assert_array_equal(scanned, stepped)
+    np.testing.assert_array_equal(rows, expected_rows)
+
+
+def test_how_a_run_is_cut_and_how_many_entities_share_a_call_change_no_bit() -> None:
+    hmm, rng = random_hmm(4, 3, diagonal=False), np.random.default_rng(2)
+    x = hmm.sample(200, rng)
+    lengths = np.array([50, 50, 50, 50])
+    rows, together = scan(hmm, x, lengths)
+    state, parts = hmm.initial_state(1), []
+    for part in np.split(x[50:100], [1, 2, 17]):
+        state, values = hmm.scan(state, part, np.full(len(part), np.nan), np.array([len(part)]))
+        parts.append(values)
+    np.testing.assert_array_equal(np.concatenate(parts), together[50:100])
+    np.testing.assert_array_equal(state[0], rows[1])
+    entities = rng.permutation(4)
+    shuffled_rows, shuffled = scan(hmm, x.reshape(4, 50, 3)[entities].reshape(200, 3), lengths)
+    np.testing.assert_array_equal(shuffled.reshape(4, 50), together.reshape(4, 50)[entities])
+    np.testing.assert_array_equal(shuffled_rows, rows[entities])
+
+
+def test_an_impossible_record_keeps_the_predicted_belief() -> None:
+    hmm = random_hmm(3, 2, diagonal=True)
+    rows, _ = hmm.step(hmm.initial_state(1), np.array([[0.1, 0.2]]), NO_GAP)
+    predicted = rows @ hmm.arrays()["transition"]
+    after_impossible, value = hmm.step(rows, np.array([[1e200, 0.0]]), NO_GAP)
+    after_nothing, unscored = hmm.step(rows, np.array([[np.nan, np.nan]]), NO_GAP)
+    assert np.isneginf(value).all()
+    assert np.isnan(unscored).all()
+    np.testing.assert_allclose(after_impossible, predicted, rtol=1e-12)
+    np.testing.assert_allclose(after_nothing, predicted, rtol=1e-12)
+
+
+def test_a_likely_state_that_cannot_be_reached_does_not_hide_the_others() -> None:
+    """The only state near the record has probability zero; products of floats would underflow to 0."""
+    hmm = Hmm(np.array([1.0, 0.0]), np.eye(2), np.array([[0.0], [60.0]]), np.ones((2, 1)))
+    value = log_likelihood(hmm, np.array([[0.0], [60.0], [0.0]]))
+    expected = -0.5 * np.array([0.0, 3600.0, 0.0]) - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+
+
+def test_beliefs_are_the_posterior_of_the_last_state_by_enumeration() -> None:
+    hmm = random_hmm(3, 2, diagonal=True)
+    x = hmm.sample(4, np.random.default_rng(0))
+    beliefs = hmm.beliefs(hmm.initial_state(1), x, np.array([4]))
+    arrays, emissions = hmm.arrays(), np.exp(log_emissions(hmm, x))
+    weight = np.zeros(3)
+    for path in product(range(3), repeat=4):
+        value = arrays["start"][path[0]] * emissions[0, path[0]]
+        for t in range(1, 4):
+            value *= arrays["transition"][path[t - 1], path[t]] * emissions[t, path[t]]
+        weight[path[-1]] += value
+    np.testing.assert_allclose(beliefs[-1], weight / weight.sum(), rtol=1e-10)
+    np.testing.assert_array_equal(beliefs[-1], scan(hmm, x, np.array([4]))[0][0])
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_explanation_agrees_with_the_conditional_by_quadrature(diagonal: bool) -> None:
+    hmm = random_hmm(3, 2, diagonal=diagonal)
+    rows, _ = scan(hmm, hmm.sample(5, np.random.default_rng(0)), np.array([5]))
+    record = np.array([0.4, -1.0])
+    explanation = hmm.explain(rows, record[None], NO_GAP)
+    grid = np.linspace(-40.0, 40.0, 40001)
+    for j in range(2):
+        candidates = np.tile(record, (len(grid), 1))
+        candidates[:, j] = grid
+        _, joint = hmm.step(np.repeat(rows, len(grid), axis=0), candidates, np.full(len(grid), np.nan))
+        conditional = np.exp(joint) / np.trapezoid(np.exp(joint), grid)
+        mean = np.trapezoid(grid * conditional, grid)
+        variance = np.trapezoid((grid - mean) ** 2 * conditional, grid)
+        assert explanation.expected[0, j] == pytest.approx(mean, rel=1e-8)
+        assert explanation.std[0, j] == pytest.approx(np.sqrt(variance), rel=1e-8)
+        hidden = record.copy()
+        hidden[j] = np.nan
+        _, without = hmm.step(rows, hidden[None], NO_GAP)
+        _, with_it = hmm.step(rows, record[None], NO_GAP)
+        assert explanation.nats[0, j] == pytest.approx((without - with_it)[0], rel=1e-9)
+
+
+def test_the_first_record_of_an_entity_awaits_the_start_distribution() -> None:
+    hmm = random_hmm(3, 2, diagonal=True)
+    explanation = hmm.explain(hmm.initial_state(1), np.full((1, 2), np.nan), NO_GAP)
+    arrays = hmm.arrays()
+    np.testing.assert_allclose(explanation.expected[0], arrays["start"] @ arrays["means"], rtol=1e-12)
+
+
+def test_samples_follow_the_start_and_the_transitions() -> None:
+    transition = np.array([[0.9, 0.1], [0.4, 0.6]])
+    hmm = Hmm(np.array([0.25, 0.75]), transition, np.array([[-100.0], [100.0]]), np.ones((2, 1)))
+    rng = np.random.default_rng(0)
+    states = (hmm.sample(20_000, rng)[:, 0] > 0).astype(int)
+    for state in range(2):
+        followers = states[1:][states[:-1] == state]
+        error = 4 * np.sqrt(transition[state, 0] * transition[state, 1] / len(followers))
+        assert abs(followers.mean() - transition[state, 1]) < error
+    firsts = np.array([hmm.sample(1, rng)[0, 0] > 0 for _ in range(2000)])
+    assert abs(firsts.mean() - 0.75) < 4 * np.sqrt(0.25 * 0.75 / 2000)
+
+
+def test_no_records_are_no_error() -> None:
+    hmm = random_hmm(3, 2, diagonal=True)
+    nothing = np.empty(0)
+    rows, value = hmm.step(hmm.initial_state(0), np.empty((0, 2)), nothing)
+    assert rows.shape == (0, 3)
+    assert value.shape == (0,)
+    rows, value = hmm.scan(hmm.initial_state(0), np.empty((0, 2)), nothing, np.empty(0, dtype=np.int64))
+    assert rows.shape == (0, 3)
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_arrays_round_trip_exactly(diagonal: bool) -> None:
+    hmm = random_hmm(3, 4, diagonal=diagonal)
+    x = with_gaps(hmm.sample(50, np.random.default_rng(0)))
+    rebuilt = Hmm.from_arrays(hmm.arrays())
+    np.testing.assert_array_equal(log_likelihood(rebuilt, x), log_likelihood(hmm, x))
+    assert (rebuilt.n_features, rebuilt.state_size, rebuilt.warmup_records) == (4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("start", np.array([0.5, 0.6]), "no distribution"),
+        ("transition", np.full((2, 2), 0.6), "no distribution"),
+        ("transition", np.eye(3), "shape"),
+        ("covariances", np.zeros((2, 3)), "not positive"),
+        ("covariances", np.ones((2, 2)), "shape"),
+        ("warmup_records", np.array([0.5]), "whole number"),
+    ],
+)
+def test_arrays_of_no_chain_are_refused(name: str, value: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Hmm.from_arrays({**random_hmm(2, 3, diagonal=True).arrays(), name: value})
