@@ -11,16 +11,14 @@ from detector.training.fitting_rows import (
     Progress,
     complete_rows,
     has_enough_values,
-    held_out_in_time,
+    is_worth_having,
     require_enough_values,
-    trimmed_mean,
 )
+from detector.training.initial_clusters import initial_clusters
 
 CANDIDATES = (1, 2, 4, 8)
 COVARIANCE_FLOOR = 1e-3
 """Added to every variance, relative to the variance of the feature's body."""
-LEAST_GAIN_NATS = 0.01
-"""What more components must add to the held-out log-likelihood of a record to be worth having."""
 
 _RESTARTS = 3
 _MAX_ITERATIONS = 100
@@ -53,7 +51,7 @@ def fit_gmm(
     """
     rows = complete_rows(x, lengths)
     _require_enough(rows.x, n_components or 1)
-    candidates = [n_components] if n_components else _affordable(rows.x)
+    candidates = [n_components] if n_components else _affordable(rows)
     total = (len(candidates) if len(candidates) > 1 else 0) + 1
 
     def report(done: int) -> None:
@@ -63,36 +61,45 @@ def fit_gmm(
     report(0)
     chosen = candidates[0]
     if len(candidates) > 1:
-        held_out = held_out_in_time(rows.lengths)
-        best = -np.inf
+        best = np.full(np.count_nonzero(rows.held_out), -np.inf)
         for done, k in enumerate(candidates, start=1):
-            model = _fit(_thin(rows.x[~held_out]), k, seed, restarts=1)
-            value = trimmed_mean(model.log_likelihood(rows.x[held_out]))
-            if value > best + LEAST_GAIN_NATS:
-                chosen, best = k, value
+            model = _fit(_thin(rows.x[~rows.held_out]), k, [seed])
+            log_likelihood = model.log_likelihood(rows.x[rows.held_out])
+            if is_worth_having(log_likelihood, best):
+                chosen, best = k, log_likelihood
             report(done)
-    model = _fit(_thin(rows.x), chosen, seed, restarts=_RESTARTS)
+    seeds = list(range(seed, seed + (_RESTARTS if chosen > 1 else 1)))
+    model = _fit(_thin(rows.x), chosen, seeds)
     report(total)
     return _in_units_of_x(model, rows)
 
 
-def _fit(x: FloatArray, n_components: int, seed: int, restarts: int) -> Gmm:
+def _fit(x: FloatArray, n_components: int, seeds: list[int]) -> Gmm:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    mixture = GaussianMixture(
-        n_components,
-        covariance_type="full",
-        reg_covar=COVARIANCE_FLOOR,
-        n_init=restarts if n_components > 1 else 1,
-        max_iter=_MAX_ITERATIONS,
-        random_state=seed,
-    )
-    with warnings.catch_warnings():
-        # Stopping early costs a little likelihood; fewer distinct rows than components costs one component.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(x)
-    return _gmm(mixture.weights_, mixture.means_, mixture.covariances_)
+    fitted = []
+    for seed in seeds:
+        clusters = initial_clusters(x, n_components, COVARIANCE_FLOOR, seed)
+        candidate = GaussianMixture(
+            n_components,
+            covariance_type="full",
+            reg_covar=COVARIANCE_FLOOR,
+            max_iter=_MAX_ITERATIONS,
+            weights_init=clusters.weights,
+            means_init=clusters.means,
+            precisions_init=np.linalg.inv(clusters.covariances),
+            # Not used, since all is given; scikit-learn's default would cluster once more.
+            init_params="random",
+            random_state=seed,
+        )
+        with warnings.catch_warnings():
+            # Stopping before convergence costs a little likelihood.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            candidate.fit(x)
+        fitted.append(candidate)
+    best = max(fitted, key=lambda candidate: candidate.lower_bound_)
+    return _gmm(best.weights_, best.means_, best.covariances_)
 
 
 def _gmm(weights: FloatArray, means: FloatArray, covariances: FloatArray) -> Gmm:
@@ -117,8 +124,11 @@ def _parameters(n_components: int, n_features: int) -> int:
     return n_components * (1 + n_features + n_features * (n_features + 1) // 2) - 1
 
 
-def _affordable(x: FloatArray) -> list[int]:
-    return [k for k in CANDIDATES if has_enough_values(x, _parameters(k, x.shape[1]))]
+def _affordable(rows: FittingRows) -> list[int]:
+    """Return the candidates that the rows can tell apart: the part not held out must suffice for each."""
+    to_fit = rows.x[~rows.held_out]
+    affordable = [k for k in CANDIDATES if has_enough_values(to_fit, _parameters(k, to_fit.shape[1]))]
+    return affordable if affordable and rows.held_out.any() else [1]
 
 
 def _require_enough(x: FloatArray, n_components: int) -> None:

@@ -16,19 +16,17 @@ from detector.training.fitting_rows import (
     blocks_over_time,
     complete_rows,
     has_enough_values,
-    held_out_in_time,
+    is_worth_having,
     lengths_kept,
     require_enough_values,
-    trimmed_mean,
 )
+from detector.training.initial_clusters import initial_clusters
 
 Covariance = Literal["diag", "full"]
 
 CANDIDATES = (1, 2, 4, 8)
 COVARIANCE_FLOOR = 1e-3
 """Least variance, relative to the variance of the feature's body."""
-LEAST_GAIN_NATS = 0.01
-"""What more states must add to the held-out log-likelihood of a record to be worth having."""
 MOST_WARMUP_RECORDS = 60
 
 _RESTARTS = 2
@@ -73,7 +71,7 @@ def fit_hmm(
     rows = complete_rows(x, lengths)
     what = f"a hidden Markov model of {n_states or 1} states"
     require_enough_values(rows.x, _parameters(n_states or 1, rows.x.shape[1], covariance), what)
-    candidates = [n_states] if n_states else _affordable(rows.x, covariance)
+    candidates = [n_states] if n_states else _affordable(rows, covariance)
     total = (len(candidates) if len(candidates) > 1 else 0) + 1
 
     def report(done: int) -> None:
@@ -88,15 +86,14 @@ def fit_hmm(
     used = blocks_over_time(rows.lengths, _MAX_ROWS)
     chosen = candidates[0]
     if len(candidates) > 1:
-        held_out = held_out_in_time(rows.lengths)
-        fitted = used & ~held_out
+        fitted = used & ~rows.held_out
         fitted_lengths = lengths_kept(rows.lengths, fitted)
-        best = -np.inf
+        best = np.full(np.count_nonzero(rows.held_out), -np.inf)
         for done, k in enumerate(candidates, start=1):
             model = _fit(noisy[fitted], fitted_lengths, k, covariance, [seed])
-            value = trimmed_mean(_one_step_ahead(model, rows)[held_out])
-            if value > best + LEAST_GAIN_NATS:
-                chosen, best = k, value
+            log_likelihood = _one_step_ahead(model, rows)[rows.held_out]
+            if is_worth_having(log_likelihood, best):
+                chosen, best = k, log_likelihood
             report(done)
     seeds = list(range(seed, seed + (_RESTARTS if chosen > 1 else 1)))
     model = _fit(noisy[used], lengths_kept(rows.lengths, used), chosen, covariance, seeds)
@@ -144,6 +141,7 @@ def _fit(x: FloatArray, lengths: IntArray, n_states: int, covariance: Covariance
 
     best, best_value = None, -np.inf
     for seed in seeds:
+        clusters = initial_clusters(x, n_states, COVARIANCE_FLOOR, seed)
         candidate = GaussianHMM(
             n_states,
             covariance_type=covariance,
@@ -151,7 +149,12 @@ def _fit(x: FloatArray, lengths: IntArray, n_states: int, covariance: Covariance
             n_iter=_MAX_ITERATIONS,
             tol=_TOLERANCE_NATS * len(x),
             random_state=seed,
+            # Start and transitions begin even; the emissions are given below.
+            init_params="st",
         )
+        spread = clusters.covariances
+        candidate.means_ = clusters.means
+        candidate.covars_ = np.diagonal(spread, axis1=1, axis2=2) if covariance == "diag" else spread
         with _without_hmmlearn_log():
             candidate.fit(x, lengths)
         value = candidate.monitor_.history[-1]
@@ -202,8 +205,12 @@ def _parameters(n_states: int, n_features: int, covariance: Covariance) -> int:
     return n_states * (n_states - 1 + n_features + spread)
 
 
-def _affordable(x: FloatArray, covariance: Covariance) -> list[int]:
-    return [k for k in CANDIDATES if has_enough_values(x, _parameters(k, x.shape[1], covariance))]
+def _affordable(rows: FittingRows, covariance: Covariance) -> list[int]:
+    """Return the candidates that the rows can tell apart: the part not held out must suffice for each."""
+    to_fit = rows.x[~rows.held_out]
+    n_features = to_fit.shape[1]
+    affordable = [k for k in CANDIDATES if has_enough_values(to_fit, _parameters(k, n_features, covariance))]
+    return affordable if affordable and rows.held_out.any() else [1]
 
 
 @contextmanager

@@ -1,15 +1,17 @@
 """Fit a conditional variational autoencoder with torch; held-out time says when to stop."""
 
 import importlib.util
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.past import Past
 from detector.models.vae import Vae
-from detector.training.fitting_rows import Progress, body_std, check_rows, held_out_in_time, trimmed_mean
+from detector.training.fitting_rows import Progress, body_std, check_rows, gain, held_out_in_time
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +49,7 @@ def fit_vae(
 
     Missing values take no part in the loss. In half of the rows of each step up to half of the features
     are hidden as well, so that the encoder learns what a mask means. Held-out time, the last fifth of each
-    run, is scored by ``Vae`` itself, with the noise that will be stored.
+    run, is scored by ``Vae`` itself, with noise of its own.
 
     Args:
         x: Standardised residuals, shape (N, D); NaN is missing.
@@ -105,7 +107,8 @@ def _train(
     past = Past.of(np.zeros((len(lengths), (window - 1) * n_features)), filled, lengths)
     to_fit = np.flatnonzero(observed.any(axis=1) & ~held_out)
     to_judge = held_out & observed.any(axis=1)
-    noise = rng.standard_normal((samples, latent))
+    # Another noise than the one stored: the epoch chosen must not be the one that suits the latter.
+    noise, judging_noise = stratified_noise(rng, samples, latent), stratified_noise(rng, samples, latent)
     steps_per_epoch = -(-len(to_fit) // _BATCH_ROWS)
     n_epochs = max(1, min(max_epochs, _MOST_STEPS // steps_per_epoch))
 
@@ -113,7 +116,8 @@ def _train(
         torch.manual_seed(seed)
         network = VaeNetwork(n_features, window, latent, hidden, VARIANCE_FLOOR, INPUT_LIMIT_STD)
         optimiser = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
-        best, best_value, best_epoch = Vae(network.scoring_parameters(scale, noise)), -np.inf, 0
+        best, best_epoch = network.scoring_parameters(scale, judging_noise), 0
+        best_values = _log_likelihood(Vae(best), x, lengths)[to_judge]
         for epoch in range(n_epochs):
             for batch in np.array_split(rng.permutation(to_fit), steps_per_epoch):
                 shown = observed[batch] & ~_hide(rng, len(batch), n_features)
@@ -127,18 +131,28 @@ def _train(
                 torch.autograd.backward(-bound.mean())
                 torch.nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT)
                 optimiser.step()
-            candidate = Vae(network.scoring_parameters(scale, noise))
-            value = trimmed_mean(_log_likelihood(candidate, x, lengths)[to_judge])
-            if value > best_value:
-                best, best_value, best_epoch = candidate, value, epoch
+            candidate = network.scoring_parameters(scale, judging_noise)
+            values = _log_likelihood(Vae(candidate), x, lengths)[to_judge]
+            if gain(values, best_values)[0] > 0.0:
+                best, best_values, best_epoch = candidate, values, epoch
             stopping = epoch - best_epoch >= _PATIENCE_EPOCHS
             if progress is not None:
                 progress("fitting vae", n_epochs if stopping else epoch + 1, n_epochs)
             if stopping:
                 break
-    if not np.isfinite(best_value):
+    if not np.isfinite(np.median(best_values)):
         raise ValueError("the training of the variational autoencoder diverged; take a Gaussian mixture")
-    return best
+    return Vae(replace(best, noise=noise))
+
+
+def stratified_noise(rng: np.random.Generator, n_draws: int, n_dimensions: int) -> FloatArray:
+    """Draw standard normals, shape (L, Z), with one of every dimension in each L-th of the distribution.
+
+    Each draw is still standard normal, but together they lie less by chance to one side (a Latin
+    hypercube), which all scores would share.
+    """
+    shuffled = rng.permuted(np.tile(np.arange(n_draws), (n_dimensions, 1)), axis=1).T
+    return np.asarray(ndtri((shuffled + rng.random((n_draws, n_dimensions))) / n_draws))
 
 
 def _hide(rng: np.random.Generator, n: int, n_features: int) -> BoolArray:

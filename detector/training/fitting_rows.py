@@ -13,7 +13,9 @@ Progress = Callable[[str, int, int], None]
 
 _VALUES_PER_PARAMETER = 5
 _HELD_OUT_SHARE = 0.2
-_TRIMMED_SHARE = 0.01
+_MOST_GAIN_NATS = 10.0
+_LEAST_GAIN_NATS = 0.01
+_ABSURD_STD = 1e4
 _BLOCK_ROWS = 200
 
 
@@ -25,6 +27,8 @@ class FittingRows:
     """Shape (N, D), each feature divided by its ``scale``."""
     lengths: IntArray
     """Shape (E,), records per run, summing to N."""
+    held_out: BoolArray
+    """Shape (N,), the last fifth of each run as it was before rows were left out."""
     scale: FloatArray
     """Shape (D,), the standard deviation of each feature's body; 1 for a constant one."""
 
@@ -63,7 +67,9 @@ def complete_rows(x: FloatArray, lengths: IntArray) -> FittingRows:
     """Return rows without gaps, each feature on a scale of one.
 
     Rows with a missing feature are left out, and a run is cut there. When that would cost more than half
-    of the rows, gaps are filled with the feature's mean instead, which understates its spread.
+    of the rows, gaps are filled with the feature's mean instead, which understates its spread. Rows with
+    a value 10,000 standard deviations of its feature's body from the median are left out as well: such a
+    value is an error of measurement, and one of them would be given a component of its own.
 
     Args:
         x: Shape (N, D); NaN is missing.
@@ -73,13 +79,21 @@ def complete_rows(x: FloatArray, lengths: IntArray) -> FittingRows:
         ValueError: As ``check_rows``.
     """
     check_rows(x, lengths)
-    complete: BoolArray = np.asarray(~np.isnan(x).any(axis=1))
-    if 2 * np.count_nonzero(complete) >= len(x):
-        x, lengths = x[complete], lengths_kept(lengths, complete)
-    else:
-        x = np.where(np.isnan(x), np.nanmean(x, axis=0), x)
     scale = body_std(x)
-    return FittingRows(x=x / scale, lengths=lengths, scale=scale)
+    distance = np.abs(x - np.nanmedian(x, axis=0)) / scale
+    # Missing compares as not absurd.
+    kept: BoolArray = np.asarray(~(distance > _ABSURD_STD).any(axis=1))
+    complete: BoolArray = np.asarray(kept & ~np.isnan(x).any(axis=1))
+    if 2 * np.count_nonzero(complete) >= len(x):
+        kept = complete
+    else:
+        x = np.where(np.isnan(x), np.nanmean(x[kept], axis=0), x)
+    return FittingRows(
+        x=x[kept] / scale,
+        lengths=lengths_kept(lengths, kept),
+        held_out=held_out_in_time(lengths)[kept],
+        scale=scale,
+    )
 
 
 def lengths_kept(lengths: IntArray, kept: BoolArray) -> IntArray:
@@ -115,10 +129,11 @@ def body_std(x: FloatArray) -> FloatArray:
         x: Shape (N, D); NaN is missing, but in no feature everywhere.
     """
     low, high = np.nanquantile(x, [0.005, 0.995], axis=0)
-    body, plain = np.nanstd(np.clip(x, low, high), axis=0), np.nanstd(x, axis=0)
+    with np.errstate(over="ignore"):
+        body, plain = np.nanstd(np.clip(x, low, high), axis=0), np.nanstd(x, axis=0)
     negligible = 1e-9 * (np.nanmax(np.abs(x), axis=0) + 1e-9)
     scale = np.where(body > negligible, body, plain)
-    return np.where(scale > negligible, scale, 1.0)
+    return np.where((scale > negligible) & np.isfinite(scale), scale, 1.0)
 
 
 def held_out_in_time(lengths: IntArray) -> BoolArray:
@@ -126,15 +141,30 @@ def held_out_in_time(lengths: IntArray) -> BoolArray:
     marks = []
     for length in lengths:
         mark = np.zeros(length, dtype=np.bool_)
-        mark[int(length) - int(length * _HELD_OUT_SHARE) :] = True
+        mark[int(length) - round(int(length) * _HELD_OUT_SHARE) :] = True
         marks.append(mark)
     return np.concatenate(marks)
 
 
-def trimmed_mean(log_likelihood: FloatArray) -> float:
-    """Return the mean without the lowest and the highest 1 %: no single row decides."""
-    trim = int(len(log_likelihood) * _TRIMMED_SHARE)
-    return float(np.sort(log_likelihood)[trim : len(log_likelihood) - trim].mean())
+def gain(log_likelihood: FloatArray, reference: FloatArray) -> tuple[float, float]:
+    """Return by how much records are likelier than under a reference, in the mean, and its standard error.
+
+    A record counts for at most 10 nats, so that none decides alone.
+
+    Args:
+        log_likelihood: Of held-out records, shape (M,), nats.
+        reference: Of the same records, shape (M,).
+    """
+    with np.errstate(invalid="ignore"):
+        difference = np.nan_to_num(log_likelihood - reference, nan=0.0)
+    difference = difference.clip(-_MOST_GAIN_NATS, _MOST_GAIN_NATS)
+    return float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
+
+
+def is_worth_having(log_likelihood: FloatArray, reference: FloatArray) -> bool:
+    """Whether a larger model gains more than 0.01 nats a record, and more than twice its standard error."""
+    mean, standard_error = gain(log_likelihood, reference)
+    return mean > max(_LEAST_GAIN_NATS, 2.0 * standard_error)
 
 
 def has_enough_values(x: FloatArray, n_parameters: int) -> bool:

@@ -1,0 +1,106 @@
+"""Tests for detector.training.fit_gmm."""
+
+import numpy as np
+import pytest
+
+from detector.models.gmm import Gmm
+from detector.training.fit_gmm import COVARIANCE_FLOOR, fit_gmm
+
+pytest.importorskip("sklearn")
+
+TRUTH = Gmm(
+    np.array([0.7, 0.3]),
+    np.array([[-3.0, 0.0], [3.0, 1.0]]),
+    np.array([[[1.0, 0.6], [0.6, 1.0]], [[0.5, -0.2], [-0.2, 0.8]]]),
+)
+
+
+def drawn(n: int, seed: int = 0) -> np.ndarray:
+    return TRUTH.sample(n, np.random.default_rng(seed))
+
+
+def lengths_of(x: np.ndarray) -> np.ndarray:
+    return np.array([len(x)])
+
+
+def test_finds_the_mixture_that_the_rows_were_drawn_from() -> None:
+    x = drawn(4000)
+    gmm = fit_gmm(x, lengths=lengths_of(x), seed=0)
+    assert gmm.n_components == 2
+    fresh = drawn(4000, seed=1)
+    difference = TRUTH.log_likelihood(fresh) - gmm.log_likelihood(fresh)
+    assert difference.mean() < 0.02
+
+
+def test_one_bell_is_not_split() -> None:
+    x = np.random.default_rng(0).normal(size=(2000, 3))
+    assert fit_gmm(x, lengths=lengths_of(x), seed=0).n_components == 1
+
+
+def test_absurd_rows_do_not_decide_the_number_of_components() -> None:
+    x = drawn(4000)
+    x[[1000, 3900, 3950]] = [[1e5, 0.0], [0.0, -1e6], [1e7, 1e7]]
+    gmm = fit_gmm(x, lengths=lengths_of(x), seed=0)
+    fresh = drawn(4000, seed=1)
+    assert (TRUTH.log_likelihood(fresh) - gmm.log_likelihood(fresh)).mean() < 0.1
+
+
+def test_same_seed_same_bits() -> None:
+    x = drawn(1000)
+    first = fit_gmm(x, lengths=lengths_of(x), seed=3, n_components=3).arrays()
+    again = fit_gmm(x, lengths=lengths_of(x), seed=3, n_components=3).arrays()
+    for name, array in first.items():
+        np.testing.assert_array_equal(again[name], array)
+
+
+def test_units_of_a_feature_only_shift_the_log_likelihood() -> None:
+    x, unit = drawn(1500), np.array([1e-4, 1e3])
+    plain = fit_gmm(x, lengths=lengths_of(x), seed=0, n_components=2)
+    scaled = fit_gmm(x * unit, lengths=lengths_of(x), seed=0, n_components=2)
+    expected = plain.log_likelihood(x) - np.log(unit).sum()
+    np.testing.assert_allclose(scaled.log_likelihood(x * unit), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_components", [1, 2, None])
+def test_constant_and_duplicated_features_keep_a_spread(n_components: int | None) -> None:
+    x = drawn(1000)
+    x = np.column_stack([x, x[:, 0], np.full(1000, 5.0), np.zeros(1000)])
+    gmm = fit_gmm(x, lengths=lengths_of(x), seed=0, n_components=n_components)
+    assert np.isfinite(gmm.log_likelihood(x)).all()
+    smallest = np.linalg.eigvalsh(gmm.arrays()["covariances"]).min()
+    assert smallest > 0.5 * COVARIANCE_FLOOR
+    moved = x[:1].copy()
+    moved[0, 3] = 6.0
+    assert gmm.log_likelihood(moved)[0] < gmm.log_likelihood(x).min() - 50
+
+
+def test_constant_data_fall_back_to_one_component() -> None:
+    x = np.zeros((500, 2))
+    assert fit_gmm(x, lengths=lengths_of(x), seed=0).n_components == 1
+
+
+def test_rows_with_gaps_are_fitted() -> None:
+    x = drawn(4000)
+    x[::5, 0] = np.nan
+    gmm = fit_gmm(x, lengths=lengths_of(x), seed=0)
+    fresh = drawn(4000, seed=1)
+    assert (TRUTH.log_likelihood(fresh) - gmm.log_likelihood(fresh)).mean() < 0.03
+
+
+def test_progress_is_told_and_ends_complete() -> None:
+    told: list[tuple[str, int, int]] = []
+    x = drawn(600)
+    fit_gmm(x, lengths=lengths_of(x), seed=0, progress=lambda *step: told.append(step))
+    done = [step[1] for step in told]
+    assert done == sorted(done)
+    assert done[-1] == told[-1][2]
+
+
+def test_fewer_rows_than_the_parameters_need_are_refused() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 10))
+    with pytest.raises(ValueError, match=r"Gaussian mixture of 1 components .* give at least 33 rows"):
+        fit_gmm(x, lengths=lengths_of(x), seed=0)
+    x = drawn(60)
+    assert fit_gmm(x, lengths=lengths_of(x), seed=0).n_components in (1, 2, 4)
+    with pytest.raises(ValueError, match="give at least"):
+        fit_gmm(x, lengths=lengths_of(x), seed=0, n_components=8)
