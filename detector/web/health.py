@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-LATE_AFTER_S = 15.0
-"""A loop that polls at least every second has not beaten for this long only when it hangs."""
+LATE_AFTER_S = 20.0
+"""Longer than any wait that the Kafka clients bound, shorter than the watchdog's patience of 30 s."""
 
 
 class Health:
