@@ -17,7 +17,7 @@ class Explanation:
     """Why rows are improbable: N rows, D features, in the units of the ``x`` explained."""
 
     nats: FloatArray
-    """Shape (N, D), -log p(x_j | the other features, the past); large is surprising. NaN where x is missing."""
+    """Shape (N, D), -log p(x_j | the other features, the past), large is surprising; NaN where x is."""
     expected: FloatArray
     """Shape (N, D), conditional mean of each feature given the others and the past."""
     std: FloatArray
@@ -51,9 +51,7 @@ class Family(Protocol):
         """Return state rows of entities never seen, shape (n, state_size)."""
         ...
 
-    def step(
-        self, rows: FloatArray, x: FloatArray, gap_s: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
+    def step(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Score one record of each of N entities.
 
         Args:
