@@ -7,6 +7,7 @@ FROM python:3.11-slim-bookworm AS wheel
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY detector detector
+COPY examples/servers examples/servers
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.11-slim-bookworm AS build-scoring
