@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,7 +19,7 @@ KAFKA_JARS = Path(
 )
 
 
-def unavailable(reason: str) -> None:
+def unavailable(reason: str) -> NoReturn:
     """Skip the running test, or fail it with CI=true: there everything has to be installed."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
@@ -40,5 +41,4 @@ def promtool() -> str:
     path = shutil.which("promtool")
     if path is None:
         unavailable("no promtool on the PATH: install Prometheus (Debian package prometheus)")
-    assert path is not None
     return path
