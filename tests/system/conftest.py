@@ -13,6 +13,7 @@ import pytest
 from detector.stream.port import ClientName, ClientSettings
 from tests.kafka.broker import RealBroker
 from tests.kafka.fixtures import create_topic
+from tests.stream.poison import MAX_RECORD_BYTES
 from tests.system.process import run
 from tests.system.telemetry import FEATURES, Incident, Telemetry, produce
 
@@ -54,7 +55,12 @@ def configuration(
             "session_timeout": "6s",
         },
         "inputs": [
-            {"name": "hosts", "topics": [topics.telemetry], "labels": ["team"], "max_record_bytes": 20_000}
+            {
+                "name": "hosts",
+                "topics": [topics.telemetry],
+                "labels": ["team"],
+                "max_record_bytes": MAX_RECORD_BYTES,
+            }
         ],
         "detectors": [
             {
