@@ -104,9 +104,12 @@ class Density:
         of_row = np.repeat(model, lengths)
         residual = (z - prediction.expected) / self.residual_scale[of_row]
         family_rows, log_likelihood = self.family.scan(family_rows, residual, gap_s, lengths)
-        log_scale = np.log(self.scaling.scale * self.residual_scale)[of_row]
         # A density of scaled values: each observed feature contributes its Jacobian.
-        jacobian = np.where(np.isnan(z), 0.0, log_scale).sum(axis=1)
+        log_scale = np.log(self.scaling.scale * self.residual_scale)
+        jacobian = log_scale.sum(axis=1)[of_row]
+        missing = np.isnan(z)
+        incomplete = np.flatnonzero(missing.any(axis=1))
+        jacobian[incomplete] = np.where(missing[incomplete], 0.0, log_scale[of_row[incomplete]]).sum(axis=1)
         return Conditionals(
             prediction.rows,
             family_rows,
