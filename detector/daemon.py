@@ -1,6 +1,5 @@
 """Wiring: from a configuration to a running loop, and back down in reverse order."""
 
-import gc
 import logging
 import signal
 from collections.abc import Iterator, Sequence
@@ -75,8 +74,6 @@ def run(config: Config) -> None:
         resources.enter_context(_stopped_by_signals(loop))
         resources.callback(watchdog.stop)
         watchdog.start()
-        # What was loaded lives as long as the process: no need to look through it again and again.
-        gc.freeze()
         _log.info(
             "detector %s: detectors %s read topics %s as group %s; metrics on http://%s:%d/metrics",
             __version__,

@@ -40,7 +40,7 @@ class InputSchema:
     """Feature name and its path below ``features_field``, in the order of the batch's columns."""
     entity: tuple[Path, ...] | Literal["@key"] = (("entity",),)
     """Fields joined to the entity's name, or the record's Kafka key."""
-    entity_separator: str = "|"
+    entity_separator: str = "/"
     time: Path | Literal["@timestamp"] = ("time",)
     """A field, or the record's Kafka time."""
     labels: tuple[tuple[str, Path], ...] = ()
