@@ -11,6 +11,7 @@ Labels may be text, numbers or booleans; anything else is no label.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -159,9 +160,15 @@ class JsonCodec:
         """Return the features, shape (N, D); rejected rows hold anything."""
         shape = (len(records), len(self._names))
         try:
-            # An attribute of None: this record has no features object, or null on the way.
-            values = np.array(list(map(self._row, records)), dtype=np.float64).reshape(shape)
+            rows = list(map(self._row, records))
+            try:
+                flat = chain.from_iterable(rows) if shape[1] > 1 else rows
+                values = np.fromiter(flat, np.float64, shape[0] * shape[1]).reshape(shape)
+            except TypeError:
+                # Some value is null or absent, which only the slower way takes for NaN.
+                values = np.array(rows, dtype=np.float64).reshape(shape)
         except AttributeError:
+            # An attribute of None: this record has no features object, or null on the way.
             values = self._values_from_lists(records, shape, reject)
         for i in np.flatnonzero(np.isinf(values).any(axis=1)).tolist():
             name = self._names[int(np.flatnonzero(np.isinf(values[i]))[0])]
