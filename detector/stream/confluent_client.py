@@ -64,23 +64,27 @@ class _MessageEnvelope:
         return [(name, value or b"") for name, value in self._messages[i].headers() or ()]
 
 
-def _columns(messages: list[Any]) -> RawRecords:
+def _columns(messages: list[Any]) -> tuple[RawRecords, dict[Source, int]]:
+    """Return the records, and after them the next offset of each source."""
     n = len(messages)
     of_record: list[tuple[Any, Any]] = list(
         zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)
     )
-    index = {source: i for i, source in enumerate(dict.fromkeys(of_record))}
+    offsets: list[Any] = list(map(Message.offset, messages))
+    last = dict(zip(of_record, offsets, strict=True))
+    index = {source: i for i, source in enumerate(last)}
     times = np.fromiter(chain.from_iterable(map(Message.timestamp, messages)), np.int64, 2 * n)
     # In pairs: what kind of time it is, 0 for none, and milliseconds.
     kind, time_ms = times[0::2], times[1::2]
-    return RawRecords(
+    raw = RawRecords(
         sources=tuple(Source(topic, partition) for topic, partition in index),
         source=np.fromiter(map(index.__getitem__, of_record), np.int64, n),
-        offset=np.fromiter(map(Message.offset, messages), np.int64, n),
+        offset=np.array(offsets, dtype=np.int64),
         value=list(map(Message.value, messages)),
         timestamp_s=np.where(kind == 0, np.nan, time_ms / 1000.0),
         envelope=_MessageEnvelope(messages),
     )
+    return raw, {Source(*source): offset + 1 for source, offset in last.items()}
 
 
 class ConfluentConsumer:
@@ -91,8 +95,9 @@ class ConfluentConsumer:
         self._assignment = AssignmentLog()
         self._topics: tuple[str, ...] = ()
         self._deferred: KafkaClientError | None = None
-        self._read_from: set[Source] = set()
-        self._start: dict[Source, int] = {}
+        self._next: dict[Source, int] = {}
+        """Where each partition goes on: an offset, or librdkafka's sign for an end of the partition."""
+        self._unplaced = False
         self._connection = Connection(settings)
         options: dict[str, Any] = {
             "group.id": settings.group_id,
@@ -122,7 +127,7 @@ class ConfluentConsumer:
     def subscribe(self, topics: Sequence[str]) -> None:
         check_topics(topics)
         for topic in topics:
-            self._connection.find_topic(self._consumer, topic, timeout_s=0.0)
+            self._connection.find_topic(self._consumer, topic, patience_s=0.0)
         self._topics = tuple(topics)
         self._consumer.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -130,6 +135,8 @@ class ConfluentConsumer:
 
     def poll(self, max_records: int, timeout_s: float) -> RawRecords:
         self._raise_deferred()
+        if self._unplaced:
+            self.seek_to_committed()
         try:
             messages: list[Any] = self._consumer.consume(max_records, 0)
             if not messages:
@@ -143,14 +150,12 @@ class ConfluentConsumer:
             raise self._connection.translated(error) from error
         if messages:
             self._heard = time.monotonic()
-            if any(map(Message.error, messages)):
-                messages = self._sound(messages)
-        elif time.monotonic() - self._heard > IDLE_PROBE_S:
+        elif self._heard + IDLE_PROBE_S < time.monotonic():
             self._probe()
-        raw = _columns(messages)
-        self._read_from.update(raw.sources)
-        if not messages:
-            self._raise_deferred()
+        if any(map(Message.error, messages)):
+            return self._without_errors(messages)
+        raw, next_offsets = _columns(messages)
+        self._next.update(next_offsets)
         return raw
 
     def take_revoked(self) -> list[Source]:
@@ -177,126 +182,102 @@ class ConfluentConsumer:
             raise self._not_committed(next_offsets, refused[0].error)
 
     def seek_to_committed(self) -> None:
-        held = self._consumer.assignment()
-        if not held:
-            return
+        held = [TopicPartition(*source) for source in sorted(self._assignment.held())]
         start = OFFSET_BEGINNING if self._settings.start_from == "earliest" else OFFSET_END
-        targets = self._committed(held)
-        for tp in targets:
-            if tp.offset == OFFSET_INVALID:
-                tp.offset = start
-        # Assigning the same partitions anew moves them whatever state their fetchers are in; seek() does not.
-        self._consumer.assign(targets)
+        try:
+            committed: list[Any] = (
+                self._consumer.committed(held, self._settings.request_timeout_s) if held else []
+            )
+        except KafkaException as error:
+            raise self._connection.translated(error) from error
         self._deferred = None
-        self._forget_positions()
+        self._next = {
+            Source(tp.topic, tp.partition): start if tp.offset == OFFSET_INVALID else tp.offset
+            for tp in committed
+        }
+        self._move()
+        self._unplaced = False
 
     def lag(self) -> dict[Source, int]:
-        held = self._consumer.assignment()
         lags: dict[Source, int] = {}
-        for tp in self._consumer.position(held) if held else ():
-            source = Source(tp.topic, tp.partition)
-            low, high = self._consumer.get_watermark_offsets(tp, cached=True)
+        for source, position in self._next.items():
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(*source), cached=True)
             if high < 0:
                 continue
-            position = tp.offset if tp.offset >= 0 else self._first_position(source, low, high)
+            if position < 0:
+                position = high if position == OFFSET_END else max(low, 0)
             lags[source] = max(0, high - position)
         return lags
 
     def close(self) -> None:
         self._consumer.close()
 
-    def _on_assign(self, _consumer: Any, partitions: Iterable[Any]) -> None:
-        self._forget_positions()
+    def _on_assign(self, consumer: Any, partitions: Iterable[Any]) -> None:
         self._assignment.replace(Source(tp.topic, tp.partition) for tp in partitions)
+        # Nothing is fetched before the next poll has asked for the committed offsets: no waiting in here.
+        consumer.assign([])
+        self._next = {}
+        self._unplaced = True
 
-    def _on_revoke(self, _consumer: Any, partitions: Iterable[Any]) -> None:
+    def _on_revoke(self, _consumer: Any, _partitions: Iterable[Any]) -> None:
         """Wait for the assignment that follows: most of these come straight back."""
 
-    def _on_lost(self, _consumer: Any, partitions: Iterable[Any]) -> None:
-        self._forget_positions()
+    def _on_lost(self, _consumer: Any, _partitions: Iterable[Any]) -> None:
         self._assignment.replace(())
+        self._next = {}
+        self._unplaced = False
+
+    def _move(self) -> None:
+        # Assigning the same partitions anew moves them whatever state their fetchers are in; seek() does not.
+        try:
+            self._consumer.assign([TopicPartition(*source, offset) for source, offset in self._next.items()])
+        except KafkaException as error:
+            raise self._connection.translated(error) from error
 
     def _raise_deferred(self) -> None:
         if self._deferred is not None:
             deferred, self._deferred = self._deferred, None
             raise deferred
 
-    def _forget_positions(self) -> None:
-        self._read_from.clear()
-        self._start.clear()
-
-    def _sound(self, messages: list[Any]) -> list[Any]:
-        """Return the records, and keep what went wrong for the poll after them.
+    def _without_errors(self, messages: list[Any]) -> RawRecords:
+        """Return the records, and keep what went wrong for the next poll, unless nothing else came.
 
         A partition with an error stands before it afterwards, so its later records are left for another poll.
         """
-        sound, stopped = [], set()
+        sound: list[Any] = []
+        broken: dict[Source, Any] = {}
         for message in messages:
             source = Source(message.topic(), message.partition())
             error = message.error()
             if error is None:
-                if source not in stopped:
+                if source not in broken:
                     sound.append(message)
-            elif error.code() in _HARMLESS:
-                continue
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                stopped.add(source)
-                self._resume_without_offset(source, message.offset())
-            elif error.code() in _UNREADABLE:
-                stopped.add(source)
-                self._step_back(source, message, sound)
-            else:
+            elif error.code() in _UNREADABLE or error.code() == KafkaError._AUTO_OFFSET_RESET:
+                broken.setdefault(source, message)
+            elif error.code() not in _HARMLESS:
                 self._deferred = self._connection.error_for(error)
-        return sound
+        raw, next_offsets = _columns(sound)
+        self._next.update(next_offsets)
+        for source, message in broken.items():
+            if source in self._next:
+                self._deferred = self._step_around(source, message)
+        if broken:
+            self._move()
+        if not sound:
+            self._raise_deferred()
+        return raw
 
-    def _resume_without_offset(self, source: Source, wanted: int) -> None:
-        tp = TopicPartition(*source)
-        if source not in self._read_from and self._committed([tp])[0].offset == OFFSET_INVALID:
-            earliest = self._settings.start_from == "earliest"
-            self._seek(source, OFFSET_BEGINNING if earliest else OFFSET_END)
-            return
-        self._seek(source, OFFSET_BEGINNING)
-        self._deferred = OffsetOutOfRangeError(
-            f"records wanted at {source.topic}[{source.partition}]@{wanted} are gone from the broker; "
-            "going on with the oldest it has"
+    def _step_around(self, source: Source, broken: Any) -> KafkaClientError:
+        here = f"{source.topic}[{source.partition}]@{self._next[source]}"
+        if broken.error().code() == KafkaError._AUTO_OFFSET_RESET:
+            self._next[source] = OFFSET_BEGINNING
+            return OffsetOutOfRangeError(
+                f"records wanted at {here} are gone from the broker; going on with the oldest it has"
+            )
+        return FetchError(
+            f"cannot read the records at {here}: {broken.error().str()}; they are tried again. If that goes "
+            "on, the batch is corrupt on the broker: move the group's offset past it"
         )
-
-    def _step_back(self, source: Source, broken: Any, before: Iterable[Any]) -> None:
-        read = [m.offset() + 1 for m in before if (m.topic(), m.partition()) == source]
-        # The broken batch may begin before our position.
-        position = max([broken.offset(), *read, *(self._position(source),)])
-        self._seek(source, position)
-        self._deferred = FetchError(
-            f"cannot read the records at {source.topic}[{source.partition}]@{position}: "
-            f"{broken.error().str()}; they are tried again. If that goes on, the batch is corrupt on the "
-            "broker: move the group's offset past it"
-        )
-
-    def _position(self, source: Source) -> int:
-        offset: int = self._consumer.position([TopicPartition(*source)])[0].offset
-        return offset
-
-    def _seek(self, source: Source, offset: int) -> None:
-        try:
-            self._consumer.seek(TopicPartition(*source, offset))
-        except KafkaException as error:
-            raise self._connection.translated(error) from error
-
-    def _committed(self, partitions: list[Any]) -> list[Any]:
-        try:
-            committed: list[Any] = self._consumer.committed(partitions, self._settings.request_timeout_s)
-        except KafkaException as error:
-            raise self._connection.translated(error) from error
-        return committed
-
-    def _first_position(self, source: Source, low: int, high: int) -> int:
-        """Return where a partition without a record read so far begins; asks the broker once."""
-        if source not in self._start:
-            committed = self._committed([TopicPartition(*source)])[0].offset
-            if committed == OFFSET_INVALID:
-                committed = max(low, 0) if self._settings.start_from == "earliest" else high
-            self._start[source] = committed
-        return self._start[source]
 
     def _probe(self) -> None:
         if self._topics:

@@ -132,16 +132,16 @@ class Connection:
         self.complaint = None
         return answer
 
-    def find_topic(self, client: Any, topic: str, timeout_s: float) -> None:
-        """Return once the topic has partitions: a broker that creates it on demand needs a moment."""
-        deadline = time.monotonic() + timeout_s
+    def find_topic(self, client: Any, topic: str, patience_s: float) -> None:
+        """Return once the topic has partitions; a broker that creates it on demand needs a moment."""
+        deadline = time.monotonic() + patience_s
         while True:
-            found = self.metadata(client, topic, timeout_s).topics[topic]
+            found = self.metadata(client, topic, self.settings.connect_timeout_s).topics[topic]
             if found.error is None and found.partitions:
                 return
             if found.error is not None and found.error.code() in _DENIED:
                 raise self.error_for(found.error)
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise TopicMissingError(f"topic {topic!r} does not exist; create it")
             time.sleep(_TOPIC_LOOKUP_PAUSE_S)
 

@@ -1,6 +1,5 @@
 """The port on kafka-python: pure Python, installed everywhere, the default."""
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -328,8 +327,12 @@ class KafkaPythonProducer:
             raise _delivery_error(refused, still_pending, timeout_s) from cause
 
     def close(self) -> None:
-        # Records left over are the caller's choice: it did not flush.
-        with contextlib.suppress(errors.KafkaTimeoutError):
+        try:
+            self._producer.close(timeout=1.0)
+        except errors.KafkaTimeoutError:
+            # Records left over are the caller's choice: it did not flush. The library has no public way
+            # to drop them, and would wait for them again when it is garbage collected.
+            self._producer._sender.force_close()
             self._producer.close(timeout=1.0)
 
     def _find(self, topic: str) -> None:

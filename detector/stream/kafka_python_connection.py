@@ -33,6 +33,8 @@ def connection_options(settings: ClientSettings) -> dict[str, Any]:
         "client_id": settings.client_id,
         "bootstrap_timeout_ms": milliseconds(settings.connect_timeout_s),
         "request_timeout_ms": milliseconds(settings.request_timeout_s),
+        # Half a minute by default: so long it would stay away from a broker that is back.
+        "reconnect_backoff_max_ms": 2000,
         "security_protocol": settings.security_protocol,
         "ssl_cafile": settings.ssl_cafile,
         "metrics_enabled": False,

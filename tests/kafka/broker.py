@@ -36,6 +36,9 @@ transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
+# A broker that was killed is let back in only when its old session has ended.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
 """
 
 
@@ -89,6 +92,10 @@ class RealBroker:
         return self._folder / "logs"
 
     @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         if self._process is None:
             raise BrokerNotStartedError("the broker is not running")
@@ -104,7 +111,8 @@ class RealBroker:
             BrokerNotStartedError: It ended, or was silent for a minute.
         """
         if not self.log_dir.exists():
-            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            # Without its first bits it never begins with a dash, which would read as an option.
+            cluster_id = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
             subprocess.run(
                 self._java(
                     "kafka.tools.StorageTool",

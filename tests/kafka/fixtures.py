@@ -12,6 +12,11 @@ from tests.kafka.broker import RealBroker
 TopicFactory = Callable[..., str]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let kafka-python leave sockets of refused connections to the garbage collector."""
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
+
+
 def create_topic(broker: RealBroker, name: str, partitions: int, **config: str) -> None:
     """Create a topic and return when the broker has done it."""
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
