@@ -1,6 +1,8 @@
 """``detector demo``: real telemetry, real incidents, the real daemon; no server to install."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import click
@@ -40,14 +42,12 @@ def demo(servers: int, seconds: float | None, speed_up: float | None, keep: bool
     from detector.demo.children import ChildFailedError
     from detector.demo.telemetry import DemoDataError
 
-    # Ended by a supervisor or a closing terminal, the children must go as well.
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
     try:
-        code = run_demo(DemoOptions(servers, seconds, speed_up, keep), console)
+        with _signals_interrupt():
+            code = run_demo(DemoOptions(servers, seconds, speed_up, keep), console)
     except ClientSettingsError as error:
         raise Failure(str(error)) from error
     except (DemoDataError, ChildFailedError, DemoTimeoutError, KafkaClientError) as error:
@@ -56,6 +56,17 @@ def demo(servers: int, seconds: float | None, speed_up: float | None, keep: bool
         console.print("stopped")
         code = 130
     raise SystemExit(code)
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Take SIGTERM and a closing terminal for Ctrl-C: the children must go as well."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

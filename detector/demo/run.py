@@ -12,8 +12,10 @@ from rich.console import Console
 from detector.demo.children import Child, child
 from detector.demo.configuration import (
     ALERTS_TOPIC,
+    DEAD_LETTER_TOPIC,
     DETECTORS,
     SCORES_TOPIC,
+    TOPIC,
     Budget,
     write_configuration,
 )
@@ -72,6 +74,8 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             highlight=False,
         )
         broker = resources.enter_context(EmbeddedBroker())
+        broker.create_topics(TOPIC, SCORES_TOPIC, ALERTS_TOPIC, DEAD_LETTER_TOPIC)
+        broker.create_topics(TOPIC, SCORES_TOPIC, ALERTS_TOPIC, DEAD_LETTER_TOPIC)
         address = f"127.0.0.1:{_free_port()}"
         budget = Budget()
         config = write_configuration(
@@ -101,7 +105,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         # Stopped first, where it is to be stopped: then nothing more can follow.
         code = 0 if options.keep else daemon.stop()
         show.drain()
-        outcome = summed_up(telemetry, sent, streamed_s, show, budget)
+        outcome = summed_up(telemetry, sent, speed_up, streamed_s, show, budget)
         print_summary(console, outcome)
         if code != 0:
             console.print(f"the daemon ended with exit code {code}:\n{daemon.last_words()}", markup=False)
@@ -110,7 +114,9 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         return 0 if outcome.complete and code == 0 else 1
 
 
-def summed_up(telemetry: Telemetry, sent: int, streamed_s: float, show: Show, budget: Budget) -> Outcome:
+def summed_up(
+    telemetry: Telemetry, sent: int, speed_up: float, streamed_s: float, show: Show, budget: Budget
+) -> Outcome:
     """Hold what was observed against the labels of what was sent."""
     records = telemetry.records
     first, last = float(records.time[0]), float(records.time[max(sent - 1, 0)])
@@ -126,6 +132,7 @@ def summed_up(telemetry: Telemetry, sent: int, streamed_s: float, show: Show, bu
         server_days=len(telemetry.servers) * (last - first) / 86400,
         budget_per_server_day=budget.per_server_day,
         scrape=show.scrape,
+        speed_up=speed_up,
         streamed_s=streamed_s,
     )
 
@@ -135,7 +142,8 @@ def _speed_up(options: DemoOptions, telemetry: Telemetry, available_s: float) ->
     if options.speed_up is not None:
         return options.speed_up
     span_s = float(telemetry.records.time[-1] - telemetry.records.time[0])
-    return max(DEFAULT_SPEED_UP, span_s / max(available_s, 1.0))
+    # A tenth is left over: what is sent in the last moment could still miss the end.
+    return max(DEFAULT_SPEED_UP, span_s / max(0.9 * available_s, 1.0))
 
 
 def _train(config: Path, folder: Path, consumer: Consumer) -> None:

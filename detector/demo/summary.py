@@ -27,6 +27,8 @@ class Outcome:
     """Event time watched, summed over servers."""
     budget_per_server_day: float
     scrape: Scrape
+    speed_up: float
+    """Event time sent per second."""
     streamed_s: float
     """From the first record sent to the last one scored."""
 
@@ -46,20 +48,18 @@ def print_summary(console: Console, outcome: Outcome) -> None:
         for line in explanation(explained):
             console.print(line, markup=False, highlight=False)
         console.print()
-    rate = outcome.sent / outcome.streamed_s if outcome.streamed_s else 0.0
     for line in accounts(outcome):
         console.print(line, markup=False, highlight=False)
-    console.print(
-        f"{rate:,.0f} records/s through the broker, the daemon and back, by {len(outcome.evaluations)} "
-        f"detectors each, at the speed they were sent ({outcome.streamed_s:.1f} s)",
-        markup=False,
-        highlight=False,
-    )
 
 
 def accounts(outcome: Outcome) -> list[str]:
-    """Return what became of the records sent, a line per detector, from the scores topic."""
-    lines = []
+    """Return what became of the records sent, a line per detector, from the scores topic, and how fast."""
+    rate = outcome.sent / outcome.streamed_s if outcome.streamed_s else 0.0
+    lines = [
+        f"{outcome.sent} records in {outcome.streamed_s:.1f} s: {rate:,.0f} records/s, each scored by "
+        f"{len(outcome.evaluations)} detectors; the replay sets the pace, {outcome.speed_up:,.0f} times "
+        "real speed"
+    ]
     for name, statuses in outcome.observed.statuses.items():
         counts = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
         verdict = "all of them" if sum(statuses.values()) == outcome.sent else "NOT ALL OF THEM"

@@ -30,6 +30,7 @@ def outcome(scored_by_hmm: range = range(20)) -> Outcome:
         server_days=4.0,
         budget_per_server_day=0.5,
         scrape=Scrape(p_value_threshold={"gmm": 0.0125}),
+        speed_up=60_000.0,
         streamed_s=2.0,
     )
 
@@ -55,13 +56,15 @@ def test_budget_is_compared_with_the_false_episodes_per_server_and_day() -> None
 
 def test_everything_sent_and_answered_by_all_is_complete() -> None:
     assert outcome().complete
-    assert accounts(outcome()) == [f"{n}: 20 records sent, 20 scored: all of them" for n in ("gmm", "hmm")]
+    assert accounts(outcome())[1:] == [
+        f"{n}: 20 records sent, 20 scored: all of them" for n in ("gmm", "hmm")
+    ]
 
 
 def test_one_record_without_an_answer_is_not_complete_and_is_said_so() -> None:
     result = outcome(range(19))
     assert not result.complete
-    assert accounts(result)[1] == "hmm: 20 records sent, 19 scored: NOT ALL OF THEM"
+    assert accounts(result)[2] == "hmm: 20 records sent, 19 scored: NOT ALL OF THEM"
 
 
 def test_what_was_not_sent_and_what_came_twice_is_told() -> None:
