@@ -17,6 +17,7 @@ from detector.scoring.scoring_model import Density, ScoringModel
 from detector.training.calibrate import calibrate
 from detector.training.fit_gmm import fit_gmm
 from detector.training.fit_hmm import fit_hmm
+from detector.training.fit_naive_bayes import fit_naive_bayes
 
 
 def gmm(n_features: int = 3, n_components: int = 2, seed: int = 0) -> Gmm:
@@ -39,6 +40,8 @@ def fitted(family: str) -> Family:
         return fit_gmm(x, lengths=lengths, seed=0, n_components=2)
     if family == "hmm":
         return fit_hmm(x, lengths=lengths, seed=0, n_states=2)
+    if family == "naive_bayes":
+        return fit_naive_bayes(x, lengths=lengths, seed=0, n_classes=2)
     pytest.importorskip("torch", reason="torch is not installed: the VAE cannot be fitted")
     from detector.training.fit_vae import fit_vae
 

@@ -63,7 +63,12 @@ class AlertingConfig(Section):
         )
 
 
-_OPTIONS = {"gmm": ("n_components",), "hmm": ("n_states",), "vae": ("window",)}
+_OPTIONS = {
+    "gmm": ("n_components",),
+    "hmm": ("n_states",),
+    "naive_bayes": ("n_classes",),
+    "vae": ("window",),
+}
 
 
 def _feature_from_name(value: Any) -> Any:
@@ -82,7 +87,7 @@ class DetectorConfig(Section):
     features: tuple[Annotated[FeatureConfig, BeforeValidator(_feature_from_name)], ...] = Field(
         min_length=1, description="Names, or {name, field, unit}."
     )
-    family: Literal["gmm", "hmm", "vae"] = Field("gmm", description="Kind of model.")
+    family: Literal["gmm", "hmm", "naive_bayes", "vae"] = Field("gmm", description="Kind of model.")
     predictor: Literal["none", "last", "autoregressive"] = Field(
         "autoregressive", description="What a record is compared with: the entity's own past, or nothing."
     )
@@ -110,7 +115,7 @@ class DetectorConfig(Section):
 
     @model_validator(mode="after")
     def _options_fit_the_family(self) -> Self:
-        for option in ("n_components", "n_states", "window"):
+        for option in ("n_components", "n_states", "n_classes", "window"):
             if getattr(self.training, option) is not None and option not in _OPTIONS[self.family]:
                 raise ValueError(
                     f"training.{option} means nothing to family {self.family}; it takes "

@@ -19,6 +19,9 @@ class TrainingConfig(Section):
     until_time: datetime | None = Field(None, alias="until", description="End of the range; now, without.")
     n_components: int | None = Field(None, ge=1, le=100, description="gmm: components; chosen, without.")
     n_states: int | None = Field(None, ge=1, le=100, description="hmm: hidden states; chosen, without.")
+    n_classes: int | None = Field(
+        None, ge=1, le=100, description="naive_bayes: hidden classes; chosen, without."
+    )
     window: int | None = Field(None, ge=1, le=1000, description="vae: records seen at once; 1, without.")
     seed: int = Field(0, ge=0, description="Of everything random in the job.")
 

@@ -3,9 +3,15 @@
 from detector.models.contract import Arrays, Family
 from detector.models.gmm import Gmm
 from detector.models.hmm import Hmm
+from detector.models.naive_bayes import NaiveBayes
 from detector.models.vae import Vae
 
-FAMILIES: dict[str, type[Gmm] | type[Hmm] | type[Vae]] = {"gmm": Gmm, "hmm": Hmm, "vae": Vae}
+FAMILIES: dict[str, type[Family]] = {
+    "gmm": Gmm,
+    "hmm": Hmm,
+    "naive_bayes": NaiveBayes,
+    "vae": Vae,
+}
 
 
 def family_from_arrays(name: str, arrays: Arrays) -> Family:

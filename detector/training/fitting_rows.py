@@ -80,9 +80,7 @@ def complete_rows(x: FloatArray, lengths: IntArray) -> FittingRows:
     """
     check_rows(x, lengths)
     scale = body_std(x)
-    distance = np.abs(x - np.nanmedian(x, axis=0)) / scale
-    # Missing compares as not absurd.
-    kept: BoolArray = np.asarray(~(distance > _ABSURD_STD).any(axis=1))
+    kept: BoolArray = np.asarray(~absurd(x, scale).any(axis=1))
     complete: BoolArray = np.asarray(kept & ~np.isnan(x).any(axis=1))
     if 2 * np.count_nonzero(complete) >= len(x):
         kept = complete
@@ -94,6 +92,16 @@ def complete_rows(x: FloatArray, lengths: IntArray) -> FittingRows:
         held_out=held_out_in_time(lengths)[kept],
         scale=scale,
     )
+
+
+def absurd(x: FloatArray, scale: FloatArray) -> BoolArray:
+    """Mark values 10,000 standard deviations of their feature's body from its median, shape (N, D).
+
+    Args:
+        x: Shape (N, D); NaN is missing, and not absurd.
+        scale: Shape (D,), from ``body_std``.
+    """
+    return np.asarray(np.abs(x - np.nanmedian(x, axis=0)) / scale > _ABSURD_STD)
 
 
 def lengths_kept(lengths: IntArray, kept: BoolArray) -> IntArray:

@@ -48,7 +48,8 @@ class TrainingPlan:
     """A record with a smaller share of its features is not scored."""
     units: Mapping[str, str | None] = field(default_factory=dict)
     options: Mapping[str, int] = field(default_factory=dict)
-    """Settings of the family: ``n_components`` (gmm), ``n_states`` (hmm), ``window`` and ``latent`` (vae)."""
+    """Settings of the family: ``n_components`` (gmm), ``n_states`` (hmm), ``n_classes`` (naive_bayes),
+    ``window`` and ``latent`` (vae)."""
 
 
 def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress | None = None) -> Bundle:
@@ -226,6 +227,11 @@ def _fit_family(plan: TrainingPlan, x: FloatArray, lengths: IntArray, report: Pr
 
         n_states = _options(plan, "n_states").get("n_states")
         return fit_hmm(x, lengths=lengths, seed=plan.seed, progress=report, n_states=n_states)
+    if plan.family == "naive_bayes":
+        from detector.training.fit_naive_bayes import fit_naive_bayes
+
+        n_classes = _options(plan, "n_classes").get("n_classes")
+        return fit_naive_bayes(x, lengths=lengths, seed=plan.seed, progress=report, n_classes=n_classes)
     try:
         from detector.training.fit_vae import fit_vae
     except ModuleNotFoundError as error:
@@ -258,6 +264,8 @@ def _choices(family: Family) -> dict[str, float | int | str]:
     chosen: dict[str, float | int | str] = {"warmup_records": family.warmup_records}
     if "means" in shapes:
         chosen["components"] = shapes["means"][0]
+    if "class_weights" in shapes:
+        chosen["classes"] = shapes["class_weights"][0]
     return chosen
 
 

@@ -1,0 +1,187 @@
+"""Naive Bayes: given one of C hidden classes, every feature is drawn independently of the others.
+
+p(x) = sum_c w_c prod_j p_j(x_j | c). Features depend on one another only through the class, which is not
+observed. A missing feature drops out of the product, so its marginal is exact. A record's past plays no
+part; what the past says of the next record is left to the predictor in front of it.
+
+References:
+    Hastie, Tibshirani and Friedman (2009), The Elements of Statistical Learning, sections 6.6.3 and 6.8.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+import numpy as np
+
+from detector.batch import FloatArray, IntArray
+from detector.models.arrays import take, take_distribution
+from detector.models.contract import Arrays, Evidence, Explanation
+from detector.models.feature_densities import FeatureDensity, GaussianFeature, HistogramFeature
+from detector.models.log_space import log_sum_exp, normalise
+
+# Bundles name a kind by its place here: append only.
+_KINDS: tuple[type[GaussianFeature] | type[HistogramFeature], ...] = (GaussianFeature, HistogramFeature)
+_PLACE_OF_KIND = {kind.kind: place for place, kind in enumerate(_KINDS)}
+# C of these columns stay in a core's cache.
+_RECORDS_AT_ONCE = 4096
+# Explanations square differences from here; farther away they would overflow to inf - inf.
+_FARTHEST = 1e100
+
+
+class NaiveBayes:
+    """A mixture of C classes of D independent features, each with a density of its own kind.
+
+    Args:
+        class_weights: Shape (C,), summing to one.
+        features: D densities over the same C classes.
+    """
+
+    name: ClassVar[str] = "naive_bayes"
+    evidence: ClassVar[Evidence] = "exact"
+
+    def __init__(self, class_weights: FloatArray, features: Sequence[FeatureDensity]) -> None:
+        self._class_weights = class_weights
+        with np.errstate(divide="ignore"):
+            self._log_weights = np.log(class_weights)
+        self._features = tuple(features)
+
+    @property
+    def n_features(self) -> int:
+        return len(self._features)
+
+    @property
+    def n_classes(self) -> int:
+        return len(self._class_weights)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kind of each feature's density."""
+        return tuple(feature.kind for feature in self._features)
+
+    @property
+    def state_size(self) -> int:
+        return 0
+
+    @property
+    def warmup_records(self) -> int:
+        """Records of an entity that must be seen before its scores are the long-running ones."""
+        return 0
+
+    def initial_state(self, n: int) -> FloatArray:
+        return np.empty((n, 0))
+
+    def log_likelihood(self, x: FloatArray) -> FloatArray:
+        """Return log p(x_n) of the observed features of each record.
+
+        Args:
+            x: Shape (N, D); NaN is missing and integrated out exactly.
+
+        Returns:
+            Shape (N,), nats; NaN for a record without any feature.
+
+        Raises:
+            ValueError: ``x`` does not have D columns.
+        """
+        result = log_sum_exp(self.log_joint(x))
+        result[np.isnan(x).all(axis=1)] = np.nan
+        return result
+
+    def log_joint(self, x: FloatArray) -> FloatArray:
+        """Return log p(x_n, class c), shape (N, C); arguments as ``log_likelihood``."""
+        if x.ndim != 2 or x.shape[1] != self.n_features:
+            raise ValueError(f"records have shape {x.shape}, the model has {self.n_features} features")
+        result = np.empty((len(x), self.n_classes))
+        # Sums run in the order of the features, element by element along the records: no bit of a record
+        # depends on its neighbours.
+        with np.errstate(over="ignore"):
+            for start in range(0, len(x), _RECORDS_AT_ONCE):
+                part = slice(start, start + _RECORDS_AT_ONCE)
+                columns = np.ascontiguousarray(x[part].T)
+                joint = np.repeat(self._log_weights[:, None], columns.shape[1], axis=1)
+                for feature, column in zip(self._features, columns, strict=True):
+                    joint += _log_density(feature, column)
+                result[part] = joint.T
+        return result
+
+    def step(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return rows, self.log_likelihood(x)
+
+    def scan(
+        self, rows: FloatArray, x: FloatArray, gap_s: FloatArray, lengths: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        return rows, self.log_likelihood(x)
+
+    def explain(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Explanation:
+        """Return the exact conditional of each feature: its density under the classes, as probable as the
+        record's other features make them."""
+        # Filled rather than stacked: sums over classes must run along memory, whatever the batch.
+        log_density = np.empty((*x.shape, self.n_classes))
+        for j, feature in enumerate(self._features):
+            log_density[:, j] = _log_density(feature, np.clip(x[:, j], -_FARTHEST, _FARTHEST)).T
+        # Summed from both ends rather than subtracted: an absurd feature would cancel all the others.
+        log_others = self._log_weights + _sum_before(log_density) + _sum_before(log_density[:, ::-1])[:, ::-1]
+        # Where no class explains the other features at all, none is preferred.
+        log_others[np.isneginf(log_others).all(axis=2)] = 0.0
+        shape, n_terms = x.shape, x.size
+        weights = normalise(log_others.reshape(n_terms, self.n_classes)).reshape(log_others.shape)
+        means = np.stack([feature.mean for feature in self._features])
+        variances = np.stack([feature.variance for feature in self._features])
+        expected = (weights * means).sum(axis=2)
+        spread = variances + (means - expected[:, :, None]) ** 2
+        with np.errstate(divide="ignore"):
+            log_conditional = np.log(weights) + log_density
+        nats = -log_sum_exp(log_conditional.reshape(n_terms, self.n_classes)).reshape(shape)
+        return Explanation(
+            nats=np.where(np.isnan(x), np.nan, nats),
+            expected=expected,
+            std=np.sqrt((weights * spread).sum(axis=2)),
+        )
+
+    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw n independent records, shape (n, D)."""
+        classes = rng.choice(self.n_classes, size=n, p=self._class_weights)
+        return np.stack([feature.sample(classes, rng) for feature in self._features], axis=1)
+
+    def arrays(self) -> Arrays:
+        arrays = {
+            "class_weights": self._class_weights,
+            "kinds": np.array([float(_PLACE_OF_KIND[feature.kind]) for feature in self._features]),
+        }
+        for j, feature in enumerate(self._features):
+            arrays |= {_prefix(j) + name: array for name, array in feature.arrays().items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        class_weights = take_distribution(arrays, "class_weights", (None,))
+        kinds = take(arrays, "kinds", (None,))
+        if not np.isin(kinds, np.arange(len(_KINDS))).all():
+            raise ValueError(
+                f"array 'kinds' names kinds of features that this version does not know ({kinds}); "
+                f"it knows {', '.join(_PLACE_OF_KIND)}"
+            )
+        features = [
+            _KINDS[int(place)].from_arrays(arrays, _prefix(j), len(class_weights))
+            for j, place in enumerate(kinds)
+        ]
+        return cls(class_weights, features)
+
+
+def _prefix(j: int) -> str:
+    return f"feature_{j}_"
+
+
+def _log_density(feature: FeatureDensity, column: FloatArray) -> FloatArray:
+    """Return log p(x_n | class), shape (C, N), 0 for missing values: they say nothing of the class."""
+    log_density = feature.log_density(column)
+    missing = np.isnan(column)
+    if missing.any():
+        log_density[:, missing] = 0.0
+    return log_density
+
+
+def _sum_before(terms: FloatArray) -> FloatArray:
+    """Return for each feature the sum over those before it, shape (N, D, C)."""
+    before = np.zeros_like(terms)
+    np.cumsum(terms[:, :-1], axis=1, out=before[:, 1:])
+    return before

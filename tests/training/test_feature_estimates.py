@@ -1,0 +1,115 @@
+"""Tests for detector.training.feature_estimates."""
+
+import numpy as np
+import pytest
+
+from detector.training.feature_estimates import (
+    ESTIMATES,
+    NARROWEST_BIN,
+    VARIANCE_FLOOR,
+    GaussianEstimate,
+    HistogramEstimate,
+    bin_edges,
+)
+
+
+def drawn(n: int = 3000, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).gamma(2.0, size=n)
+
+
+def shares(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet([1.0, 2.0], size=n)
+
+
+def test_a_bell_has_the_weighted_moments() -> None:
+    x, weights = drawn(), shares(3000)
+    density = GaussianEstimate(x, 1.0).density(weights)
+    mean = np.average(x, weights=weights[:, 1])
+    assert density.mean[1] == pytest.approx(mean, rel=1e-8)
+    variance = np.average((x - mean) ** 2, weights=weights[:, 1])
+    assert density.variance[1] == pytest.approx(variance + VARIANCE_FLOOR, rel=1e-8)
+
+
+@pytest.mark.parametrize("kind", ESTIMATES)
+def test_missing_values_count_for_nothing(kind: str) -> None:
+    x, weights = drawn(), shares(3000)
+    with_gaps = x.copy()
+    with_gaps[::3] = np.nan
+    seen = ~np.isnan(with_gaps)
+    one = ESTIMATES[kind](with_gaps, 1.0).density(weights)
+    two = ESTIMATES[kind](x[seen], 1.0).density(weights[seen])
+    for name, array in one.arrays().items():
+        np.testing.assert_allclose(array, two.arrays()[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ESTIMATES)
+def test_a_class_without_rows_has_the_spread_of_all_rows(kind: str) -> None:
+    x = drawn()
+    weights = np.column_stack([np.ones(3000), np.zeros(3000)])
+    density = ESTIMATES[kind](x, 1.0).density(weights)
+    assert density.mean[1] == pytest.approx(x.mean(), rel=0.02)
+    assert density.variance[1] == pytest.approx(x.var(), rel=0.1)
+
+
+@pytest.mark.parametrize("values", [np.zeros(500), np.array([7.5])], ids=["constant", "single"])
+@pytest.mark.parametrize("kind", ESTIMATES)
+def test_a_constant_feature_keeps_a_spread(kind: str, values: np.ndarray) -> None:
+    density = ESTIMATES[kind](values, 1.0).density(np.ones((len(values), 1)))
+    at, beside = density.log_density(np.array([values[0], values[0] + 1.0]))[0]
+    assert np.isfinite([at, beside]).all()
+    assert beside < at - 5
+
+
+def test_both_kinds_are_equally_dense_on_a_constant() -> None:
+    x = np.zeros(100_000)
+    at = [
+        ESTIMATES[kind](x, 1.0).density(np.ones((len(x), 1))).log_density(np.zeros(1))[0, 0]
+        for kind in ESTIMATES
+    ]
+    assert at[0] == pytest.approx(at[1], abs=1e-3)
+
+
+def test_a_histogram_approaches_the_density_that_it_was_drawn_from() -> None:
+    density = HistogramEstimate(drawn(40_000), 1.0).density(np.ones((40_000, 1)))
+    fresh = drawn(20_000, seed=1)
+    true = np.log(fresh) - fresh
+    assert np.mean(true - density.log_density(fresh)[0]) < 0.02
+
+
+def test_one_absurd_value_stretches_neither_bins_nor_tails() -> None:
+    x = drawn()
+    x[17] = 1e9
+    plain, stretched = (
+        HistogramEstimate(values, 1.0).density(np.ones((3000, 1))).arrays() for values in (drawn(), x)
+    )
+    np.testing.assert_allclose(stretched["tail_scales"], plain["tail_scales"], rtol=0.5)
+    assert stretched["edges"][-1] < 2 * plain["edges"][-1]
+
+
+def test_what_repeats_exactly_is_told_from_what_lies_near() -> None:
+    x = np.random.default_rng(0).integers(0, 4, size=2000).astype(float)
+    density = HistogramEstimate(x, 1.0).density(np.ones((2000, 1)))
+    at, between = density.log_density(np.array([[0.0, 1.0, 2.0, 3.0], [0.5, 1.5, 2.5, 3.6]]).ravel()).reshape(
+        2, 4
+    )
+    assert (at > between + 5).all()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        drawn(),
+        np.round(drawn(), 1),
+        np.array([0.0] * 999 + [1.0]),
+        np.concatenate([np.zeros(500), drawn(500)]),
+        np.array([1.0, 2.0]),
+        1e6 * drawn(),
+    ],
+    ids=["continuous", "rounded", "rarely_one", "half_zero", "two", "enormous"],
+)
+def test_bins_are_few_and_wide_enough_and_hold_nearly_all(values: np.ndarray) -> None:
+    edges = bin_edges(values, NARROWEST_BIN)
+    assert 2 <= len(edges) <= 65
+    assert np.diff(edges).min() >= NARROWEST_BIN * (1 - 1e-5)
+    assert np.mean((values >= edges[0]) & (values < edges[-1])) >= 0.989
+    assert not np.isin(edges, values).any()
