@@ -1,62 +1,83 @@
-"""An embedded broker, for demonstration only: librdkafka's mock cluster, without a server to install.
+"""A Kafka broker inside this process, for demonstration only: librdkafka's mock cluster.
 
-It lives and dies with its process and keeps everything in memory: 5 MiB or 100,000 batches per partition,
-beyond which it drops the oldest records **without a word**, so a producer has to keep in step with whoever
-reads. It knows no transactions and no topic administration; a topic comes into being, with four partitions,
-when it is first asked for. Never a place for data that matters.
+It is made for testing clients, not for keeping data. What it cannot do, or does silently:
+
+- Each partition keeps 5 MiB or 100,000 batches; **older records vanish without a word**. Whoever writes has
+  to wait for whoever reads.
+- Nothing is on disk, and everything is gone with the process, or on ``close()``.
+- Every topic has 4 partitions. There are no transactions, no ACLs, no TLS, no look-up of offsets by time.
+- A group that lost a member without goodbye waits for its session to end; sessions below 6 s never form.
 """
 
+import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from confluent_kafka import KafkaException, Producer
+from detector.stream.port import (
+    BrokerUnavailableError,
+    ClientName,
+    ClientSettings,
+    ClientSettingsError,
+    check_topics,
+)
 
-from detector.stream.port import BrokerUnavailableError
-
-_TIMEOUT_S = 10.0
+PARTITIONS = 4
+RETENTION_BYTES_PER_PARTITION = 5 * 1024 * 1024
+SESSION_TIMEOUT_S = 6.0
+_START_TIMEOUT_S = 10.0
 
 
 class EmbeddedBroker:
-    """One mock broker on a free port of 127.0.0.1, from ``with`` until its end."""
+    """Runs from construction to ``close()``; any process of this machine can connect.
+
+    Raises:
+        ClientSettingsError: confluent-kafka, which holds librdkafka, is not installed.
+        BrokerUnavailableError: It did not come up within ten seconds.
+    """
 
     def __init__(self) -> None:
-        self._host: Producer | None = None
-        self.bootstrap_servers = ""
-        """``host:port``, once started."""
-
-    def __enter__(self) -> Self:
-        """Start it.
-
-        Raises:
-            BrokerUnavailableError: It did not answer; a library without mock support, perhaps.
-        """
-        host = Producer({"test.mock.num.brokers": 1, "log_level": 0})
         try:
-            brokers = host.list_topics(timeout=_TIMEOUT_S).brokers
-        except KafkaException as error:
-            raise BrokerUnavailableError(f"the embedded broker did not start: {error}") from error
-        broker = next(iter(brokers.values()))
-        self._host = host
-        self.bootstrap_servers = f"{broker.host}:{broker.port}"
-        return self
+            from confluent_kafka import Producer
+        except ImportError as error:
+            raise ClientSettingsError(
+                "the embedded broker is part of confluent-kafka; pip install 'detector[confluent]'"
+            ) from error
+        # The broker belongs to a client, and this one does nothing else but make topics.
+        self._owner: Any = Producer({"test.mock.num.brokers": 1, "log_level": 2})
+        brokers = self._owner.list_topics(timeout=_START_TIMEOUT_S).brokers.values()
+        if not brokers:
+            raise BrokerUnavailableError("the embedded broker did not start")
+        self.bootstrap_servers = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
 
     def create_topics(self, *topics: str) -> None:
-        """Bring topics into being, four partitions each: a look-up does it.
-
-        Raises:
-            BrokerUnavailableError: The broker is not running.
-        """
-        if self._host is None:
-            raise BrokerUnavailableError("the embedded broker is not running; enter it first")
-        visitor = Producer({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        """Return once each topic has its partitions; one that exists is left as it is."""
+        check_topics(topics)
+        deadline = time.monotonic() + _START_TIMEOUT_S
         for topic in topics:
-            visitor.list_topics(topic, timeout=_TIMEOUT_S)
+            while not self._owner.list_topics(topic, _START_TIMEOUT_S).topics[topic].partitions:
+                if time.monotonic() > deadline:
+                    raise BrokerUnavailableError(f"the embedded broker did not make topic {topic!r}")
+                time.sleep(0.02)
+
+    def client_settings(self, client: ClientName = "confluent", group_id: str = "detector") -> ClientSettings:
+        """Return settings with which that client works here."""
+        return ClientSettings(
+            client=client,
+            bootstrap_servers=(self.bootstrap_servers,),
+            group_id=group_id,
+            session_timeout_s=SESSION_TIMEOUT_S,
+            # kafka-python cannot find out by itself what this broker speaks.
+            api_version=(2, 3),
+        )
+
+    def close(self) -> None:
+        """Stop it; its records are gone."""
+        self._owner = None
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The cluster goes with the last reference to the producer that hosts it.
-        self._host = None
+        self.close()
