@@ -116,12 +116,13 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
     )
     scores.status[rows.order] = status
     scored = status == Status.SCORED
-    out = rows.order[scored]
-    anomaly_score = np.log(p_value) / np.log(detector.threshold.p_value)
-    scores.log_likelihood[out] = conditionals.log_likelihood[scored]
-    scores.p_value[out] = p_value[scored]
-    scores.anomaly_score[out] = anomaly_score[scored]
-    scores.exceeds_threshold[out] = anomaly_score[scored] >= 1.0
+    which = _selection(scored)
+    out = rows.order[which]
+    anomaly_score = np.log(p_value[which]) / np.log(detector.threshold.p_value)
+    scores.log_likelihood[out] = conditionals.log_likelihood[which]
+    scores.p_value[out] = p_value[which]
+    scores.anomaly_score[out] = anomaly_score
+    scores.exceeds_threshold[out] = anomaly_score >= 1.0
 
     events: list[AlertEvent] = []
     if out.size:
@@ -174,9 +175,10 @@ def _score(
     seen_before = position + np.repeat(before.records, rows.lengths)
     status = np.full(len(time), Status.SCORED, dtype=np.int8)
     status[seen_before < model.density.warmup_records] = Status.WARMING_UP
-    status[(~missing).sum(axis=1) < detector.min_features] = Status.TOO_FEW_FEATURES
+    if missing.any():
+        status[(~missing).sum(axis=1) < detector.min_features] = Status.TOO_FEW_FEATURES
     p_value = np.full(len(time), np.nan)
-    scored = status == Status.SCORED
+    scored = _selection(status == Status.SCORED)
     p_value[scored] = model.calibration.p_value(
         conditionals.surprise[scored], of_row[scored], missing[scored], conditionals.past_missing[scored]
     )
@@ -190,6 +192,11 @@ def _score(
         before.alert,
     )
     return after, status, conditionals, p_value
+
+
+def _selection(chosen: BoolArray) -> IntArray | slice:
+    """Return an index for the chosen rows; nearly always that is all of them, and a slice copies nothing."""
+    return slice(None) if chosen.all() else np.flatnonzero(chosen)
 
 
 def _decide(

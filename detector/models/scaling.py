@@ -30,9 +30,9 @@ class Scaling:
         """
         # An overflow to infinity is the clip's business; it is not an error of the caller.
         with np.errstate(over="ignore"):
-            z = (x - self.location[model]) / self.scale[model]
-        clipped: FloatArray = np.clip(z, -_LARGEST, _LARGEST)
-        return clipped
+            z: FloatArray = x - of_rows(self.location, model)
+            z /= of_rows(self.scale, model)
+        return np.clip(z, -_LARGEST, _LARGEST, out=z)
 
     def arrays(self) -> Arrays:
         """Return everything that scoring needs, ready for safetensors."""
@@ -55,6 +55,18 @@ class Scaling:
         if not (scaling.scale > 0).all():
             raise ValueError(f"scale must be positive, the smallest is {scaling.scale.min()}")
         return scaling
+
+
+def of_rows(parameters: FloatArray, model: IntArray) -> FloatArray:
+    """Return each row's parameters, shape (N, ...), or (1, ...) where all rows belong to one model.
+
+    Args:
+        parameters: Shape (M, ...).
+        model: Shape (N,).
+    """
+    if model.size and (model == model[0]).all():
+        return parameters[model[:1]]
+    return parameters[model]
 
 
 def fit_scaling(x: FloatArray, model: IntArray, n_models: int) -> Scaling:

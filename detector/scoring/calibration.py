@@ -95,8 +95,9 @@ class Calibration:
         """
         common = self.moments.normalise(surprise, model)
         p_value = self.complete.p_value(common)
-        incomplete = np.flatnonzero(missing.any(axis=1) | past_missing.any(axis=1))
-        if incomplete.size:
+        # Nearly always nothing is missing, and looking at every row costs more than looking at all at once.
+        if missing.any() or past_missing.any():
+            incomplete = np.flatnonzero(missing.any(axis=1) | past_missing.any(axis=1))
             both = np.hstack([missing[incomplete], past_missing[incomplete]])
             patterns, which = np.unique(np.packbits(both, axis=1), axis=0, return_inverse=True)
             for i, packed in enumerate(patterns):

@@ -9,7 +9,7 @@ from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays, Explanation, Family, Predictor
 from detector.models.families import family_from_arrays
 from detector.models.predictors import predictor_from_arrays
-from detector.models.scaling import Scaling
+from detector.models.scaling import Scaling, of_rows
 from detector.scoring.calibration import Calibration
 
 
@@ -102,14 +102,16 @@ class Density:
         """
         prediction = self.predictor.scan(predictor_rows, z, lengths, model)
         of_row = np.repeat(model, lengths)
-        residual = (z - prediction.expected) / self.residual_scale[of_row]
+        residual = z - prediction.expected
+        residual /= of_rows(self.residual_scale, of_row)
         family_rows, log_likelihood = self.family.scan(family_rows, residual, gap_s, lengths)
         # A density of scaled values: each observed feature contributes its Jacobian.
         log_scale = np.log(self.scaling.scale * self.residual_scale)
         jacobian = log_scale.sum(axis=1)[of_row]
         missing = np.isnan(z)
-        incomplete = np.flatnonzero(missing.any(axis=1))
-        jacobian[incomplete] = np.where(missing[incomplete], 0.0, log_scale[of_row[incomplete]]).sum(axis=1)
+        if missing.any():
+            rows = np.flatnonzero(missing.any(axis=1))
+            jacobian[rows] = np.where(missing[rows], 0.0, log_scale[of_row[rows]]).sum(axis=1)
         return Conditionals(
             prediction.rows,
             family_rows,

@@ -52,8 +52,10 @@ class Watch:
             names = [batch.entity[i] for i in first[new]]
             put(self._state, touched[new], initial_state(self.detector, names))
             self._known[touched] = True
-        values = batch.values[:, self._columns]
-        own = replace(batch, feature_names=self.detector.model.feature_names, values=values)
+        own = batch
+        if not np.array_equal(self._columns, np.arange(len(batch.feature_names))):
+            values = batch.values[:, self._columns]
+            own = replace(batch, feature_names=self.detector.model.feature_names, values=values)
         outcome = run(self.detector, take(self._state, touched), own, order, lengths)
         put(self._state, touched, outcome.state)
         return outcome.scores, outcome.events
