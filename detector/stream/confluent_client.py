@@ -67,24 +67,28 @@ class _MessageEnvelope:
 def _columns(messages: list[Any]) -> tuple[RawRecords, dict[Source, int]]:
     """Return the records, and after them the next offset of each source."""
     n = len(messages)
-    of_record: list[tuple[Any, Any]] = list(
-        zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)
-    )
-    offsets: list[Any] = list(map(Message.offset, messages))
-    last = dict(zip(of_record, offsets, strict=True))
-    index = {source: i for i, source in enumerate(last)}
+    partition = np.fromiter(map(Message.partition, messages), np.int64, n)
+    offset = np.fromiter(map(Message.offset, messages), np.int64, n)
+    topics: list[Any] = list(map(Message.topic, messages))
+    names = list(dict.fromkeys(topics))
+    # Nearly always there is one topic, and then its partitions alone tell the sources apart.
+    topic = np.fromiter(map(names.index, topics), np.int64, n) if len(names) > 1 else np.zeros(n, np.int64)
+    found, first, source = np.unique(topic << 32 | partition, return_index=True, return_inverse=True)
+    sources = tuple(Source(topics[i], int(partition[i])) for i in first)
+    highest = np.full(found.size, -1, dtype=np.int64)
+    np.maximum.at(highest, source, offset)
     times = np.fromiter(chain.from_iterable(map(Message.timestamp, messages)), np.int64, 2 * n)
     # In pairs: what kind of time it is, 0 for none, and milliseconds.
     kind, time_ms = times[0::2], times[1::2]
     raw = RawRecords(
-        sources=tuple(Source(topic, partition) for topic, partition in index),
-        source=np.fromiter(map(index.__getitem__, of_record), np.int64, n),
-        offset=np.array(offsets, dtype=np.int64),
+        sources=sources,
+        source=source.astype(np.int64),
+        offset=offset,
         value=list(map(Message.value, messages)),
         timestamp_s=np.where(kind == 0, np.nan, time_ms / 1000.0),
         envelope=_MessageEnvelope(messages),
     )
-    return raw, {Source(*source): offset + 1 for source, offset in last.items()}
+    return raw, {source: last + 1 for source, last in zip(sources, highest.tolist(), strict=True)}
 
 
 class ConfluentConsumer:
