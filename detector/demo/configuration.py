@@ -12,6 +12,8 @@ ALERTS_TOPIC = "demo.alerts"
 DEAD_LETTER_TOPIC = "demo.dlq"
 DETECTORS = ("gmm", "hmm")
 """Two detectors over one input, each named after its family."""
+# Any predictor goes with any family: each detector shows another one.
+_PREDICTORS = {"gmm": "last", "hmm": "autoregressive"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ def write_configuration(
                 "input": "servers",
                 "features": list(features),
                 "family": family,
+                "predictor": _PREDICTORS[family],
                 "store": str(folder / "bundles"),
                 "alerting": {"budget": {"false_alarms": 1, "per": "entity", "every": f"{budget.days}d"}},
                 "training": {"files": [str(training_file)]},

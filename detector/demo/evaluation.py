@@ -42,7 +42,7 @@ class Finding:
 
     incident: Incident
     delay_s: float | None
-    """From its first record to the alert, 0 if the alert was firing by then; None: missed."""
+    """From its first record to the alert, negative if that was firing already; None: missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,11 @@ class Evaluation:
     def found(self) -> int:
         """How many incidents were found."""
         return sum(finding.delay_s is not None for finding in self.findings)
+
+    @property
+    def fired_before(self) -> int:
+        """How many of those found began under an alert that was firing already."""
+        return sum(finding.delay_s is not None and finding.delay_s < 0 for finding in self.findings)
 
     @property
     def false_episodes(self) -> int:
@@ -111,4 +116,4 @@ def _overlaps(alarm: Sequence[Episode], incident: Incident) -> bool:
 def _delay_s(incident: Incident, overlapping: Sequence[Sequence[Episode]]) -> float | None:
     # An episode that was over before the incident began told nobody of it.
     fired = [e.fired for alarm in overlapping for e in alarm if e.end >= incident.start]
-    return max(min(fired) - incident.start, 0.0) if fired else None
+    return min(fired) - incident.start if fired else None

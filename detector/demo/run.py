@@ -121,15 +121,19 @@ def summed_up(
     records = telemetry.records
     first, last = float(records.time[0]), float(records.time[max(sent - 1, 0)])
     incidents = tuple(incident for incident in telemetry.incidents if sent and incident.start <= last)
+    episodes = {name: show.observed.episodes(name, last) for name in DETECTORS}
+    watched_s = len(telemetry.servers) * (last - first)
     return Outcome(
         sent=sent,
         total=len(records),
         observed=show.observed,
-        evaluations={
-            name: evaluate(incidents, show.observed.episodes(name, last), INTERVAL_S) for name in DETECTORS
-        },
+        evaluations={name: evaluate(incidents, found, INTERVAL_S) for name, found in episodes.items()},
         incidents=incidents,
-        server_days=len(telemetry.servers) * (last - first) / 86400,
+        firing_share={
+            name: sum(episode.end - episode.start for episode in found) / max(watched_s, 1.0)
+            for name, found in episodes.items()
+        },
+        server_days=watched_s / 86400,
         budget_per_server_day=budget.per_server_day,
         scrape=show.scrape,
         speed_up=speed_up,

@@ -23,6 +23,8 @@ class Outcome:
     evaluations: Mapping[str, Evaluation]
     """By detector, over the incidents that began in what was sent."""
     incidents: Sequence[Incident]
+    firing_share: Mapping[str, float]
+    """Event time inside an episode, as a share of the time watched, by detector."""
     server_days: float
     """Event time watched, summed over servers."""
     budget_per_server_day: float
@@ -111,12 +113,7 @@ def _print_incidents(console: Console, outcome: Outcome) -> None:
     names = list(outcome.evaluations)
     table = Table("labelled incident", "began", "lasted", *names, box=box.SIMPLE_HEAD, pad_edge=False)
     for i, incident in enumerate(outcome.incidents):
-        cells = []
-        for name in names:
-            delay_s = outcome.evaluations[name].findings[i].delay_s
-            cells.append(
-                "[red]missed[/]" if delay_s is None else f"[green]found[/] after {_minutes(delay_s)}"
-            )
+        cells = [_verdict(outcome.evaluations[name].findings[i].delay_s) for name in names]
         table.add_row(incident.entity, clock(incident.start), _minutes(incident.end - incident.start), *cells)
     console.print(table)
 
@@ -125,9 +122,11 @@ def _print_detectors(console: Console, outcome: Outcome) -> None:
     table = Table(
         "detector",
         "incidents\nfound",
+        "fired\nbefore",
         "false\nalarms",
         "per server and\nday: promised",
         "\nobserved",
+        "share of\ntime firing",
         "suspicious\nfrom p <=",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -138,12 +137,21 @@ def _print_detectors(console: Console, outcome: Outcome) -> None:
         table.add_row(
             name,
             f"{evaluation.found} of {len(evaluation.findings)}",
+            str(evaluation.fired_before),
             str(len(evaluation.false_alarms)),
             f"{outcome.budget_per_server_day:.2f}",
             f"{evaluation.false_episodes / days:.2f}",
+            f"{outcome.firing_share[name]:.1%}",
             "?" if threshold is None else f"{threshold:.2g}",
         )
     console.print(table)
+
+
+def _verdict(delay_s: float | None) -> str:
+    if delay_s is None:
+        return "[red]missed[/]"
+    when = f"fired {_minutes(-delay_s)} before" if delay_s < 0 else f"after {_minutes(delay_s)}"
+    return f"[green]found[/], {when}"
 
 
 def _minutes(seconds: float) -> str:

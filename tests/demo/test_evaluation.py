@@ -17,8 +17,11 @@ def test_alarm_within_an_incident_finds_it_and_its_delay_counts_to_the_alert_not
     assert result.false_alarms == ()
 
 
-def test_alarm_that_was_firing_already_has_no_delay() -> None:
-    assert evaluate([INCIDENT], [episode(5000, 6000)], INTERVAL_S).findings[0].delay_s == 0.0
+def test_alarm_that_was_firing_already_finds_it_and_is_told_apart() -> None:
+    early = evaluate([INCIDENT], [episode(5000, 6000)], INTERVAL_S)
+    assert early.findings[0].delay_s == -940.0
+    assert (early.found, early.fired_before) == (1, 1)
+    assert evaluate([INCIDENT], [episode(5940, 6300)], INTERVAL_S).fired_before == 0
 
 
 def test_touching_the_incident_by_one_record_is_enough_and_one_record_off_is_not() -> None:
@@ -48,7 +51,7 @@ def test_many_episodes_in_one_incident_find_it_once_with_the_first_ones_delay() 
 def test_one_alarm_over_two_incidents_finds_both() -> None:
     later = Incident("web", 9600.0, 9900.0)
     result = evaluate([INCIDENT, later], [episode(8000, 9700)], INTERVAL_S)
-    assert [finding.delay_s for finding in result.findings] == [2060.0, 0.0]
+    assert [finding.delay_s for finding in result.findings] == [2060.0, -1540.0]
 
 
 def test_episodes_are_one_alarm_up_to_the_longest_gap_and_two_beyond_it() -> None:

@@ -27,6 +27,7 @@ def outcome(scored_by_hmm: range = range(20)) -> Outcome:
         observed=observed,
         evaluations={name: evaluate(INCIDENTS, found, 300.0) for name, found in episodes.items()},
         incidents=INCIDENTS,
+        firing_share={"gmm": 0.05, "hmm": 0.0},
         server_days=4.0,
         budget_per_server_day=0.5,
         scrape=Scrape(p_value_threshold={"gmm": 0.0125}),
@@ -51,7 +52,7 @@ def test_every_incident_is_told_per_detector_with_its_delay() -> None:
 
 def test_budget_is_compared_with_the_false_episodes_per_server_and_day() -> None:
     line = next(line for line in text_of(outcome()).splitlines() if "1 of 2" in line and "gmm" in line)
-    assert line.split() == ["gmm", "1", "of", "2", "1", "0.50", "0.25", "0.013"]
+    assert line.split() == ["gmm", "1", "of", "2", "0", "1", "0.50", "0.25", "5.0%", "0.013"]
 
 
 def test_everything_sent_and_answered_by_all_is_complete() -> None:
@@ -89,3 +90,13 @@ def test_without_any_alert_there_is_a_summary_all_the_same() -> None:
     quiet = replace(outcome(), observed=Observed(TOPIC, ("gmm", "hmm")), sent=0, total=0)
     assert best_explained(quiet) is None
     assert "0 records sent, none answered: all of them" in text_of(quiet)
+
+
+def test_incident_that_began_under_a_firing_alert_is_not_told_as_found_at_once() -> None:
+    result = outcome()
+    result.observed.add_alerts(alert_values(85_000.0, 91_000.0))
+    episodes = result.observed.episodes("gmm", 1e5)
+    evaluations = {**result.evaluations, "gmm": evaluate(INCIDENTS, episodes, 300.0)}
+    text = text_of(replace(result, evaluations=evaluations))
+    assert "found, fired 78 min before" in text
+    assert evaluations["gmm"].fired_before == 1
