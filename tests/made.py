@@ -18,6 +18,7 @@ from detector.training.calibrate import calibrate
 from detector.training.fit_gmm import fit_gmm
 from detector.training.fit_hmm import fit_hmm
 from detector.training.fit_naive_bayes import fit_naive_bayes
+from detector.training.fit_rbm import fit_rbm
 
 
 def gmm(n_features: int = 3, n_components: int = 2, seed: int = 0) -> Gmm:
@@ -42,6 +43,8 @@ def fitted(family: str) -> Family:
         return fit_hmm(x, lengths=lengths, seed=0, n_states=2)
     if family == "naive_bayes":
         return fit_naive_bayes(x, lengths=lengths, seed=0, n_classes=2)
+    if family == "rbm":
+        return fit_rbm(x, lengths=lengths, seed=0, n_hidden=6)
     pytest.importorskip("torch", reason="torch is not installed: the VAE cannot be fitted")
     from detector.training.fit_vae import fit_vae
 

@@ -4,6 +4,7 @@ from detector.models.contract import Arrays, Family
 from detector.models.gmm import Gmm
 from detector.models.hmm import Hmm
 from detector.models.naive_bayes import NaiveBayes
+from detector.models.rbm import Rbm
 from detector.models.vae import Vae
 
 FAMILIES: dict[str, type[Family]] = {
@@ -11,6 +12,7 @@ FAMILIES: dict[str, type[Family]] = {
     "hmm": Hmm,
     "naive_bayes": NaiveBayes,
     "vae": Vae,
+    "rbm": Rbm,
 }
 
 

@@ -10,16 +10,15 @@ References:
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Explanation
 from detector.models.log_space import log_sum_exp, normalise
+from detector.models.patterns import by_pattern
 from detector.models.tiles import map_tiles
 
 _LOG_2PI = float(np.log(2.0 * np.pi))
@@ -99,7 +98,7 @@ class Gaussians:
         if not missing.any():
             return self._observed_log_density(self._complete, x)
         result = np.empty((len(x), self.n_components))
-        for observed, rows in _by_pattern(~missing):
+        for observed, rows in by_pattern(~missing):
             if observed.any():
                 whitening = self._whitening(observed)
                 result[rows] = self._observed_log_density(
@@ -232,15 +231,3 @@ class Gaussians:
             offset=np.ascontiguousarray(offset).reshape(m * k),
             log_norm=log_det - 0.5 * m * _LOG_2PI,
         )
-
-
-def _by_pattern(observed: BoolArray) -> Iterator[tuple[BoolArray, NDArray[np.intp]]]:
-    """Yield each pattern of observed features with the rows that have it."""
-    packed = np.packbits(observed, axis=1)
-    _, first, group, counts = np.unique(
-        packed, axis=0, return_index=True, return_inverse=True, return_counts=True
-    )
-    order = np.argsort(group, kind="stable")
-    ends = np.cumsum(counts)
-    for index, start, end in zip(first, ends - counts, ends, strict=True):
-        yield observed[index], order[start:end]

@@ -16,6 +16,7 @@ from detector.bundles.serving import fewest_features
 from detector.bundles.store import Bundle
 from detector.models.contract import Family
 from detector.models.families import FAMILIES
+from detector.models.rbm import Rbm
 from detector.models.scaling import fit_scaling
 from detector.models.sequences import runs_of, starts_of
 from detector.scoring.scoring_model import Density, ScoringModel
@@ -49,7 +50,7 @@ class TrainingPlan:
     units: Mapping[str, str | None] = field(default_factory=dict)
     options: Mapping[str, int] = field(default_factory=dict)
     """Settings of the family: ``n_components`` (gmm), ``n_states`` (hmm), ``n_classes`` (naive_bayes),
-    ``window`` and ``latent`` (vae)."""
+    ``n_hidden`` (rbm), ``window`` and ``latent`` (vae)."""
 
 
 def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress | None = None) -> Bundle:
@@ -232,6 +233,11 @@ def _fit_family(plan: TrainingPlan, x: FloatArray, lengths: IntArray, report: Pr
 
         n_classes = _options(plan, "n_classes").get("n_classes")
         return fit_naive_bayes(x, lengths=lengths, seed=plan.seed, progress=report, n_classes=n_classes)
+    if plan.family == "rbm":
+        from detector.training.fit_rbm import fit_rbm
+
+        n_hidden = _options(plan, "n_hidden").get("n_hidden")
+        return fit_rbm(x, lengths=lengths, seed=plan.seed, progress=report, n_hidden=n_hidden)
     try:
         from detector.training.fit_vae import fit_vae
     except ModuleNotFoundError as error:
@@ -266,6 +272,10 @@ def _choices(family: Family) -> dict[str, float | int | str]:
         chosen["components"] = shapes["means"][0]
     if "class_weights" in shapes:
         chosen["classes"] = shapes["class_weights"][0]
+    if isinstance(family, Rbm):
+        chosen["hidden_units"] = family.n_hidden
+        chosen["log_partition"] = family.log_partition
+        chosen["log_partition_error"] = family.log_partition_error
     return chosen
 
 

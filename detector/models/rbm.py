@@ -1,0 +1,386 @@
+"""The Gaussian-Bernoulli restricted Boltzmann machine: H hidden switches, each of which moves every feature.
+
+Its energy is E(v, h) = sum_j (v_j - b_j)^2 / (2 s_j) - sum_i c_i h_i - sum_ij h_i w_ij v_j / s_j. Given h the
+features are independent, v_j ~ N(b_j + sum_i h_i w_ij, s_j), so the model is a mixture of 2^H Gaussians that
+share their variances; given v the switches are independent, so they are summed out at once:
+log p(v) = -F(v) - log Z with the free energy F(v) = sum_j (v_j - b_j)^2 / (2 s_j) - sum_i softplus(a_i) and
+a_i = c_i + sum_j w_ij v_j / s_j. Only log Z is an estimate, made once at fit and stored with its error.
+
+Integrating a missing feature m out leaves (2 b_m u + u^2) / (2 s_m) + log(2 pi s_m) / 2 with
+u = sum_i h_i w_im. The square couples the switches, which are then no longer independent. With at most
+``MOST_ENUMERATED`` of them all 2^H settings are summed, which is exact; with more, a product of independent
+switches takes the place of their distribution, which gives a lower bound (mean field).
+
+References:
+    Cho, Ilin and Raiko (2011), Improved learning of Gaussian-Bernoulli restricted Boltzmann machines.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy.special import expit
+
+from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.arrays import take
+from detector.models.contract import Arrays, Evidence, Explanation
+from detector.models.log_space import log_sum_exp
+from detector.models.patterns import by_pattern
+from detector.models.tiles import Kernel, map_tiles
+
+MOST_ENUMERATED = 12
+"""Hidden units up to which marginals are exact: 2^12 settings take some 20 microseconds per record."""
+
+_LOG_2PI = float(np.log(2.0 * np.pi))
+_TILE = 64
+_TILE_OF_SETTINGS = 16
+_MEAN_FIELD_ITERATIONS = 20
+_GIBBS_STEPS = 50
+_ROWS_AT_ONCE = 256
+# Explanations multiply values from here; farther away products would overflow to inf - inf.
+_FARTHEST = 1e100
+# A sum over a grid this fine is the integral of a Gaussian but for 1e-17 of it, and reaches far enough.
+_GRID_STEP_STD = 0.7
+_GRID_MARGIN_STD = 9.0
+_MOST_GRID_POINTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RbmParameters:
+    """D features and H hidden units."""
+
+    weights: FloatArray
+    """Shape (H, D), by how much a hidden unit moves each feature's mean."""
+    visible_bias: FloatArray
+    """Shape (D,), the features' means when no hidden unit is on."""
+    hidden_bias: FloatArray
+    """Shape (H,), nats."""
+    variances: FloatArray
+    """Shape (D,), of the features given the hidden units."""
+
+
+class Rbm:
+    """A restricted Boltzmann machine with Gaussian features, scored by its free energy.
+
+    Args:
+        parameters: The energy.
+        log_partition: An estimate of log Z, nats.
+        log_partition_error: Its standard error, nats.
+        chains: Records drawn from the model, shape (C, D), from which ``sample`` starts.
+
+    Raises:
+        ValueError: The shapes do not fit together, or a variance is not positive.
+    """
+
+    name: ClassVar[str] = "rbm"
+    evidence: ClassVar[Evidence] = "unnormalised"
+
+    def __init__(
+        self,
+        parameters: RbmParameters,
+        log_partition: float,
+        log_partition_error: float,
+        chains: FloatArray,
+    ) -> None:
+        p = parameters
+        n_hidden, n_features = p.weights.shape
+        for what, array, shape in (
+            ("visible_bias", p.visible_bias, (n_features,)),
+            ("hidden_bias", p.hidden_bias, (n_hidden,)),
+            ("variances", p.variances, (n_features,)),
+            ("chains", chains, (len(chains), n_features)),
+        ):
+            if array.shape != shape:
+                raise ValueError(
+                    f"array {what!r} has shape {array.shape}, expected {shape} for {n_features} features and "
+                    f"{n_hidden} hidden units; train the bundle again"
+                )
+        if not (p.variances > 0).all() or log_partition_error < 0:
+            raise ValueError(
+                "'variances' must be positive, 'log_partition_error' at least 0; train the bundle again"
+            )
+        self._parameters = p
+        self._gain = np.ascontiguousarray(p.weights / p.variances)
+        self._log_partition = log_partition
+        self._log_partition_error = log_partition_error
+        self._chains = chains
+        self._settings = all_settings(n_hidden) if n_hidden <= MOST_ENUMERATED else None
+
+    @property
+    def n_features(self) -> int:
+        return int(self._gain.shape[1])
+
+    @property
+    def n_hidden(self) -> int:
+        return int(self._gain.shape[0])
+
+    @property
+    def log_partition(self) -> float:
+        """The estimate of log Z, nats."""
+        return self._log_partition
+
+    @property
+    def log_partition_error(self) -> float:
+        """Its standard error, nats."""
+        return self._log_partition_error
+
+    @property
+    def state_size(self) -> int:
+        return 0
+
+    @property
+    def warmup_records(self) -> int:
+        """Records of an entity that must be seen before its scores are the long-running ones."""
+        return 0
+
+    def initial_state(self, n: int) -> FloatArray:
+        return np.empty((n, 0))
+
+    def log_likelihood(self, x: FloatArray) -> FloatArray:
+        """Return the log-likelihood of the observed features of each record, log Z being an estimate.
+
+        Args:
+            x: Shape (N, D); NaN is missing and integrated out, as the module says.
+
+        Returns:
+            Shape (N,), nats; NaN for a record without any feature.
+
+        Raises:
+            ValueError: ``x`` does not have D columns.
+        """
+        if x.ndim != 2 or x.shape[1] != self.n_features:
+            raise ValueError(f"records have shape {x.shape}, the model has {self.n_features} features")
+        missing = np.isnan(x)
+        if not missing.any():
+            return self._of_complete(x)
+        result = np.full(len(x), np.nan)
+        for pattern, rows in by_pattern(missing):
+            if not pattern.any():
+                result[rows] = self._of_complete(x[rows])
+            elif not pattern.all():
+                result[rows] = self._of_observed(x[np.ix_(rows, np.flatnonzero(~pattern))], pattern)
+        return result
+
+    def step(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return rows, self.log_likelihood(x)
+
+    def scan(
+        self, rows: FloatArray, x: FloatArray, gap_s: FloatArray, lengths: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        return rows, self.log_likelihood(x)
+
+    def explain(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Explanation:
+        """Return the conditional of each feature given the record's others.
+
+        Along one feature the density is exp(-(v - b)^2 / (2 s)) prod_i (1 + exp(a_i + v w_i / s)), a mixture
+        of Gaussians of one width, which a sum over a grid integrates to the last digits. Exact for complete
+        records; where other features are missing these are held at their mean-field expectation.
+        """
+        shape = (len(x), self.n_features)
+        explanation = Explanation(nats=np.empty(shape), expected=np.empty(shape), std=np.empty(shape))
+        x = np.clip(x, -_FARTHEST, _FARTHEST)
+        for j in range(self.n_features):
+            others = x.copy()
+            others[:, j] = np.nan
+            others = self._imputed(others) if np.isnan(x).any() else others
+            others[:, j] = 0.0
+            activation = self._activation(others)
+            for start in range(0, len(x), _ROWS_AT_ONCE):
+                part = slice(start, start + _ROWS_AT_ONCE)
+                nats, expected, std = self._along(j, activation[part], x[part, j])
+                explanation.nats[part, j] = nats
+                explanation.expected[part, j] = expected
+                explanation.std[part, j] = std
+        return explanation
+
+    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw n records, shape (n, D): 50 rounds of block Gibbs from chains drawn among the stored ones."""
+        v = self._chains[rng.integers(len(self._chains), size=n)]
+        p = self._parameters
+        for _ in range(_GIBBS_STEPS):
+            hidden = rng.random((n, self.n_hidden)) < expit(p.hidden_bias + v @ self._gain.T)
+            noise = rng.standard_normal((n, self.n_features))
+            v = p.visible_bias + hidden @ p.weights + np.sqrt(p.variances) * noise
+        return v
+
+    def arrays(self) -> Arrays:
+        p = self._parameters
+        return {
+            "weights": p.weights,
+            "visible_bias": p.visible_bias,
+            "hidden_bias": p.hidden_bias,
+            "variances": p.variances,
+            "log_partition": np.array([self._log_partition]),
+            "log_partition_error": np.array([self._log_partition_error]),
+            "chains": self._chains,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        return cls(
+            RbmParameters(
+                weights=take(arrays, "weights", (None, None)),
+                visible_bias=take(arrays, "visible_bias", (None,)),
+                hidden_bias=take(arrays, "hidden_bias", (None,)),
+                variances=take(arrays, "variances", (None,)),
+            ),
+            float(take(arrays, "log_partition", (1,))[0]),
+            float(take(arrays, "log_partition_error", (1,))[0]),
+            take(arrays, "chains", (None, None)),
+        )
+
+    def _of_complete(self, x: FloatArray) -> FloatArray:
+        p = self._parameters
+        precision = 0.5 / p.variances[:, None]
+
+        def kernel(columns: FloatArray) -> FloatArray:
+            activation = np.matmul(self._gain, columns) + p.hidden_bias[:, None]
+            columns -= p.visible_bias[:, None]
+            columns *= columns
+            columns *= precision
+            free_energy = np.add.reduce(columns, axis=1) - np.add.reduce(
+                np.logaddexp(0.0, activation), axis=1
+            )
+            return np.asarray(-free_energy[:, None])
+
+        return _map(kernel, x, _TILE, self.n_features + self.n_hidden) - self._log_partition
+
+    def _of_observed(self, x: FloatArray, missing: BoolArray) -> FloatArray:
+        """Return the marginal log-likelihood of records that all lack the same features, shape (N,).
+
+        Args:
+            x: Their observed features, shape (N, D - M).
+            missing: The M features, shape (D,).
+        """
+        p = self._parameters
+        seen = ~missing
+        gain, bias = np.ascontiguousarray(self._gain[:, seen]), p.visible_bias[seen, None]
+        precision = 0.5 / p.variances[seen, None]
+        weights, variances = p.weights[:, missing], p.variances[missing]
+        log_volume = 0.5 * float((_LOG_2PI + np.log(variances)).sum())
+        sum_out: Kernel
+        if self._settings is not None:
+            settings, tile = self._settings, _TILE_OF_SETTINGS
+            moved = settings @ weights
+            coupling = (moved * (p.visible_bias[missing] + 0.5 * moved) / variances).sum(axis=1)
+
+            def sum_out(activation: FloatArray) -> FloatArray:
+                log_weights = np.matmul(settings, activation)
+                log_weights += coupling[:, None]
+                largest = log_weights.max(axis=1, keepdims=True)
+                log_weights -= largest
+                np.exp(log_weights, out=log_weights)
+                return np.asarray(np.log(np.add.reduce(log_weights, axis=1)) + largest[:, 0])
+        else:
+            tile = _TILE
+            spread = 0.5 * (weights**2 / variances).sum(axis=1)[:, None]
+
+            def sum_out(activation: FloatArray) -> FloatArray:
+                logit, moved = self._mean_field(activation, missing)
+                on = expit(logit)
+                entropy = np.logaddexp(0.0, logit) - logit * on
+                of_hidden = np.add.reduce(activation * on + entropy + spread * on * (1.0 - on), axis=1)
+                pull = (p.visible_bias[missing, None] + 0.5 * moved) / variances[:, None]
+                return np.asarray(of_hidden + np.add.reduce(moved * pull, axis=1))
+
+        def kernel(columns: FloatArray) -> FloatArray:
+            activation = np.matmul(gain, columns) + p.hidden_bias[:, None]
+            columns -= bias
+            columns *= columns
+            columns *= precision
+            return np.asarray(sum_out(activation) - np.add.reduce(columns, axis=1))[:, None]
+
+        widest = self.n_hidden if self._settings is None else len(self._settings)
+        return _map(kernel, x, tile, widest) + (log_volume - self._log_partition)
+
+    def _mean_field(self, activation: FloatArray, missing: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """Alternate between missing features and hidden units, each at its expectation given the other.
+
+        Args:
+            activation: Of the hidden units by the observed features, shape (B, H, T).
+            missing: The M features, shape (D,).
+
+        Returns:
+            The units' log odds, shape (B, H, T), and by how much they move the missing features, (B, M, T).
+        """
+        p = self._parameters
+        weights = np.ascontiguousarray(p.weights[:, missing].T)
+        gain = np.ascontiguousarray(self._gain[:, missing])
+        activation = activation + (gain @ p.visible_bias[missing])[:, None]
+        logit = activation
+        for _ in range(_MEAN_FIELD_ITERATIONS):
+            logit = activation + np.matmul(gain, np.matmul(weights, expit(logit)))
+        return logit, np.matmul(weights, expit(logit))
+
+    def _imputed(self, x: FloatArray) -> FloatArray:
+        """Return records with their missing features at the mean-field expectation, shape (N, D)."""
+        filled = x.copy()
+        for missing, rows in by_pattern(np.isnan(x)):
+            bias = self._parameters.visible_bias[missing]
+
+            def kernel(columns: FloatArray, missing: BoolArray = missing) -> FloatArray:
+                activation = np.matmul(self._gain, columns) + self._parameters.hidden_bias[:, None]
+                return self._mean_field(activation, missing)[1]
+
+            if missing.any():
+                zeroed = np.where(missing, 0.0, x[rows])
+                moved = map_tiles(kernel, zeroed, len(bias), _TILE, self.n_hidden)
+                filled[np.ix_(rows, np.flatnonzero(missing))] = bias + moved
+        return filled
+
+    def _activation(self, x: FloatArray) -> FloatArray:
+        """Return the hidden units' log odds given complete records, shape (N, H)."""
+
+        def kernel(columns: FloatArray) -> FloatArray:
+            return np.asarray(np.matmul(self._gain, columns) + self._parameters.hidden_bias[:, None])
+
+        return map_tiles(kernel, x, self.n_hidden, _TILE, self.n_hidden)
+
+    def _along(
+        self, j: int, activation: FloatArray, values: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return nats, mean and standard deviation of feature j, each shape (N,), given its others.
+
+        Args:
+            j: The feature.
+            activation: Log odds of the hidden units without it, shape (N, H).
+            values: Shape (N,), NaN is missing.
+        """
+        p = self._parameters
+        bias, variance = float(p.visible_bias[j]), float(p.variances[j])
+        weights, gain = p.weights[:, j], self._gain[:, j]
+        std = float(np.sqrt(variance))
+        low = bias + np.minimum(weights, 0.0).sum() - _GRID_MARGIN_STD * std
+        high = bias + np.maximum(weights, 0.0).sum() + _GRID_MARGIN_STD * std
+        n_points = 1 + int(np.ceil((high - low) / (_GRID_STEP_STD * std)))
+        grid = np.linspace(low, high, min(n_points, _MOST_GRID_POINTS))
+        # softplus(a + t) - softplus(max(a, 0)) in a form that keeps t where a is enormous.
+        floor, on = -np.maximum(activation, 0.0)[:, None], np.minimum(activation, 0.0)[:, None]
+
+        def log_density(v: FloatArray) -> FloatArray:
+            of_hidden = np.logaddexp(floor, on + v[..., None] * gain).sum(axis=2)
+            return np.asarray(of_hidden - 0.5 * (v - bias) ** 2 / variance)
+
+        on_grid = log_density(grid[None])
+        log_total = log_sum_exp(on_grid)
+        weight = np.exp(on_grid - log_total[:, None])
+        expected = (weight * grid).sum(axis=1)
+        spread = (weight * (grid - expected[:, None]) ** 2).sum(axis=1)
+        with np.errstate(over="ignore"):
+            of_values = log_density(np.nan_to_num(values)[:, None])[:, 0]
+        nats = np.where(np.isnan(values), np.nan, log_total + np.log(grid[1] - grid[0]) - of_values)
+        return nats, expected, np.sqrt(spread)
+
+
+def all_settings(n_hidden: int) -> FloatArray:
+    """Return every setting of the hidden units, shape (2^H, H), of 0 and 1."""
+    numbers = np.arange(1 << n_hidden)[:, None]
+    return (numbers >> np.arange(n_hidden) & 1).astype(np.float64)
+
+
+def _map(kernel: Kernel, x: FloatArray, tile: int, floats_per_record: int) -> FloatArray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = map_tiles(kernel, x, 1, tile, floats_per_record)[:, 0]
+    # Only inf - inf is NaN here: a record so far away that its squares overflow.
+    result[np.isnan(result)] = -np.inf
+    return result

@@ -1,0 +1,136 @@
+"""Fit a Gaussian-Bernoulli restricted Boltzmann machine; held-out time says which epoch was best."""
+
+import numpy as np
+
+from detector.batch import FloatArray, IntArray
+from detector.models.rbm import Rbm, RbmParameters
+from detector.training.fitting_rows import Progress, body_std, check_rows, gain, held_out_in_time
+from detector.training.rbm_partition import PartitionEstimate, estimate_partition
+from detector.training.rbm_training import RbmTraining
+
+VARIANCE_FLOOR = 1e-3
+"""The smallest variance given the hidden units, relative to the variance of the feature's body."""
+INPUT_LIMIT_STD = 10.0
+"""Beyond so many standard deviations of the feature's body a value counts as the limit in training."""
+LEAST_ROWS = 200
+
+_LEARNING_RATE = 0.02
+_LEAST_RATE = 0.02
+_MOST_STEPS = 4000
+_EPOCHS_PER_CHOICE = 4
+_PATIENCE_CHOICES = 5
+_CHOICE_CHAINS, _CHOICE_TEMPERATURES = 200, 200
+_FINAL_CHAINS, _FINAL_TEMPERATURES = 1000, 1500
+_TEMPERATURES_PER_FEATURE = 2
+_BASE_STD = 2.0
+_MOST_HIDDEN = 8
+
+
+def fit_rbm(
+    x: FloatArray,
+    *,
+    lengths: IntArray,
+    seed: int,
+    n_hidden: int | None = None,
+    max_epochs: int = 200,
+    progress: Progress | None = None,
+) -> Rbm:
+    """Climb the likelihood with Adam; the epoch that scores held-out time best wins.
+
+    Args:
+        x: Standardised residuals, shape (N, D); NaN is missing.
+        lengths: Records of each entity, shape (E,), summing to N, each entity's in time order.
+        seed: Of weights, chains and order.
+        n_hidden: H; None takes two per feature, at most 8.
+        max_epochs: Fewer where the rows are so many that 4,000 steps are reached before.
+        progress: Called after each epoch.
+
+    Raises:
+        ValueError: The rows cannot be fitted, or an option is out of range; the message says what to do.
+    """
+    check_rows(x, lengths)
+    for name, value in (("n_hidden", n_hidden), ("max_epochs", max_epochs)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}, expected at least 1")
+    held_out = held_out_in_time(lengths)
+    usable = ~np.isnan(x).all(axis=1)
+    n_usable = np.count_nonzero(usable & ~held_out)
+    if n_usable < LEAST_ROWS or not (usable & held_out).any():
+        raise ValueError(
+            f"{n_usable} usable rows are too few for a restricted Boltzmann machine; give at least "
+            f"{LEAST_ROWS} besides the last fifth, or take a Gaussian mixture"
+        )
+    scale = body_std(x)
+    filled = (x / scale).clip(-INPUT_LIMIT_STD, INPUT_LIMIT_STD)[usable & ~held_out]
+    mean, std = np.nanmean(filled, axis=0), np.sqrt(np.nanvar(filled, axis=0) + VARIANCE_FLOOR)
+    fit_rows = (filled - mean) / std
+    judged = (x[usable & held_out] / scale - mean) / std
+    rng = np.random.default_rng(seed)
+    machine = RbmTraining(fit_rows, n_hidden or min(_MOST_HIDDEN, 2 * x.shape[1]), VARIANCE_FLOOR, rng)
+    best = _train(machine, judged, max_epochs, rng, progress)
+    estimate = _estimate(best, _FINAL_CHAINS, _FINAL_TEMPERATURES, rng)
+    return _rescaled(best, estimate, mean * scale, std * scale)
+
+
+def _train(
+    machine: RbmTraining,
+    judged: FloatArray,
+    max_epochs: int,
+    rng: np.random.Generator,
+    progress: Progress | None,
+) -> RbmParameters:
+    """Return the parameters under which held-out rows, shape (M, D), are likeliest."""
+    n_epochs = max(1, min(max_epochs, _MOST_STEPS // machine.steps_per_epoch))
+    n_steps = n_epochs * machine.steps_per_epoch
+
+    def judge(parameters: RbmParameters) -> FloatArray:
+        estimate = _estimate(parameters, _CHOICE_CHAINS, _CHOICE_TEMPERATURES, rng)
+        return Rbm(parameters, estimate.log_partition, 0.0, estimate.particles).log_likelihood(judged)
+
+    best = machine.parameters()
+    best_values, since_best = judge(best), 0
+    for epoch in range(n_epochs):
+        for batch in np.array_split(rng.permutation(machine.n_rows), machine.steps_per_epoch):
+            machine.step(batch, _LEARNING_RATE * max(_LEAST_RATE, 1.0 - machine.n_steps / n_steps))
+        if (epoch + 1) % _EPOCHS_PER_CHOICE == 0 or epoch + 1 == n_epochs:
+            candidate = machine.parameters()
+            values = judge(candidate)
+            since_best += 1
+            if gain(values, best_values)[0] > 0.0:
+                best, best_values, since_best = candidate, values, 0
+        stopping = since_best >= _PATIENCE_CHOICES
+        if progress is not None:
+            progress("fitting rbm", n_epochs if stopping else epoch + 1, n_epochs)
+        if stopping:
+            break
+    return best
+
+
+def _estimate(
+    p: RbmParameters, n_chains: int, n_temperatures: int, rng: np.random.Generator
+) -> PartitionEstimate:
+    """Estimate log Z, starting twice as wide as the standardised data, so that no far regime is missed."""
+    n_features = len(p.variances)
+    return estimate_partition(
+        p,
+        np.zeros(n_features),
+        np.full(n_features, _BASE_STD**2),
+        n_chains=n_chains,
+        n_temperatures=n_temperatures + _TEMPERATURES_PER_FEATURE * n_features,
+        rng=rng,
+    )
+
+
+def _rescaled(p: RbmParameters, estimate: PartitionEstimate, mean: FloatArray, std: FloatArray) -> Rbm:
+    """Return the machine over v = mean + std * u that gives v the energy that ``p`` gives u."""
+    return Rbm(
+        RbmParameters(
+            weights=p.weights * std,
+            visible_bias=mean + p.visible_bias * std,
+            hidden_bias=p.hidden_bias - (p.weights / p.variances) @ (mean / std),
+            variances=p.variances * std**2,
+        ),
+        estimate.log_partition + float(np.log(std).sum()),
+        estimate.error,
+        mean + std * estimate.particles,
+    )

@@ -1,0 +1,212 @@
+"""Tests for detector.models.rbm."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.special import logsumexp
+from scipy.stats import ks_2samp, norm
+
+from detector.batch import FloatArray
+from detector.models import rbm as rbm_module
+from detector.models.rbm import Rbm, RbmParameters
+from tests.models.families_by_hand import log_likelihood, scan, step_by_step, with_gaps
+
+NO_GAP = np.array([np.nan])
+
+
+def random_parameters(d: int, h: int, seed: int = 0) -> RbmParameters:
+    """Each hidden unit moves features by about one of their standard deviations, and is on or off."""
+    rng = np.random.default_rng(seed)
+    weights, variances = rng.normal(size=(h, d)), rng.uniform(0.3, 1.0, size=d)
+    undecided = -0.5 * (weights**2 / variances).sum(axis=1)
+    return RbmParameters(weights, 0.3 * rng.normal(size=d), undecided + rng.normal(size=h), variances)
+
+
+def mixture(p: RbmParameters) -> tuple[FloatArray, FloatArray, float]:
+    """The same density as a mixture of Gaussians, by enumeration: weights, means and log Z."""
+    settings = np.array(list(product([0.0, 1.0], repeat=len(p.weights))))
+    means = p.visible_bias + settings @ p.weights
+    quadratic = (means**2 - p.visible_bias**2) / (2 * p.variances)
+    log_weights = settings @ p.hidden_bias + quadratic.sum(axis=1)
+    log_partition = logsumexp(log_weights) + 0.5 * np.log(2 * np.pi * p.variances).sum()
+    return np.exp(log_weights - logsumexp(log_weights)), means, float(log_partition)
+
+
+def random_rbm(d: int, h: int, seed: int = 0) -> Rbm:
+    p = random_parameters(d, h, seed)
+    weights, means, log_partition = mixture(p)
+    rng = np.random.default_rng(seed)
+    of_chain = rng.choice(len(weights), size=500, p=weights)
+    chains = means[of_chain] + np.sqrt(p.variances) * rng.normal(size=(500, d))
+    return Rbm(p, log_partition, 0.01, chains)
+
+
+def marginal(p: RbmParameters, record: FloatArray, seen: np.ndarray) -> float:
+    """Log-likelihood of some features of a record, under the mixture."""
+    weights, means, _ = mixture(p)
+    densities = norm.logpdf(record[seen], means[:, seen], np.sqrt(p.variances[seen])).sum(axis=1)
+    return float(logsumexp(np.log(weights) + densities))
+
+
+@pytest.mark.parametrize(("d", "h"), [(1, 1), (1, 5), (4, 3), (6, 8)])
+def test_free_energy_agrees_with_a_sum_over_all_hidden_settings(d: int, h: int) -> None:
+    p = random_parameters(d, h)
+    x = 3.0 * np.random.default_rng(1).normal(size=(30, d))
+    expected = [marginal(p, record, np.ones(d, dtype=bool)) for record in x]
+    np.testing.assert_allclose(log_likelihood(random_rbm(d, h), x), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("d", "h"), [(2, 3), (5, 4), (6, 8)])
+def test_marginals_agree_with_a_sum_over_all_hidden_settings(d: int, h: int) -> None:
+    p = random_parameters(d, h)
+    rng = np.random.default_rng(1)
+    x = 3.0 * rng.normal(size=(40, d))
+    hidden = rng.random((40, d)) < 0.5
+    hidden[np.arange(40), rng.integers(0, d, 40)] = False
+    expected = [marginal(p, record, ~gone) for record, gone in zip(x, hidden, strict=True)]
+    values = log_likelihood(random_rbm(d, h), np.where(hidden, np.nan, x))
+    np.testing.assert_allclose(values, expected, rtol=1e-9)
+
+
+def test_marginals_agree_with_numerical_integration_of_the_free_energy() -> None:
+    rbm = random_rbm(3, 4)
+    record = np.array([0.4, np.nan, -0.7])
+
+    def density(v: float) -> float:
+        return float(np.exp(log_likelihood(rbm, np.array([[0.4, v, -0.7]]))[0]))
+
+    total, _ = quad(density, -15, 15, epsabs=0, epsrel=1e-10, limit=200)
+    assert log_likelihood(rbm, record[None])[0] == pytest.approx(np.log(total), rel=1e-8)
+
+
+def test_many_hidden_units_leave_a_lower_bound_that_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    exact = random_rbm(6, 8)
+    x = with_gaps(exact.sample(200, rng), share=0.3)[:-1]
+    known = log_likelihood(exact, x)
+    monkeypatch.setattr(rbm_module, "MOST_ENUMERATED", 7)
+    bound = log_likelihood(Rbm.from_arrays(exact.arrays()), x)
+    complete = ~np.isnan(x).any(axis=1)
+    np.testing.assert_array_equal(bound[complete], known[complete])
+    assert (bound <= known + 1e-9).all()
+    assert (bound < known - 1e-6).any()
+    assert np.median(known - bound) < 0.5
+
+
+def test_explanation_of_a_complete_record_is_its_exact_conditional() -> None:
+    p, rbm = random_parameters(4, 5), random_rbm(4, 5)
+    weights, means, _ = mixture(p)
+    record = np.array([0.5, -2.0, 1.0, 0.2])
+    explanation = rbm.explain(rbm.initial_state(1), record[None], NO_GAP)
+    for j in range(4):
+        others = np.arange(4) != j
+        log_given = np.log(weights) + norm.logpdf(
+            record[others], means[:, others], np.sqrt(p.variances[others])
+        ).sum(axis=1)
+        given = np.exp(log_given - logsumexp(log_given))
+        expected = given @ means[:, j]
+        std = np.sqrt(p.variances[j] + given @ (means[:, j] - expected) ** 2)
+        nats = marginal(p, record, others) - marginal(p, record, np.ones(4, dtype=bool))
+        assert explanation.nats[0, j] == pytest.approx(nats, rel=1e-9)
+        assert explanation.expected[0, j] == pytest.approx(expected, rel=1e-9)
+        assert explanation.std[0, j] == pytest.approx(std, rel=1e-9)
+
+
+def test_explanation_with_other_features_missing_is_close_to_the_conditional() -> None:
+    p, rbm = random_parameters(4, 5), random_rbm(4, 5)
+    x = rbm.sample(100, np.random.default_rng(3))
+    x[:, 2] = np.nan
+    explanation = rbm.explain(rbm.initial_state(100), x, np.full(100, np.nan))
+    assert np.isnan(explanation.nats[:, 2]).all()
+    assert np.isfinite(explanation.expected).all()
+    seen, others = np.array([True, True, False, True]), np.array([False, True, False, True])
+    known = np.array([marginal(p, record, others) - marginal(p, record, seen) for record in x])
+    assert np.abs(explanation.nats[:, 0] - known).mean() < 0.25
+    assert np.corrcoef(explanation.nats[:, 0], known)[0, 1] > 0.9
+
+
+def test_one_absurd_value_spoils_no_other_features_explanation() -> None:
+    rbm = random_rbm(3, 4)
+    with np.errstate(all="raise", under="ignore"):
+        explanation = rbm.explain(rbm.initial_state(1), np.array([[1e8, 0.0, np.nan]]), NO_GAP)
+    assert explanation.nats[0, 0] > 1e12
+    assert np.isfinite(explanation.nats[0, 1])
+    assert abs(explanation.nats[0, 1]) < 1e4
+    assert np.isfinite(explanation.expected).all()
+    assert np.isfinite(explanation.std).all()
+
+
+def test_absurd_values_are_outside_the_support() -> None:
+    rbm = random_rbm(3, 4)
+    values = log_likelihood(rbm, np.array([[1e200, 0.0, 0.0], [0.0, -1e200, np.nan], [1e6, 0.0, 0.0]]))
+    assert np.isneginf(values[:2]).all()
+    assert values[2] < -1e9
+
+
+@pytest.mark.parametrize(("d", "h"), [(1, 3), (5, 4), (10, 12), (5, 20)])
+def test_batch_size_and_order_change_no_bit(d: int, h: int) -> None:
+    p = random_parameters(d, h)
+    rbm = Rbm(p, 3.0, 0.1, np.zeros((4, d)))
+    x = np.random.default_rng(2).normal(size=(150, d))
+    x[::2] = with_gaps(x[::2])
+    together, lengths = log_likelihood(rbm, x), np.array([30, 120])
+    np.testing.assert_array_equal(step_by_step(rbm, x, lengths)[1], scan(rbm, x, lengths)[1])
+    order = np.random.default_rng(3).permutation(150)
+    np.testing.assert_array_equal(log_likelihood(rbm, x[order]), together[order])
+    explained = rbm.explain(rbm.initial_state(150), x, np.full(150, np.nan))
+    for n in (0, 1, 77):
+        alone = rbm.explain(rbm.initial_state(1), x[n : n + 1], NO_GAP)
+        np.testing.assert_array_equal(alone.nats[0], explained.nats[n])
+        np.testing.assert_array_equal(alone.expected[0], explained.expected[n])
+
+
+def test_a_record_without_features_has_no_score() -> None:
+    assert np.isnan(log_likelihood(random_rbm(2, 3), np.full((1, 2), np.nan))).all()
+    assert log_likelihood(random_rbm(2, 3), np.empty((0, 2))).shape == (0,)
+
+
+def test_samples_are_distributed_like_the_mixture() -> None:
+    p, rbm = random_parameters(3, 4), random_rbm(3, 4)
+    weights, means, _ = mixture(p)
+    rng = np.random.default_rng(0)
+    component = rng.choice(len(weights), size=4000, p=weights)
+    direct = means[component] + np.sqrt(p.variances) * rng.normal(size=(4000, 3))
+    drawn = rbm.sample(4000, np.random.default_rng(1))
+    for a, b in zip(
+        [*drawn.T, log_likelihood(rbm, drawn)], [*direct.T, log_likelihood(rbm, direct)], strict=True
+    ):
+        assert ks_2samp(a, b).pvalue > 1e-3
+    np.testing.assert_array_equal(drawn, rbm.sample(4000, np.random.default_rng(1)))
+
+
+def test_arrays_round_trip_exactly() -> None:
+    rbm = random_rbm(3, 4)
+    x = with_gaps(np.random.default_rng(0).normal(size=(30, 3)))
+    rebuilt = Rbm.from_arrays(rbm.arrays())
+    np.testing.assert_array_equal(log_likelihood(rebuilt, x), log_likelihood(rbm, x))
+    assert (rebuilt.n_features, rebuilt.n_hidden, rebuilt.state_size, rebuilt.warmup_records) == (3, 4, 0, 0)
+    for name, array in rbm.arrays().items():
+        np.testing.assert_array_equal(rebuilt.arrays()[name], array)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("weights", np.zeros((4, 2)), "'visible_bias' has shape"),
+        ("hidden_bias", np.zeros(3), "'hidden_bias' has shape"),
+        ("variances", np.array([1.0, 0.0, 1.0]), "must be positive"),
+        ("chains", np.zeros((5, 2)), "'chains' has shape"),
+        ("log_partition", np.array([np.nan]), "not finite"),
+        ("log_partition_error", np.array([-1.0]), "at least 0"),
+    ],
+)
+def test_arrays_of_no_machine_are_refused(name: str, value: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Rbm.from_arrays({**random_rbm(3, 4).arrays(), name: value})
+
+
+def test_records_of_another_width_are_refused() -> None:
+    with pytest.raises(ValueError, match="the model has 3 features"):
+        log_likelihood(random_rbm(3, 4), np.zeros((2, 4)))
