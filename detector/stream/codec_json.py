@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -23,7 +22,15 @@ from detector.stream.event_time import believed, to_seconds
 from detector.stream.field_text import entity_texts, key_texts, label_texts
 from detector.stream.port import RawRecords
 from detector.stream.reasons import Reason, Rejected
-from detector.stream.record_struct import Path, PathError, attribute_path, column, reach, struct_of
+from detector.stream.record_struct import (
+    Path,
+    PathError,
+    attribute_path,
+    column,
+    reach,
+    rows_reader,
+    struct_of,
+)
 from detector.stream.second_look import second_look
 
 MAX_ENTITY_LENGTH = 256
@@ -66,7 +73,7 @@ class JsonCodec:
         self._struct = struct_of(_types(schema), frozenset({schema.features_field} - {()}))
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(self._struct).decode
         self._features = [self._attributes((*schema.features_field, *path)) for _, path in schema.features]
-        self._row = attrgetter(*self._features)
+        self._rows = rows_reader(self._struct, self._features)
         self._holder = self._attributes(schema.features_field) if schema.features_field else None
         # Where the record itself holds the features, every record has them, and no list stands in.
         self._list: str | None = None
@@ -160,17 +167,18 @@ class JsonCodec:
         """Return the features, shape (N, D); rejected rows hold anything."""
         shape = (len(records), len(self._names))
         try:
-            rows = list(map(self._row, records))
+            rows = self._rows(records)
             try:
-                flat = chain.from_iterable(rows) if shape[1] > 1 else rows
-                values = np.fromiter(flat, np.float64, shape[0] * shape[1]).reshape(shape)
+                flat = np.fromiter(chain.from_iterable(rows), np.float64, shape[0] * shape[1])
+                values = flat.reshape(shape)
             except TypeError:
                 # Some value is null or absent, which only the slower way takes for NaN.
                 values = np.array(rows, dtype=np.float64).reshape(shape)
         except AttributeError:
             # An attribute of None: this record has no features object, or null on the way.
             values = self._values_from_lists(records, shape, reject)
-        for i in np.flatnonzero(np.isinf(values).any(axis=1)).tolist():
+        infinite = np.isinf(values)
+        for i in np.flatnonzero(infinite.any(axis=1)).tolist() if infinite.any() else ():
             name = self._names[int(np.flatnonzero(np.isinf(values[i]))[0])]
             reject(i, Reason.NOT_FINITE, f"feature {name!r} is infinite or too large for a double")
         return values
