@@ -43,8 +43,8 @@ def test_every_record_sent_has_a_status_from_both_detectors(summary: str) -> Non
 
 
 def test_incidents_listed_add_up_to_the_detectors_totals(summary: str) -> None:
-    lines = [line.split() for line in summary.splitlines() if re.match(r" *omi-\d+ +\d{4}-", line)]
-    verdicts = [[word for word in line if word in ("found", "missed")] for line in lines]
+    lines = [line for line in summary.splitlines() if re.match(r" *omi-\d+ +\d{4}-", line)]
+    verdicts = [re.findall(r"\b(?:found|missed)\b", line) for line in lines]
     assert 1 <= len(lines) <= 13
     assert all(len(verdict) == len(DETECTORS) for verdict in verdicts)
     for i, name in enumerate(DETECTORS):
@@ -55,20 +55,18 @@ def test_incidents_listed_add_up_to_the_detectors_totals(summary: str) -> None:
 
 def test_false_alarms_stay_within_twice_the_budget_and_one_alert_is_explained(summary: str) -> None:
     for name in DETECTORS:
-        row = re.search(
-            rf"^ *{name} +\d+ of \d+ +(\d+) +([\d.]+) +([\d.]+) +[\d.e-]+ *$", summary, re.MULTILINE
-        )
+        pattern = rf"^ *{name} +\d+ of \d+ +\d+ +\d+ +([\d.]+) +([\d.]+) +[\d.]+% +[\d.e-]+ *$"
+        row = re.search(pattern, summary, re.MULTILINE)
         assert row is not None, summary
-        assert float(row[2]) == 0.5
-        assert float(row[3]) <= 1.0
+        promised, observed = map(float, row.groups())
+        assert promised == 0.5
+        assert observed <= 2 * promised
     assert "One alert explained: omi-" in summary
     assert re.search(r"normally once in [\d.,]+ \w+ on this entity: p = ", summary)
     assert re.search(r"^  f\d\d  [\d.]+, expected -?[\d.]+ ± [\d.]+$", summary, re.MULTILINE)
 
 
-def test_lines_on_the_way_tell_rate_lag_labels_and_what_the_broker_is_for(
-    summary: str,
-) -> None:
+def test_lines_on_the_way_tell_rate_lag_labels_and_what_the_broker_is_for(summary: str) -> None:
     assert "Embedded broker: for demonstration only." in summary
     progress = [line for line in summary.splitlines() if "records/s  lag" in line]
     assert len(progress) >= 2
