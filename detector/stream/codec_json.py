@@ -167,13 +167,12 @@ class JsonCodec:
         """Return the features, shape (N, D); rejected rows hold anything."""
         shape = (len(records), len(self._names))
         try:
-            rows = self._rows(records)
             try:
-                flat = np.fromiter(chain.from_iterable(rows), np.float64, shape[0] * shape[1])
-                values = flat.reshape(shape)
+                flat = chain.from_iterable(self._rows(records))
+                values = np.fromiter(flat, np.float64, shape[0] * shape[1]).reshape(shape)
             except TypeError:
                 # Some value is null or absent, which only the slower way takes for NaN.
-                values = np.array(rows, dtype=np.float64).reshape(shape)
+                values = np.array(list(self._rows(records)), dtype=np.float64).reshape(shape)
         except AttributeError:
             # An attribute of None: this record has no features object, or null on the way.
             values = self._values_from_lists(records, shape, reject)

@@ -4,7 +4,7 @@ A schema names the paths it wants (``("tags", "host")``) and the type at each. E
 becomes a Struct of its own, and every field is optional.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -69,10 +69,11 @@ def attribute_path(struct: type[msgspec.Struct], path: Path) -> str:
 
 def rows_reader(
     struct: type[msgspec.Struct], attributes: Sequence[str]
-) -> Callable[[list[Any]], list[tuple[Any, ...]]]:
+) -> Callable[[list[Any]], Iterator[tuple[Any, ...]]]:
     """Return how to read several values off each record, as tuples in the order of ``attributes``.
 
-    Calling it raises AttributeError where an object on the way is null.
+    The tuples come one by one: thousands alive at once would keep the garbage collector busy. Reading them
+    raises AttributeError where an object on the way is null.
     """
     holder = attributes[0].rpartition(".")[0]
     prefix = f"{holder}." if holder else ""
@@ -81,18 +82,18 @@ def rows_reader(
         # They are all that one object holds: it becomes a tuple at once, far faster than value by value.
         get_holder: Callable[[Any], Any] = attrgetter(holder) if holder else lambda record: record
 
-        def whole(records: list[Any]) -> list[tuple[Any, ...]]:
+        def whole(records: list[Any]) -> Iterator[tuple[Any, ...]]:
             holders = list(map(get_holder, records))
             if None in holders:
                 raise AttributeError(f"{holder} is null in some record")
-            return list(map(msgspec.structs.astuple, holders))
+            return map(msgspec.structs.astuple, holders)
 
         return whole
     if len(attributes) == 1:
         get_one: Callable[[Any], Any] = attrgetter(attributes[0])
-        return lambda records: [(get_one(record),) for record in records]
+        return lambda records: ((get_one(record),) for record in records)
     get: Callable[[Any], tuple[Any, ...]] = attrgetter(*attributes)
-    return lambda records: list(map(get, records))
+    return lambda records: map(get, records)
 
 
 def _inner(struct: type[msgspec.Struct], names: Sequence[str]) -> type[msgspec.Struct]:
