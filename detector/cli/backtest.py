@@ -13,7 +13,7 @@ from detector.batch import Batch, BoolArray, Status
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleError, load_bundle
 from detector.cli.check import duration_text
-from detector.cli.failure import explained
+from detector.cli.failure import Failure, explained
 from detector.config.section import parse_duration
 from detector.models.families import FAMILIES
 from detector.pipeline import Detector
@@ -95,11 +95,14 @@ def backtest(
     The file has a column time, features, and a column entity if it holds several. The model is
     learnt from --train, or from the first --warmup records of each entity, or taken from --bundle.
     """
-    from detector.training.backtest import backtest as run_backtest
-    from detector.training.backtest import rows_of, warmup_rows
-    from detector.training.backtest_file import check_suffix, write_backtest
-    from detector.training.job import TrainingError
-    from detector.training.sources import SourceError, read_file
+    try:
+        from detector.training.backtest import backtest as run_backtest
+        from detector.training.backtest import rows_of, warmup_rows
+        from detector.training.backtest_file import check_suffix, write_backtest
+        from detector.training.job import TrainingError
+        from detector.training.sources import SourceError, read_file
+    except ModuleNotFoundError as error:
+        raise Failure(f"a backtest needs {error.name}; pip install 'detector[train]'") from error
 
     recipe = _Recipe(features, family, predictor, seed)
     _check_options(recipe, input_file, out_file, train_file, warmup, bundle_path)

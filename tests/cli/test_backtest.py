@@ -1,6 +1,7 @@
 """Tests for detector.cli.backtest."""
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,14 @@ def test_input_is_never_overwritten_and_an_unknown_format_is_refused_first(folde
     result = run("--input", folder / "new.csv", "--warmup", "300", "--out", folder / "x.txt")
     assert result.exit_code == 2
     assert "unknown kind of file '.txt'" in result.output
+
+
+def test_without_the_train_extra_it_says_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for name in ("detector.training.sources", "detector.training.backtest_file"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    result = run("--input", folder / "new.csv", "--warmup", "300", "--out", folder / "none.csv")
+    assert result.exit_code == 2
+    assert "a backtest needs pyarrow; pip install 'detector[train]'" in result.output
