@@ -1,13 +1,17 @@
 """Families with parameters drawn by hand, and how to score them one record at a time."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
+from scipy.special import logsumexp
 
 from detector.batch import FloatArray, IntArray
 from detector.models.contract import Family
+from detector.models.feature_densities import FeatureDensity, GaussianFeature, HistogramFeature
 from detector.models.gmm import Gmm
 from detector.models.hmm import Hmm
+from detector.models.naive_bayes import NaiveBayes
+from detector.models.rbm import Rbm, RbmParameters
 from detector.models.vae import Layer, Vae, VaeParameters
 
 
@@ -26,6 +30,19 @@ def random_hmm(k: int, d: int, *, diagonal: bool, seed: int = 0) -> Hmm:
     covariances = rng.gamma(2.0, size=(k, d)) if diagonal else random_covariances(rng, k, d)
     start, transition = rng.dirichlet(np.ones(k)), rng.dirichlet(np.full(k, 0.5), size=k)
     return Hmm(start, transition, 2.0 * rng.normal(size=(k, d)), covariances, warmup_records=3)
+
+
+def random_naive_bayes(c: int, d: int, *, histograms: bool = True, seed: int = 0) -> NaiveBayes:
+    """Gaussians and histograms in turn, or Gaussians only."""
+    rng = np.random.default_rng(seed)
+
+    def feature(j: int) -> FeatureDensity:
+        if histograms and j % 2:
+            edges = np.cumsum(rng.uniform(0.2, 0.8, size=8)) - 2.0
+            return HistogramFeature(edges, rng.dirichlet(np.ones(9), size=c), rng.uniform(0.2, 1.0, size=2))
+        return GaussianFeature(2.0 * rng.normal(size=c), rng.gamma(3.0, size=c) / 3.0)
+
+    return NaiveBayes(rng.dirichlet(np.full(c, 2.0)), [feature(j) for j in range(d)])
 
 
 def random_network(rng: np.random.Generator, sizes: list[int]) -> tuple[Layer, ...]:
@@ -49,6 +66,33 @@ def random_vae(d: int, window: int, seed: int = 0, latent: int = 2, draws: int =
             input_limit=10.0,
         )
     )
+
+
+def random_rbm_parameters(d: int, h: int, seed: int = 0) -> RbmParameters:
+    """Each hidden unit moves features by about one of their standard deviations, and is on or off."""
+    rng = np.random.default_rng(seed)
+    weights, variances = rng.normal(size=(h, d)), rng.uniform(0.3, 1.0, size=d)
+    undecided = -0.5 * (weights**2 / variances).sum(axis=1)
+    return RbmParameters(weights, 0.3 * rng.normal(size=d), undecided + rng.normal(size=h), variances)
+
+
+def mixture_of_rbm(p: RbmParameters) -> tuple[FloatArray, FloatArray, float]:
+    """The same density as a mixture of Gaussians, by enumeration: weights, means and log Z."""
+    settings = np.array(list(product([0.0, 1.0], repeat=len(p.weights))))
+    means = p.visible_bias + settings @ p.weights
+    quadratic = (means**2 - p.visible_bias**2) / (2 * p.variances)
+    log_weights = settings @ p.hidden_bias + quadratic.sum(axis=1)
+    log_partition = logsumexp(log_weights) + 0.5 * np.log(2 * np.pi * p.variances).sum()
+    return np.exp(log_weights - logsumexp(log_weights)), means, float(log_partition)
+
+
+def random_rbm(d: int, h: int, seed: int = 0) -> Rbm:
+    p = random_rbm_parameters(d, h, seed)
+    weights, means, log_partition = mixture_of_rbm(p)
+    rng = np.random.default_rng(seed)
+    of_chain = rng.choice(len(weights), size=500, p=weights)
+    chains = means[of_chain] + np.sqrt(p.variances) * rng.normal(size=(500, d))
+    return Rbm(p, log_partition, 0.01, chains)
 
 
 def with_gaps(x: FloatArray, share: float = 0.2, seed: int = 1) -> FloatArray:

@@ -4,36 +4,13 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from detector.models.feature_densities import FeatureDensity, GaussianFeature, HistogramFeature
+from detector.models.feature_densities import GaussianFeature, HistogramFeature
 from detector.models.gmm import Gmm
 from detector.models.naive_bayes import NaiveBayes
-from tests.models.families_by_hand import with_gaps
+from tests.models.families_by_hand import random_naive_bayes, with_gaps
 
 NO_STATE = np.empty((1, 0))
 NO_GAP = np.array([np.nan])
-
-
-def random_gaussian(c: int, rng: np.random.Generator) -> GaussianFeature:
-    return GaussianFeature(2.0 * rng.normal(size=c), rng.gamma(3.0, size=c) / 3.0)
-
-
-def random_histogram(c: int, rng: np.random.Generator) -> HistogramFeature:
-    edges = np.cumsum(rng.uniform(0.2, 0.8, size=8)) - 2.0
-    return HistogramFeature(edges, rng.dirichlet(np.ones(9), size=c), rng.uniform(0.2, 1.0, size=2))
-
-
-def mixed(c: int, d: int, seed: int = 0) -> NaiveBayes:
-    """Gaussians and histograms in turn."""
-    rng = np.random.default_rng(seed)
-    features: list[FeatureDensity] = [
-        random_histogram(c, rng) if j % 2 else random_gaussian(c, rng) for j in range(d)
-    ]
-    return NaiveBayes(rng.dirichlet(np.full(c, 2.0)), features)
-
-
-def gaussian(c: int, d: int, seed: int = 0) -> NaiveBayes:
-    rng = np.random.default_rng(seed)
-    return NaiveBayes(rng.dirichlet(np.full(c, 2.0)), [random_gaussian(c, rng) for _ in range(d)])
 
 
 def means_and_stds(model: NaiveBayes) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +22,7 @@ def means_and_stds(model: NaiveBayes) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("c", "d"), [(1, 1), (2, 3), (8, 10), (3, 200)])
 def test_with_gaussians_it_is_scikit_learns_diagonal_mixture(c: int, d: int) -> None:
     mixture_module = pytest.importorskip("sklearn.mixture")
-    model = gaussian(c, d)
+    model = random_naive_bayes(c, d, histograms=False)
     means, stds = means_and_stds(model)
     peer = mixture_module.GaussianMixture(c, covariance_type="diag")
     peer.weights_, peer.means_, peer.precisions_cholesky_ = model.arrays()["class_weights"], means, 1 / stds
@@ -55,7 +32,7 @@ def test_with_gaussians_it_is_scikit_learns_diagonal_mixture(c: int, d: int) -> 
 
 def test_with_gaussians_classes_are_as_probable_as_scikit_learns_gaussian_nb_says() -> None:
     naive_bayes_module = pytest.importorskip("sklearn.naive_bayes")
-    model = gaussian(3, 4)
+    model = random_naive_bayes(3, 4, histograms=False)
     means, stds = means_and_stds(model)
     peer = naive_bayes_module.GaussianNB()
     peer.classes_, peer.class_prior_ = np.arange(3), model.arrays()["class_weights"]
@@ -65,17 +42,18 @@ def test_with_gaussians_classes_are_as_probable_as_scikit_learns_gaussian_nb_say
 
 
 def test_the_joint_is_the_product_over_features_summed_over_classes() -> None:
-    model, rng = mixed(3, 4), np.random.default_rng(0)
-    features = [random_histogram(3, rng) if j % 2 else random_gaussian(3, rng) for j in range(4)]
+    model = random_naive_bayes(3, 2)
+    arrays = model.arrays()
+    gaussian = GaussianFeature.from_arrays(arrays, "feature_0_", 3)
+    histogram = HistogramFeature.from_arrays(arrays, "feature_1_", 3)
     x = model.sample(50, np.random.default_rng(1))
-    by_class = np.log(model.arrays()["class_weights"]) + sum(
-        feature.log_density(column).T for feature, column in zip(features, x.T, strict=True)
-    )
+    log_density = gaussian.log_density(x[:, 0]) + histogram.log_density(x[:, 1])
+    by_class = np.log(arrays["class_weights"]) + log_density.T
     np.testing.assert_allclose(model.log_likelihood(x), logsumexp(by_class, axis=1), rtol=1e-12)
 
 
 def test_missing_features_drop_out() -> None:
-    model = mixed(3, 4)
+    model = random_naive_bayes(3, 4)
     arrays = model.arrays()
     x = with_gaps(model.sample(60, np.random.default_rng(1)), share=0.4)
     for record, value in zip(x, model.log_likelihood(x), strict=True):
@@ -96,7 +74,7 @@ def test_missing_features_drop_out() -> None:
 
 @pytest.mark.parametrize("hidden", [0, 1])
 def test_a_marginal_is_the_integral_over_the_missing_feature(hidden: int) -> None:
-    model = mixed(2, 2)
+    model = random_naive_bayes(2, 2)
     # Midpoints of cells: exact where the density is constant, and the edges are no multiples of them.
     grid = np.linspace(-40.0, 40.0, 2_000_001)
     rows = np.full((len(grid), 2), 0.7)
@@ -109,7 +87,7 @@ def test_a_marginal_is_the_integral_over_the_missing_feature(hidden: int) -> Non
 
 @pytest.mark.parametrize(("c", "d"), [(1, 1), (2, 3), (8, 10), (3, 40)])
 def test_batch_size_and_order_change_no_bit(c: int, d: int) -> None:
-    model, rng = mixed(c, d), np.random.default_rng(2)
+    model, rng = random_naive_bayes(c, d), np.random.default_rng(2)
     x = model.sample(500, rng)
     x[::3] = with_gaps(x[::3])
     together = model.log_likelihood(x)
@@ -125,19 +103,19 @@ def test_batch_size_and_order_change_no_bit(c: int, d: int) -> None:
 
 
 def test_a_batch_longer_than_what_is_scored_at_once_changes_no_bit() -> None:
-    model = mixed(2, 2)
+    model = random_naive_bayes(2, 2)
     x = model.sample(9000, np.random.default_rng(0))
     halves = np.concatenate([model.log_likelihood(x[:4500]), model.log_likelihood(x[4500:])])
     np.testing.assert_array_equal(halves, model.log_likelihood(x))
 
 
 def test_a_record_beyond_what_squares_can_hold_is_impossible() -> None:
-    value = mixed(2, 3).log_likelihood(np.array([[1e200, -1e200, 0.0], [1e308, 1e308, -1e308]]))
+    value = random_naive_bayes(2, 3).log_likelihood(np.array([[1e200, -1e200, 0.0], [1e308, 1e308, -1e308]]))
     assert np.isneginf(value).all()
 
 
 def test_explanation_agrees_with_the_conditional_by_quadrature() -> None:
-    model = mixed(3, 3)
+    model = random_naive_bayes(3, 3)
     record = np.array([0.4, -0.3, 0.8])
     explanation = model.explain(NO_STATE, record[None], NO_GAP)
     grid = np.linspace(-30.0, 30.0, 1_000_001)
@@ -158,7 +136,7 @@ def test_explanation_agrees_with_the_conditional_by_quadrature() -> None:
 
 
 def test_with_gaussians_an_explanation_is_that_of_the_diagonal_mixture() -> None:
-    model = gaussian(3, 4)
+    model = random_naive_bayes(3, 4, histograms=False)
     means, stds = means_and_stds(model)
     peer = Gmm(model.arrays()["class_weights"], means, np.stack([np.diag(s**2) for s in stds]))
     x = with_gaps(model.sample(30, np.random.default_rng(0)))
@@ -170,7 +148,7 @@ def test_with_gaussians_an_explanation_is_that_of_the_diagonal_mixture() -> None
 
 
 def test_an_absurd_feature_does_not_spoil_what_is_said_of_the_others() -> None:
-    model = mixed(3, 3)
+    model = random_naive_bayes(3, 3)
     record = np.array([[0.4, -0.3, 0.8]])
     absurd = np.array([[1e300, -0.3, 0.8]])
     explanation = model.explain(NO_STATE, absurd, NO_GAP)
@@ -182,7 +160,7 @@ def test_an_absurd_feature_does_not_spoil_what_is_said_of_the_others() -> None:
 
 
 def test_samples_have_the_mean_of_the_classes() -> None:
-    model = mixed(3, 3)
+    model = random_naive_bayes(3, 3)
     x = model.sample(40_000, np.random.default_rng(0))
     expected = model.explain(NO_STATE, np.full((1, 3), np.nan), NO_GAP)
     standard_error = expected.std[0] / np.sqrt(len(x))
@@ -191,7 +169,7 @@ def test_samples_have_the_mean_of_the_classes() -> None:
 
 
 def test_arrays_round_trip_exactly() -> None:
-    model = mixed(3, 4)
+    model = random_naive_bayes(3, 4)
     x = with_gaps(model.sample(50, np.random.default_rng(0)))
     rebuilt = NaiveBayes.from_arrays(model.arrays())
     np.testing.assert_array_equal(rebuilt.log_likelihood(x), model.log_likelihood(x))
@@ -210,9 +188,9 @@ def test_arrays_round_trip_exactly() -> None:
 )
 def test_arrays_of_no_model_are_refused(name: str, value: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        NaiveBayes.from_arrays({**mixed(2, 2).arrays(), name: value})
+        NaiveBayes.from_arrays({**random_naive_bayes(2, 2).arrays(), name: value})
 
 
 def test_records_with_other_features_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 4\), the model has 3 features"):
-        mixed(2, 3).log_likelihood(np.zeros((2, 4)))
+        random_naive_bayes(2, 3).log_likelihood(np.zeros((2, 4)))

@@ -1,7 +1,5 @@
 """Tests for detector.models.rbm."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -11,48 +9,29 @@ from scipy.stats import ks_2samp, norm
 from detector.batch import FloatArray
 from detector.models import rbm as rbm_module
 from detector.models.rbm import Rbm, RbmParameters
-from tests.models.families_by_hand import log_likelihood, scan, step_by_step, with_gaps
+from tests.models.families_by_hand import (
+    log_likelihood,
+    mixture_of_rbm,
+    random_rbm,
+    random_rbm_parameters,
+    scan,
+    step_by_step,
+    with_gaps,
+)
 
 NO_GAP = np.array([np.nan])
 
 
-def random_parameters(d: int, h: int, seed: int = 0) -> RbmParameters:
-    """Each hidden unit moves features by about one of their standard deviations, and is on or off."""
-    rng = np.random.default_rng(seed)
-    weights, variances = rng.normal(size=(h, d)), rng.uniform(0.3, 1.0, size=d)
-    undecided = -0.5 * (weights**2 / variances).sum(axis=1)
-    return RbmParameters(weights, 0.3 * rng.normal(size=d), undecided + rng.normal(size=h), variances)
-
-
-def mixture(p: RbmParameters) -> tuple[FloatArray, FloatArray, float]:
-    """The same density as a mixture of Gaussians, by enumeration: weights, means and log Z."""
-    settings = np.array(list(product([0.0, 1.0], repeat=len(p.weights))))
-    means = p.visible_bias + settings @ p.weights
-    quadratic = (means**2 - p.visible_bias**2) / (2 * p.variances)
-    log_weights = settings @ p.hidden_bias + quadratic.sum(axis=1)
-    log_partition = logsumexp(log_weights) + 0.5 * np.log(2 * np.pi * p.variances).sum()
-    return np.exp(log_weights - logsumexp(log_weights)), means, float(log_partition)
-
-
-def random_rbm(d: int, h: int, seed: int = 0) -> Rbm:
-    p = random_parameters(d, h, seed)
-    weights, means, log_partition = mixture(p)
-    rng = np.random.default_rng(seed)
-    of_chain = rng.choice(len(weights), size=500, p=weights)
-    chains = means[of_chain] + np.sqrt(p.variances) * rng.normal(size=(500, d))
-    return Rbm(p, log_partition, 0.01, chains)
-
-
 def marginal(p: RbmParameters, record: FloatArray, seen: np.ndarray) -> float:
     """Log-likelihood of some features of a record, under the mixture."""
-    weights, means, _ = mixture(p)
+    weights, means, _ = mixture_of_rbm(p)
     densities = norm.logpdf(record[seen], means[:, seen], np.sqrt(p.variances[seen])).sum(axis=1)
     return float(logsumexp(np.log(weights) + densities))
 
 
 @pytest.mark.parametrize(("d", "h"), [(1, 1), (1, 5), (4, 3), (6, 8)])
 def test_free_energy_agrees_with_a_sum_over_all_hidden_settings(d: int, h: int) -> None:
-    p = random_parameters(d, h)
+    p = random_rbm_parameters(d, h)
     x = 3.0 * np.random.default_rng(1).normal(size=(30, d))
     expected = [marginal(p, record, np.ones(d, dtype=bool)) for record in x]
     np.testing.assert_allclose(log_likelihood(random_rbm(d, h), x), expected, rtol=1e-9)
@@ -60,7 +39,7 @@ def test_free_energy_agrees_with_a_sum_over_all_hidden_settings(d: int, h: int) 
 
 @pytest.mark.parametrize(("d", "h"), [(2, 3), (5, 4), (6, 8)])
 def test_marginals_agree_with_a_sum_over_all_hidden_settings(d: int, h: int) -> None:
-    p = random_parameters(d, h)
+    p = random_rbm_parameters(d, h)
     rng = np.random.default_rng(1)
     x = 3.0 * rng.normal(size=(40, d))
     hidden = rng.random((40, d)) < 0.5
@@ -96,8 +75,8 @@ def test_many_hidden_units_leave_a_lower_bound_that_is_close(monkeypatch: pytest
 
 
 def test_explanation_of_a_complete_record_is_its_exact_conditional() -> None:
-    p, rbm = random_parameters(4, 5), random_rbm(4, 5)
-    weights, means, _ = mixture(p)
+    p, rbm = random_rbm_parameters(4, 5), random_rbm(4, 5)
+    weights, means, _ = mixture_of_rbm(p)
     record = np.array([0.5, -2.0, 1.0, 0.2])
     explanation = rbm.explain(rbm.initial_state(1), record[None], NO_GAP)
     for j in range(4):
@@ -115,7 +94,7 @@ def test_explanation_of_a_complete_record_is_its_exact_conditional() -> None:
 
 
 def test_explanation_with_other_features_missing_is_close_to_the_conditional() -> None:
-    p, rbm = random_parameters(4, 5), random_rbm(4, 5)
+    p, rbm = random_rbm_parameters(4, 5), random_rbm(4, 5)
     x = rbm.sample(100, np.random.default_rng(3))
     x[:, 2] = np.nan
     explanation = rbm.explain(rbm.initial_state(100), x, np.full(100, np.nan))
@@ -147,7 +126,7 @@ def test_absurd_values_are_outside_the_support() -> None:
 
 @pytest.mark.parametrize(("d", "h"), [(1, 3), (5, 4), (10, 12), (5, 20)])
 def test_batch_size_and_order_change_no_bit(d: int, h: int) -> None:
-    p = random_parameters(d, h)
+    p = random_rbm_parameters(d, h)
     rbm = Rbm(p, 3.0, 0.1, np.zeros((4, d)))
     x = np.random.default_rng(2).normal(size=(150, d))
     x[::2] = with_gaps(x[::2])
@@ -168,8 +147,8 @@ def test_a_record_without_features_has_no_score() -> None:
 
 
 def test_samples_are_distributed_like_the_mixture() -> None:
-    p, rbm = random_parameters(3, 4), random_rbm(3, 4)
-    weights, means, _ = mixture(p)
+    p, rbm = random_rbm_parameters(3, 4), random_rbm(3, 4)
+    weights, means, _ = mixture_of_rbm(p)
     rng = np.random.default_rng(0)
     component = rng.choice(len(weights), size=4000, p=weights)
     direct = means[component] + np.sqrt(p.variances) * rng.normal(size=(4000, 3))
