@@ -9,7 +9,6 @@ from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays, Prediction, Predictor
 from detector.models.sequences import lagged, starts_of
 
-
 _ROWS_AT_ONCE = 512
 
 
