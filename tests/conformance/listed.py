@@ -1,0 +1,124 @@
+"""Where a family is listed to get every test of the suite: a teacher of its own kind, and its own fit.
+
+The teacher has parameters drawn by hand. It draws the rows that the family is fitted to, and the held-out
+rows that it is tested on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import pytest
+
+from detector.alerting.rules import AlertRules
+from detector.batch import FloatArray, IntArray
+from detector.models.contract import Family
+from detector.models.families import FAMILIES
+from detector.pipeline import Detector
+from detector.scoring.scoring_model import ScoringModel
+from detector.training.calibrate import calibrate
+from detector.training.fit_gmm import fit_gmm
+from detector.training.fit_hmm import fit_hmm
+from detector.training.fit_naive_bayes import fit_naive_bayes
+from detector.training.fit_rbm import fit_rbm
+from tests.made import density, detector
+from tests.models.families_by_hand import (
+    random_gmm,
+    random_hmm,
+    random_naive_bayes,
+    random_rbm,
+    random_vae,
+)
+
+MANY = 200
+"""Features of the wide case."""
+THINNING = 25
+"""Records of one sequence so far apart are nearly independent."""
+
+Fit = Callable[[FloatArray, IntArray], Family]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One family."""
+
+    teacher: Callable[[int], Family]
+    """From a number of features to a family of the same kind."""
+    fit: Fit
+    """Its real fit, cheap: seconds for 3,000 rows of 3 features."""
+    options: dict[str, int] = field(default_factory=dict)
+    """Settings that make it cheap to train through the job as well."""
+
+
+def _fit_vae(x: FloatArray, lengths: IntArray) -> Family:
+    pytest.importorskip("torch", reason="torch is not installed: the VAE cannot be fitted")
+    from detector.training.fit_vae import fit_vae
+
+    return fit_vae(x, lengths=lengths, seed=0, window=2, hidden=(24,), samples=16, max_epochs=_epochs(x, 40))
+
+
+def _epochs(x: FloatArray, usual: int) -> int:
+    """The wide case is there for its width, not for a good fit."""
+    return 2 if x.shape[1] == MANY else usual
+
+
+LISTED: dict[str, Listed] = {
+    "gmm": Listed(
+        lambda d: random_gmm(2, d),
+        lambda x, lengths: fit_gmm(x, lengths=lengths, seed=0, n_components=2),
+        {"n_components": 2},
+    ),
+    "hmm": Listed(
+        lambda d: random_hmm(2, d, diagonal=True),
+        lambda x, lengths: fit_hmm(x, lengths=lengths, seed=0, n_states=2),
+        {"n_states": 2},
+    ),
+    "naive_bayes": Listed(
+        lambda d: random_naive_bayes(2, d),
+        lambda x, lengths: fit_naive_bayes(x, lengths=lengths, seed=0, n_classes=2),
+        {"n_classes": 2},
+    ),
+    "rbm": Listed(
+        lambda d: random_rbm(d, 3),
+        lambda x, lengths: fit_rbm(x, lengths=lengths, seed=0, n_hidden=3, max_epochs=_epochs(x, 100)),
+        {"n_hidden": 6},
+    ),
+    "vae": Listed(lambda d: random_vae(d, window=2), _fit_vae),
+}
+
+
+@cache
+def teacher(name: str, n_features: int = 3) -> Family:
+    return LISTED[name].teacher(n_features)
+
+
+@cache
+def fitted(name: str, n_features: int = 3) -> Family:
+    """The family as fitted to rows of its teacher."""
+    n = 1500 if n_features == MANY else 3000
+    return LISTED[name].fit(drawn(name, n, 0, n_features), np.array([n]))
+
+
+def drawn(name: str, n: int, seed: int, n_features: int = 3) -> FloatArray:
+    """One sequence of n rows from the teacher; seed 0 is what was fitted on."""
+    return teacher(name, n_features).sample(n, np.random.default_rng(seed))
+
+
+@cache
+def calibrated(name: str) -> tuple[ScoringModel, Detector]:
+    """The fitted family calibrated on held-out rows of its teacher, and a detector of it."""
+    own, n = density(fitted(name)), 20_000
+    rows = drawn(name, n, seed=1)
+    one, all_rows, model = np.array([n]), np.ones(n, dtype=bool), np.zeros(1, dtype=np.int64)
+    calibration, examples, _, _ = calibrate(
+        own, rows, np.arange(n, dtype=float), one, model, all_rows, 1.0, 1
+    )
+    scoring_model = ScoringModel(("f0", "f1", "f2"), (None,) * 3, (), own, examples, calibration)
+    rules = AlertRules(fire_m=1, fire_of=1)
+    return scoring_model, detector(scoring_model, threshold=1e-4, rules=rules, min_features=1)
+
+
+def of_evidence(*evidence: str) -> list[str]:
+    """Names of the families whose log-likelihood is of one of these kinds."""
+    return [name for name, family in FAMILIES.items() if family.evidence in evidence]
