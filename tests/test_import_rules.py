@@ -146,7 +146,7 @@ def test_imports_point_one_way() -> None:
 
 def test_tests_repeat_the_packages_folder_for_folder() -> None:
     mirrored = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and any(p.glob("test_*.py"))}
-    on_the_map = set(MAY_IMPORT) | {"system", "deploy", "kafka", "examples", "benchmarks"}
+    on_the_map = set(MAY_IMPORT) | {"system", "deploy", "kafka", "examples", "benchmarks", "conformance"}
     assert mirrored <= on_the_map
 
 
