@@ -24,6 +24,7 @@ from detector.batch import FloatArray, IntArray
 from detector.models.arrays import take, take_count
 from detector.models.contract import Arrays, Evidence, Explanation
 from detector.models.log_space import log_sum_exp, normalise
+from detector.models.networks import Layer, apply_network, check_network, network_arrays, take_network
 from detector.models.past import Past
 from detector.models.tiles import Kernel, map_tiles
 
@@ -34,9 +35,6 @@ _RECORDS_AT_ONCE = 8192
 _FARTHEST = 1e100
 LOG_VARIANCE_LIMIT = 15.0
 """Networks' logarithms of variances are clipped here, in training and in scoring alike."""
-
-Layer = tuple[FloatArray, FloatArray]
-"""Weight, shape (outputs, inputs), and bias, shape (outputs,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,26 +158,23 @@ class Vae:
 
     def arrays(self) -> Arrays:
         p = self._parameters
-        arrays = {
+        return {
             "window": np.array([float(p.window)]),
             "noise": p.noise,
             "scale": p.scale,
             "variance_floor": np.array([p.variance_floor]),
             "input_limit": np.array([p.input_limit]),
+            **network_arrays("encoder", p.encoder),
+            **network_arrays("decoder", p.decoder),
         }
-        for network, layers in (("encoder", p.encoder), ("decoder", p.decoder)):
-            for i, (weight, bias) in enumerate(layers):
-                arrays[f"{network}_{i}_weight"] = weight
-                arrays[f"{network}_{i}_bias"] = bias
-        return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
         return cls(
             VaeParameters(
                 window=take_count(arrays, "window"),
-                encoder=_take_network(arrays, "encoder"),
-                decoder=_take_network(arrays, "decoder"),
+                encoder=take_network(arrays, "encoder"),
+                decoder=take_network(arrays, "decoder"),
                 noise=take(arrays, "noise", (None, None)),
                 scale=take(arrays, "scale", (None,)),
                 variance_floor=float(take(arrays, "variance_floor", (1,))[0]),
@@ -194,7 +189,7 @@ class Vae:
 
     def _draw(self, z: FloatArray, context: FloatArray, noise: FloatArray) -> FloatArray:
         columns = np.concatenate([z, context], axis=1).T
-        mean, variance = self._mean_and_variance(_network(self._parameters.decoder, columns))
+        mean, variance = self._mean_and_variance(apply_network(self._parameters.decoder, columns))
         return np.asarray(mean.T + np.sqrt(variance.T) * noise)
 
     def _log_weights(self, x: FloatArray, seen: FloatArray, context: FloatArray) -> FloatArray:
@@ -236,7 +231,7 @@ class Vae:
         """Return log weights, shape (B, L, T), and decoded means and variances, (B, L, D, T)."""
         p, d = self._parameters, self.n_features
         x, observed, context = columns[:, :d], columns[:, 2 * d : 3 * d], columns[:, 3 * d :]
-        latent = _network(p.encoder, columns[:, d:])
+        latent = apply_network(p.encoder, columns[:, d:])
         n_latent = p.noise.shape[1]
         mean = latent[:, None, :n_latent]
         log_std = 0.5 * np.clip(latent[:, None, n_latent:], -LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
@@ -246,7 +241,7 @@ class Vae:
         if context.shape[1]:
             shared = np.broadcast_to(context[:, None], (len(z), len(p.noise), *context.shape[1:]))
             z = np.concatenate([z, shared], axis=2)
-        x_mean, x_variance = self._mean_and_variance(_network(p.decoder, z))
+        x_mean, x_variance = self._mean_and_variance(apply_network(p.decoder, z))
         error = x[:, None] - x_mean
         log_volume = _LOG_2PI + 2.0 * np.log(p.scale)[:, None]
         nats = error * error / x_variance + np.log(x_variance) + log_volume
@@ -260,43 +255,17 @@ class Vae:
         return decoded[..., :d, :], np.exp(log_variance) + self._parameters.variance_floor
 
 
-def _network(layers: tuple[Layer, ...], columns: FloatArray) -> FloatArray:
-    """Apply linear layers with rectifiers between them to columns, shape (..., inputs, T)."""
-    for i, (weight, bias) in enumerate(layers):
-        if i > 0:
-            np.maximum(columns, 0.0, out=columns)
-        columns = np.matmul(weight, columns)
-        columns += bias[:, None]
-    return columns
-
-
-def _take_network(arrays: Arrays, name: str) -> tuple[Layer, ...]:
-    depth = sum(1 for key in arrays if key.startswith(f"{name}_") and key.endswith("_weight"))
-    layers = []
-    for i in range(max(1, depth)):
-        weight = take(arrays, f"{name}_{i}_weight", (None, None))
-        layers.append((weight, take(arrays, f"{name}_{i}_bias", (len(weight),))))
-    return tuple(layers)
-
-
 def _check_shapes(p: VaeParameters) -> None:
     n_features, n_latent = len(p.scale), p.noise.shape[1]
     if p.window < 1:
         raise ValueError(f"window is {p.window}, expected at least 1; train the bundle again")
     context = (p.window - 1) * n_features
+    what = f"{n_features} features, window {p.window} and {n_latent} latent dimensions"
     for name, layers, n_inputs, n_outputs in (
         ("encoder", p.encoder, 2 * n_features + context, 2 * n_latent),
         ("decoder", p.decoder, n_latent + context, 2 * n_features),
     ):
-        for i, (weight, bias) in enumerate(layers):
-            wanted = n_outputs if i == len(layers) - 1 else len(bias)
-            if weight.shape != (wanted, n_inputs) or bias.shape != (wanted,):
-                raise ValueError(
-                    f"{name} layer {i} has shape {weight.shape}, expected ({wanted}, {n_inputs}) for "
-                    f"{n_features} features, window {p.window} and {n_latent} latent dimensions; "
-                    "train the bundle again"
-                )
-            n_inputs = len(bias)
+        check_network(name, layers, n_inputs, n_outputs, what)
     if (p.scale <= 0).any() or p.variance_floor < 0 or p.input_limit <= 0:
         raise ValueError(
             "'scale' and 'input_limit' must be positive, 'variance_floor' at least 0; train the bundle again"

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from detector.batch import FloatArray
-from detector.models.vae import LOG_VARIANCE_LIMIT, Layer, VaeParameters
+from detector.models.networks import Layer
+from detector.models.vae import LOG_VARIANCE_LIMIT, VaeParameters
 
 _LOG_2PI = math.log(2.0 * math.pi)
 

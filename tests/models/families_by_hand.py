@@ -11,8 +11,9 @@ from detector.models.feature_densities import FeatureDensity, GaussianFeature, H
 from detector.models.gmm import Gmm
 from detector.models.hmm import Hmm
 from detector.models.naive_bayes import NaiveBayes
+from detector.models.networks import Layer
 from detector.models.rbm import Rbm, RbmParameters
-from detector.models.vae import Layer, Vae, VaeParameters
+from detector.models.vae import Vae, VaeParameters
 
 
 def random_covariances(rng: np.random.Generator, k: int, d: int) -> FloatArray:
