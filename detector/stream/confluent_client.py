@@ -102,6 +102,7 @@ class ConfluentConsumer:
         self._next: dict[Source, int] = {}
         """Where each partition goes on: an offset, or librdkafka's sign for an end of the partition."""
         self._unplaced = False
+        self._rebalancing = True
         self._connection = Connection(settings)
         options: dict[str, Any] = {
             "group.id": settings.group_id,
@@ -186,6 +187,10 @@ class ConfluentConsumer:
             raise self._not_committed(next_offsets, refused[0].error)
 
     def seek_to_committed(self) -> None:
+        self._deferred = None
+        # Nothing is ours until the next assignment, which begins at the committed offsets anyway.
+        if self._rebalancing:
+            return
         held = [TopicPartition(*source) for source in sorted(self._assignment.held())]
         start = OFFSET_BEGINNING if self._settings.start_from == "earliest" else OFFSET_END
         try:
@@ -194,7 +199,6 @@ class ConfluentConsumer:
             )
         except KafkaException as error:
             raise self._connection.translated(error) from error
-        self._deferred = None
         self._next = {
             Source(tp.topic, tp.partition): start if tp.offset == OFFSET_INVALID else tp.offset
             for tp in committed
@@ -221,15 +225,16 @@ class ConfluentConsumer:
         # Nothing is fetched before the next poll has asked for the committed offsets: no waiting in here.
         consumer.assign([])
         self._next = {}
-        self._unplaced = True
+        self._unplaced, self._rebalancing = True, False
 
     def _on_revoke(self, _consumer: Any, _partitions: Iterable[Any]) -> None:
-        """Wait for the assignment that follows: most of these come straight back."""
-
-    def _on_lost(self, _consumer: Any, _partitions: Iterable[Any]) -> None:
-        self._assignment.replace(())
+        # Which are gone is told by the assignment that follows: most of them come straight back.
         self._next = {}
-        self._unplaced = False
+        self._unplaced, self._rebalancing = False, True
+
+    def _on_lost(self, consumer: Any, partitions: Iterable[Any]) -> None:
+        self._on_revoke(consumer, partitions)
+        self._assignment.replace(())
 
     def _move(self) -> None:
         # Assigning the same partitions anew moves them whatever state their fetchers are in; seek() does not.

@@ -37,16 +37,17 @@ class EmbeddedBroker:
 
     def __init__(self) -> None:
         try:
-            from confluent_kafka import Producer
+            from confluent_kafka import KafkaException, Producer
         except ImportError as error:
             raise ClientSettingsError(
                 "the embedded broker is part of confluent-kafka; pip install 'detector[confluent]'"
             ) from error
         # The broker belongs to a client, and this one does nothing else but make topics.
         self._owner: Any = Producer({"test.mock.num.brokers": 1, "log_level": 2})
-        brokers = self._owner.list_topics(timeout=_START_TIMEOUT_S).brokers.values()
-        if not brokers:
-            raise BrokerUnavailableError("the embedded broker did not start")
+        try:
+            brokers = self._owner.list_topics(timeout=_START_TIMEOUT_S).brokers.values()
+        except KafkaException as error:
+            raise BrokerUnavailableError(f"the embedded broker did not start: {error}") from error
         self.bootstrap_servers = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
 
     def create_topics(self, *topics: str) -> None:

@@ -1,5 +1,6 @@
 """The port on kafka-python: pure Python, installed everywhere, the default."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -141,14 +142,14 @@ class KafkaPythonConsumer:
             polled = {}
         except errors.OffsetOutOfRangeError as error:
             lost: dict[TopicPartition, int] = error.args[0]
-            self._consumer.seek_to_beginning(*lost)
+            self._move(self._consumer.seek_to_beginning, *lost)
             raise OffsetOutOfRangeError(_lost_text(lost)) from error
         except errors.LogTruncationError as error:
             for tp, end in error.divergent_offsets.items():
                 if end is None:
-                    self._consumer.seek_to_beginning(tp)
+                    self._move(self._consumer.seek_to_beginning, tp)
                 else:
-                    self._consumer.seek(tp, end.offset)
+                    self._move(self._consumer.seek, tp, end.offset)
             raise OffsetOutOfRangeError(_lost_text(error.divergent_offsets)) from error
         except errors.FencedInstanceIdError as error:
             raise fenced(self._settings) from error
@@ -207,15 +208,19 @@ class KafkaPythonConsumer:
             if committed is None:
                 without.append(tp)
             else:
-                self._consumer.seek(tp, committed)
+                self._move(self._consumer.seek, tp, committed)
         if without:
             self._start(without)
 
     def lag(self) -> dict[Source, int]:
         lags: dict[Source, int] = {}
         for tp in self._partitions():
-            high = self._consumer.highwater(tp)
-            position = self._ask(partial(self._consumer.position, tp, timeout_ms=100))
+            try:
+                high = self._consumer.highwater(tp)
+                position = self._consumer.position(tp, timeout_ms=100)
+            # Not started yet, just given to somebody else, or no broker: the next poll sees to it.
+            except errors.KafkaError:
+                continue
             if high is not None and position is not None:
                 lags[Source(tp.topic, tp.partition)] = max(0, high - position)
         return lags
@@ -225,14 +230,18 @@ class KafkaPythonConsumer:
         self._consumer.close(autocommit=False, timeout_ms=2000)
 
     def _partitions(self) -> list[TopicPartition]:
-        held = self._consumer.assignment()
-        return sorted(held)
+        return sorted(self._consumer.assignment())
 
     def _start(self, partitions: Iterable[TopicPartition]) -> None:
-        if self._settings.start_from == "earliest":
-            self._consumer.seek_to_beginning(*partitions)
-        else:
-            self._consumer.seek_to_end(*partitions)
+        earliest = self._settings.start_from == "earliest"
+        to_start = self._consumer.seek_to_beginning if earliest else self._consumer.seek_to_end
+        for tp in partitions:
+            self._move(to_start, tp)
+
+    def _move(self, seek: Callable[..., None], *where: Any) -> None:
+        # A rebalance on the IO thread may have taken the partition meanwhile: then it is not ours to move.
+        with contextlib.suppress(ValueError):
+            seek(*where)
 
     def _drop_broken_batch(self) -> str:
         """Make kafka-python forget the batch it failed on, and stand before it; return where that is.
@@ -243,13 +252,13 @@ class KafkaPythonConsumer:
         positions = {tp: self._consumer.position(tp, timeout_ms=100) for tp in self._partitions()}
         known = {tp: position for tp, position in positions.items() if position is not None}
         for tp, position in known.items():
-            self._consumer.seek(tp, position + 1)
+            self._move(self._consumer.seek, tp, position + 1)
         try:
             self._consumer.poll(timeout_ms=0, max_records=1)
         except Exception as error:
             raise ClientFailedError(f"kafka-python is stuck on a batch it cannot read: {error!r}") from error
         for tp, position in known.items():
-            self._consumer.seek(tp, position)
+            self._move(self._consumer.seek, tp, position)
         return ", ".join(f"{tp.topic}[{tp.partition}]@{position}" for tp, position in known.items())
 
     def _probe(self) -> None:
