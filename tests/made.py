@@ -45,7 +45,11 @@ def fitted(family: str) -> Family:
         return fit_naive_bayes(x, lengths=lengths, seed=0, n_classes=2)
     if family == "rbm":
         return fit_rbm(x, lengths=lengths, seed=0, n_hidden=6)
-    pytest.importorskip("torch", reason="torch is not installed: the VAE cannot be fitted")
+    pytest.importorskip("torch", reason="torch is not installed: neither VAE nor GAN can be fitted")
+    if family == "gan":
+        from detector.training.fit_gan import fit_gan
+
+        return fit_gan(x, lengths=lengths, seed=0, max_epochs=4)
     from detector.training.fit_vae import fit_vae
 
     return fit_vae(x, lengths=lengths, seed=0, window=2, hidden=(16,), max_epochs=15)

@@ -68,6 +68,7 @@ _OPTIONS = {
     "hmm": ("n_states",),
     "naive_bayes": ("n_classes",),
     "rbm": ("n_hidden",),
+    "gan": ("latent",),
     "vae": ("window",),
 }
 
@@ -88,7 +89,9 @@ class DetectorConfig(Section):
     features: tuple[Annotated[FeatureConfig, BeforeValidator(_feature_from_name)], ...] = Field(
         min_length=1, description="Names, or {name, field, unit}."
     )
-    family: Literal["gmm", "hmm", "naive_bayes", "vae", "rbm"] = Field("gmm", description="Kind of model.")
+    family: Literal["gmm", "hmm", "naive_bayes", "vae", "rbm", "gan"] = Field(
+        "gmm", description="Kind of model."
+    )
     predictor: Literal["none", "last", "autoregressive"] = Field(
         "autoregressive", description="What a record is compared with: the entity's own past, or nothing."
     )
@@ -116,7 +119,7 @@ class DetectorConfig(Section):
 
     @model_validator(mode="after")
     def _options_fit_the_family(self) -> Self:
-        for option in ("n_components", "n_states", "n_classes", "n_hidden", "window"):
+        for option in ("n_components", "n_states", "n_classes", "n_hidden", "window", "latent"):
             if getattr(self.training, option) is not None and option not in _OPTIONS[self.family]:
                 raise ValueError(
                     f"training.{option} means nothing to family {self.family}; it takes "

@@ -25,6 +25,12 @@ class TrainingConfig(Section):
     n_hidden: int | None = Field(
         None, ge=1, le=256, description="rbm: hidden units; two per feature, at most 8, without."
     )
+    latent: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="vae, gan: latent dimensions; one per two features, at most 8, without.",
+    )
     window: int | None = Field(None, ge=1, le=1000, description="vae: records seen at once; 1, without.")
     seed: int = Field(0, ge=0, description="Of everything random in the job.")
 

@@ -1,6 +1,7 @@
 """The table of families: a name in the configuration, a class that scores."""
 
 from detector.models.contract import Arrays, Family
+from detector.models.gan import Gan
 from detector.models.gmm import Gmm
 from detector.models.hmm import Hmm
 from detector.models.naive_bayes import NaiveBayes
@@ -13,6 +14,7 @@ FAMILIES: dict[str, type[Family]] = {
     "naive_bayes": NaiveBayes,
     "vae": Vae,
     "rbm": Rbm,
+    "gan": Gan,
 }
 
 

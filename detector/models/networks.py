@@ -35,7 +35,11 @@ def take_network(arrays: Arrays, name: str) -> tuple[Layer, ...]:
     Raises:
         ValueError: A layer is absent, or an array is none of a network's.
     """
-    depth = sum(1 for key in arrays if key.startswith(f"{name}_") and key.endswith("_weight"))
+    # By weights and by biases: a layer that lacks one of them is a damaged layer, not the end.
+    depth = max(
+        sum(1 for key in arrays if key.startswith(f"{name}_") and key.endswith(ending))
+        for ending in ("_weight", "_bias")
+    )
     layers = []
     for i in range(max(1, depth)):
         weight = take(arrays, f"{name}_{i}_weight", (None, None))

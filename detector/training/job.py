@@ -16,6 +16,7 @@ from detector.bundles.serving import fewest_features
 from detector.bundles.store import Bundle
 from detector.models.contract import Family
 from detector.models.families import FAMILIES
+from detector.models.gan import Gan
 from detector.models.rbm import Rbm
 from detector.models.scaling import fit_scaling
 from detector.models.sequences import runs_of, starts_of
@@ -50,7 +51,7 @@ class TrainingPlan:
     units: Mapping[str, str | None] = field(default_factory=dict)
     options: Mapping[str, int] = field(default_factory=dict)
     """Settings of the family: ``n_components`` (gmm), ``n_states`` (hmm), ``n_classes`` (naive_bayes),
-    ``n_hidden`` (rbm), ``window`` and ``latent`` (vae)."""
+    ``n_hidden`` (rbm), ``window`` and ``latent`` (vae), ``latent`` (gan)."""
 
 
 def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress | None = None) -> Bundle:
@@ -238,6 +239,11 @@ def _fit_family(plan: TrainingPlan, x: FloatArray, lengths: IntArray, report: Pr
 
         n_hidden = _options(plan, "n_hidden").get("n_hidden")
         return fit_rbm(x, lengths=lengths, seed=plan.seed, progress=report, n_hidden=n_hidden)
+    if plan.family == "gan":
+        from detector.training.fit_gan import fit_gan
+
+        latent = _options(plan, "latent").get("latent")
+        return fit_gan(x, lengths=lengths, seed=plan.seed, progress=report, latent=latent)
     try:
         from detector.training.fit_vae import fit_vae
     except ModuleNotFoundError as error:
@@ -276,6 +282,11 @@ def _choices(family: Family) -> dict[str, float | int | str]:
         chosen["hidden_units"] = family.n_hidden
         chosen["log_partition"] = family.log_partition
         chosen["log_partition_error"] = family.log_partition_error
+    if isinstance(family, Gan):
+        coverage, precision, _ = family.outcome.watched[family.outcome.best_epoch]
+        chosen["latent_dimensions"] = family.n_latent
+        chosen["relative_coverage"], chosen["relative_precision"] = float(coverage), float(precision)
+        chosen["restarts"] = family.outcome.restarts
     return chosen
 
 

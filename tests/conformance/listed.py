@@ -24,6 +24,7 @@ from detector.training.fit_naive_bayes import fit_naive_bayes
 from detector.training.fit_rbm import fit_rbm
 from tests.made import density, detector
 from tests.models.families_by_hand import (
+    random_gan,
     random_gmm,
     random_hmm,
     random_naive_bayes,
@@ -58,6 +59,13 @@ def _fit_vae(x: FloatArray, lengths: IntArray) -> Family:
     return fit_vae(x, lengths=lengths, seed=0, window=2, hidden=(24,), samples=16, max_epochs=_epochs(x, 40))
 
 
+def _fit_gan(x: FloatArray, lengths: IntArray) -> Family:
+    pytest.importorskip("torch", reason="torch is not installed: the GAN cannot be fitted")
+    from detector.training.fit_gan import fit_gan
+
+    return fit_gan(x, lengths=lengths, seed=0, hidden=(32, 32), max_epochs=_epochs(x, 6))
+
+
 def _epochs(x: FloatArray, usual: int) -> int:
     """The wide case is there for its width, not for a good fit."""
     return 2 if x.shape[1] == MANY else usual
@@ -84,6 +92,7 @@ LISTED: dict[str, Listed] = {
         lambda x, lengths: fit_rbm(x, lengths=lengths, seed=0, n_hidden=3, max_epochs=_epochs(x, 100)),
         {"n_hidden": 6},
     ),
+    "gan": Listed(random_gan, _fit_gan),
     "vae": Listed(lambda d: random_vae(d, window=2), _fit_vae),
 }
 

@@ -8,6 +8,7 @@ from scipy.special import logsumexp
 from detector.batch import FloatArray, IntArray
 from detector.models.contract import Family
 from detector.models.feature_densities import FeatureDensity, GaussianFeature, HistogramFeature
+from detector.models.gan import Gan, GanOutcome, GanParameters
 from detector.models.gmm import Gmm
 from detector.models.hmm import Hmm
 from detector.models.naive_bayes import NaiveBayes
@@ -94,6 +95,25 @@ def random_rbm(d: int, h: int, seed: int = 0) -> Rbm:
     of_chain = rng.choice(len(weights), size=500, p=weights)
     chains = means[of_chain] + np.sqrt(p.variances) * rng.normal(size=(500, d))
     return Rbm(p, log_partition, 0.01, chains)
+
+
+def random_gan(d: int, latent: int = 2, seed: int = 0) -> Gan:
+    rng = np.random.default_rng(seed)
+    return Gan(
+        GanParameters(
+            encoder=random_network(rng, [d, 12, latent]),
+            generator=random_network(rng, [latent, 12, d]),
+            critic=random_network(rng, [d + latent, 12, 7]),
+            location=rng.normal(size=d),
+            scale=rng.uniform(0.5, 2.0, size=d),
+            reconstruction_variances=rng.uniform(0.1, 0.3, size=d),
+            critic_variances=rng.uniform(0.1, 0.3, size=7),
+            imputation_variances=rng.uniform(0.3, 0.6, size=d),
+            noise_variances=rng.uniform(0.1, 0.3, size=d),
+            input_limit=10.0,
+        ),
+        GanOutcome(watched=rng.random((3, 3)), best_epoch=1, restarts=0),
+    )
 
 
 def with_gaps(x: FloatArray, share: float = 0.2, seed: int = 1) -> FloatArray:
