@@ -195,7 +195,7 @@ class ConfluentConsumer:
         start = OFFSET_BEGINNING if self._settings.start_from == "earliest" else OFFSET_END
         try:
             committed: list[Any] = (
-                self._consumer.committed(held, self._settings.request_timeout_s) if held else []
+                self._consumer.committed(held, self._settings.commit_timeout_s) if held else []
             )
         except KafkaException as error:
             raise self._connection.translated(error) from error

@@ -186,7 +186,7 @@ class KafkaPythonConsumer:
             for source, offset in next_offsets.items()
         }
         try:
-            self._consumer.commit(offsets, timeout_ms=milliseconds(self._settings.request_timeout_s))
+            self._consumer.commit(offsets, timeout_ms=milliseconds(self._settings.commit_timeout_s))
         except errors.FencedInstanceIdError as error:
             raise fenced(self._settings) from error
         except errors.AuthorizationError as error:
@@ -202,7 +202,7 @@ class KafkaPythonConsumer:
         for tp in self._partitions():
             committed = self._ask(
                 partial(
-                    self._consumer.committed, tp, timeout_ms=milliseconds(self._settings.request_timeout_s)
+                    self._consumer.committed, tp, timeout_ms=milliseconds(self._settings.commit_timeout_s)
                 )
             )
             if committed is None:

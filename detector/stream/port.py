@@ -123,7 +123,10 @@ class ClientSettings:
     connect_timeout_s: float = 5.0
     """Bound of opening, of subscribing and of looking up a topic."""
     request_timeout_s: float = 15.0
-    """Bound of a commit and of reading committed offsets."""
+    """How long a broker may take to answer one request, before it counts as gone."""
+    commit_timeout_s: float = 5.0
+    """Bound of a commit and of reading committed offsets. A commit that finds no coordinator takes
+    confluent-kafka as long as the session timeout instead."""
     delivery_timeout_s: float = 120.0
     """After this long the producer gives a record up as refused."""
     linger_s: float = 0.005

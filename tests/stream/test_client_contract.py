@@ -646,7 +646,7 @@ def test_records_given_up_are_refused_and_the_producer_goes_on(
 def test_an_outage_is_reported_and_reading_resumes(
     client: ClientName, own_broker: RealBroker, own_topic: str, group: str
 ) -> None:
-    settings = replace(settings_for(client, own_broker, group), request_timeout_s=3.0)
+    settings = replace(settings_for(client, own_broker, group), commit_timeout_s=3.0)
     with (
         closing(open_producer(settings)) as producer,
         closing(open_consumer(settings)) as consumer,
