@@ -1,6 +1,6 @@
 """The loop: records from Kafka through decoding and scoring to topics and metrics, at least once.
 
-One turn, and what a crash after each of its steps costs:
+What happens to a poll, and what a crash after each of the steps costs:
 
 1. poll        whatever is there, without waiting to fill a batch. Nothing is lost: offsets are not committed.
 2. follow      partitions that went: their state is forgotten. Partitions that came: they start afresh.
@@ -10,8 +10,11 @@ One turn, and what a crash after each of its steps costs:
                is dropped after any failure; a crash drops it anyway. Scores then say ``warming_up``.
 6. write       scores, alerts and dead letters are queued. A crash loses the queue; the records come again.
 7. flush       the broker holds every output. A crash from here on repeats them; ids of alerts are the same.
-8. commit      the next offsets. A crash from here on repeats nothing.
+8. commit      the next offsets, at most every 0.1 s. A crash from here on repeats nothing.
 9. observe     metrics, once per batch. A crash loses counts, never records.
+
+Where records wait, steps 7 to 9 of a poll come between steps 5 and 6 of the next: the brokers acknowledge
+while this process works. Where none wait they come at once, as they do before the loop ends.
 
 When Kafka fails at any step, everything is dropped and opened anew, and work resumes from the committed
 offsets: one way out of every failure is easier to trust than a way for each.
@@ -20,7 +23,7 @@ offsets: one way out of every failure is easier to trust than a way for each.
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -45,7 +48,7 @@ from detector.stream.port import (
     RawRecords,
 )
 from detector.stream.reasons import Rejected
-from detector.stream.routing import split
+from detector.stream.routing import select, split
 from detector.stream.score_record import encode_scores
 from detector.stream.watch import Watch
 from detector.stream.watchdog import Watchdog
@@ -57,6 +60,8 @@ DELIVERY_TIMEOUT_S = 60.0
 """For the brokers to acknowledge a batch, before the clients are opened anew."""
 DELIVERY_TIMEOUT_WHEN_STOPPING_S = 4.0
 LAG_INTERVAL_S = 1.0
+COMMIT_INTERVAL_S = 0.1
+"""Between two commits while records wait: each costs a round trip, and a crash repeats what came since."""
 COMMITS_TRIED = 3
 """In a row, with the same client, before it is opened anew."""
 
@@ -89,11 +94,20 @@ class _Answered:
     """One input's part of a turn, kept until it is committed and can be counted."""
 
     input: Input
-    records: int
+    records: RawRecords
     rejected: list[Rejected]
     batch: Batch
     slots: IntArray
     answers: list[tuple[Scores, list[AlertEvent]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A poll whose outputs were sent and may not be acknowledged yet."""
+
+    answered: list[_Answered]
+    next_offsets: dict[Source, int]
+    started_s: float
 
 
 class Loop:
@@ -109,6 +123,7 @@ class Loop:
         watchdog: Watchdog,
         *,
         max_poll_records: int = MAX_POLL_RECORDS,
+        commit_interval_s: float = COMMIT_INTERVAL_S,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -121,6 +136,7 @@ class Loop:
         observer: Told of everything that was committed.
         watchdog: Fed at every step.
         max_poll_records: Most records of a turn: memory and latency against speed.
+        commit_interval_s: Between two commits while records wait.
         wall_clock: Seconds since 1970; bounds event times and gives delays.
         clock: Monotonic seconds.
         sleep: Waits so many of them.
@@ -133,11 +149,20 @@ class Loop:
         self._observer = observer
         self._watchdog = watchdog
         self._max_poll_records = max_poll_records
+        self._commit_interval_s = commit_interval_s
         self._wall_clock = wall_clock
         self._clock = clock
         self._sleep = sleep
         self._stopping = False
         self._lag_due_s = 0.0
+        self._commit_due_s = 0.0
+        self._commits_failed = 0
+        self._outage = Outage(clock)
+        self._sent: _Sent | None = None
+        self._uncommitted: dict[Source, int] = {}
+        """Next offsets whose outputs are acknowledged."""
+        self._processed: dict[Source, int] = {}
+        """Next offset that the state of a source's entities has not seen."""
 
     def stop(self) -> None:
         """Ask the loop to finish its turn, leave the group and return; safe in a signal handler."""
@@ -152,20 +177,19 @@ class Loop:
             ClientSettingsError: The settings can never work.
             ClientFailedError: The client is beyond repair; a new process may work.
         """
-        outage = Outage(self._clock)
         while not self._stopping:
             try:
-                self._run_connected(outage)
+                self._run_connected()
             except (ClientSettingsError, ClientFailedError):
                 raise
             except KafkaClientError as error:
-                outage.failed(error)
+                self._outage.failed(error)
                 self._observer.broker(False)
                 self._observer.assigned(0)
                 self._forget_everything()
-                self._wait(outage.back_off_s())
+                self._wait(self._outage.back_off_s())
 
-    def _run_connected(self, outage: Outage) -> None:
+    def _run_connected(self) -> None:
         """Open both clients and turn until one fails or the loop is stopped."""
         self._alive()
         producer = self._open_producer()
@@ -174,7 +198,7 @@ class Loop:
             consumer = self._open_consumer()
             try:
                 consumer.subscribe(sorted(self._input_of))
-                self._turn_until_stopped(consumer, producer, outage)
+                self._turn_until_stopped(consumer, producer)
             finally:
                 self._alive()
                 consumer.close()
@@ -182,25 +206,24 @@ class Loop:
             self._alive()
             producer.close()
 
-    def _turn_until_stopped(self, consumer: Consumer, producer: Producer, outage: Outage) -> None:
-        commits_failed = 0
+    def _turn_until_stopped(self, consumer: Consumer, producer: Producer) -> None:
+        self._commits_failed = 0
         while not self._stopping:
             try:
-                if self.turn(consumer, producer):
-                    commits_failed = 0
-                outage.over()
+                self.turn(consumer, producer)
             except CommitError as error:
                 # Usually the group rearranged itself meanwhile. Leaving it would rearrange it again, and
                 # the others' commits would fail in turn.
-                commits_failed += 1
-                if commits_failed == COMMITS_TRIED:
+                self._commits_failed += 1
+                if self._commits_failed == COMMITS_TRIED:
                     raise
                 _log.warning("%s; entity state starts afresh", error)
                 self._forget_everything()
                 consumer.seek_to_committed()
+        self._settle(consumer, producer, commit_now=True)
 
-    def turn(self, consumer: Consumer, producer: Producer) -> int:
-        """Do the nine steps once; return how many records were read.
+    def turn(self, consumer: Consumer, producer: Producer) -> None:
+        """Take one poll as far as its writing, and the one before to its end.
 
         Raises:
             KafkaClientError: Kafka failed. State is ahead of the committed offsets: forget it, start again.
@@ -209,14 +232,16 @@ class Loop:
         # 1. Poll.
         raw = self._poll(consumer)
         # 2. Follow the assignment.
-        self._follow_assignment(consumer)
+        self._follow_assignment(consumer, producer)
+        raw = self._not_processed(raw)
         if raw is None or len(raw) == 0:
-            self._observer.broker(True)
+            self._settle(consumer, producer, commit_now=True)
             self._observe_lag(consumer)
-            return 0
+            return
         # From here, so that waiting for records is not counted as work.
         started_s, now_s = self._clock(), self._wall_clock()
         answered = []
+        next_offsets = _next_offsets(raw)
         for input, records in split(raw, self._input_of):
             # 3. Decode.
             batch, rejected = input.codec.decode(records, now_s)
@@ -224,35 +249,73 @@ class Loop:
             slots = input.table.place(batch)
             # 5. Process.
             answers = [watch.process(batch, slots) for watch in input.watches] if len(batch) else []
-            # 6. Write.
-            self._write(producer, input, records, rejected, batch, answers)
-            answered.append(_Answered(input, len(records), rejected, batch, slots, answers))
+            answered.append(_Answered(input, records, rejected, batch, slots, answers))
             self._alive()
-        # 7. Flush.
-        self._flush(producer)
-        # 8. Commit.
-        consumer.commit(_next_offsets(raw))
-        # 9. Observe.
-        self._observer.broker(True)
+        self._processed.update(next_offsets)
+        # 7 to 9, of the poll before.
+        self._settle(consumer, producer)
+        # 6. Write.
         for part in answered:
-            self._observe(part, started_s)
+            self._write(producer, part)
+        self._sent = _Sent(answered, next_offsets, started_s)
         self._observe_lag(consumer)
-        return len(raw)
+
+    def _settle(self, consumer: Consumer, producer: Producer, *, commit_now: bool = False) -> None:
+        """Bring what was sent to its end, if anything was: acknowledged, committed, counted.
+
+        Args:
+            consumer: Commits.
+            producer: Has sent.
+            commit_now: Whether to commit even if the last commit was a moment ago.
+        """
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            # 7. Flush.
+            self._flush(producer)
+            self._uncommitted.update(sent.next_offsets)
+        # 8. Commit.
+        if self._uncommitted and (commit_now or self._clock() >= self._commit_due_s):
+            consumer.commit(self._uncommitted)
+            self._uncommitted = {}
+            self._commits_failed = 0
+            self._commit_due_s = self._clock() + self._commit_interval_s
+        # 9. Observe.
+        if sent is not None or commit_now:
+            self._observer.broker(True)
+            self._outage.over()
+        if sent is not None:
+            for part in sent.answered:
+                self._observe(part, sent.started_s)
 
     def _poll(self, consumer: Consumer) -> RawRecords | None:
         """Return the next records, None where the broker answered with a loss or something unreadable."""
         try:
-            return consumer.poll(self._max_poll_records, POLL_TIMEOUT_S)
+            return consumer.poll(self._max_poll_records, 0.0 if self._sent else POLL_TIMEOUT_S)
         except OffsetOutOfRangeError as error:
             _log.error("records were lost before they were read: %s", error)
+            # Of a topic that was made anew, offsets count from the beginning.
+            self._processed.clear()
         except FetchError as error:
             _log.error("%s", error)
             # The same batch is tried again: not as fast as the processor can.
             self._wait(1.0)
         return None
 
-    def _follow_assignment(self, consumer: Consumer) -> None:
+    def _not_processed(self, raw: RawRecords | None) -> RawRecords | None:
+        """Leave out what came again although its outputs were sent: a rebalance that changes nothing for us
+        begins at the committed offsets, and our state is ahead of them."""
+        if raw is None or len(raw) == 0:
+            return raw
+        ahead = np.array([self._processed.get(source, 0) for source in raw.sources])[raw.source]
+        again = raw.offset < ahead
+        return select(raw, ~again) if again.any() else raw
+
+    def _follow_assignment(self, consumer: Consumer, producer: Producer) -> None:
         revoked, assigned = consumer.take_revoked(), consumer.take_assigned()
+        if (revoked or assigned) and self._sent is not None:
+            # Settled while slots still belong to the entities that were answered.
+            self._disown(revoked)
+            self._settle(consumer, producer, commit_now=True)
         # What is assigned may have been read by somebody else since we last had it.
         for source in dict.fromkeys(revoked + assigned):
             self._forget(source)
@@ -263,16 +326,15 @@ class Loop:
         if revoked or assigned:
             self._observer.assigned(len(consumer.assigned()))
 
-    def _write(
-        self,
-        producer: Producer,
-        input: Input,
-        records: RawRecords,
-        rejected: list[Rejected],
-        batch: Batch,
-        answers: list[tuple[Scores, list[AlertEvent]]],
-    ) -> None:
-        outputs = self._outputs
+    def _disown(self, revoked: Sequence[Source]) -> None:
+        """Leave the offsets of partitions that went to their new owner to commit."""
+        self._uncommitted = {s: o for s, o in self._uncommitted.items() if s not in revoked}
+        if self._sent is not None:
+            kept = {s: o for s, o in self._sent.next_offsets.items() if s not in revoked}
+            self._sent = replace(self._sent, next_offsets=kept)
+
+    def _write(self, producer: Producer, part: _Answered) -> None:
+        outputs, batch, answers = self._outputs, part.batch, part.answers
         if outputs.scores_topic is not None and answers:
             keys = [entity.encode() for entity in batch.entity]
             for scores, _ in answers:
@@ -285,8 +347,8 @@ class Loop:
                 [alert.value for alert in alerts],
                 [alert.headers for alert in alerts],
             )
-        if rejected:
-            letters = dead_letters(records, rejected, input.name)
+        if part.rejected:
+            letters = dead_letters(part.records, part.rejected, part.input.name)
             producer.send(outputs.dead_letter_topic, letters.keys, letters.values, letters.headers)
 
     def _flush(self, producer: Producer) -> None:
@@ -308,7 +370,7 @@ class Loop:
 
     def _observe(self, part: _Answered, started_s: float) -> None:
         observer, name = self._observer, part.input.name
-        observer.polled(name, part.records)
+        observer.polled(name, len(part.records))
         reasons = [bad.reason for bad in part.rejected]
         for reason in dict.fromkeys(reasons):
             observer.rejected(name, reason, reasons.count(reason))
@@ -328,7 +390,7 @@ class Loop:
                 twice,
             )
             observer.entity_on_two_sources(name, twice)
-        observer.batch_done(name, part.records, self._clock() - started_s)
+        observer.batch_done(name, len(part.records), self._clock() - started_s)
 
     def _observe_lag(self, consumer: Consumer) -> None:
         # It may ask the client for every partition, which is too dear for every turn.
@@ -339,10 +401,14 @@ class Loop:
 
     def _forget(self, source: Source) -> None:
         """Drop the state of a partition's entities."""
+        self._processed.pop(source, None)
         input = self._input_of[source.topic]
         self._drop(input, *input.table.forget(source))
 
     def _forget_everything(self) -> None:
+        self._sent = None
+        self._uncommitted = {}
+        self._processed = {}
         for input in self._inputs:
             self._drop(input, *input.table.forget_all())
         self._observer.lag({})

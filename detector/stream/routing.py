@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from detector.batch import BoolArray
 from detector.stream.port import Envelope, Header, RawRecords
 
 Input = TypeVar("Input")
@@ -43,17 +44,19 @@ def split(raw: RawRecords, input_of: Mapping[str, Input]) -> Iterator[tuple[Inpu
         return
     for input in inputs:
         owned = np.array([owner is input for owner in of_source])
-        mask = owned[raw.source]
-        rows = np.flatnonzero(mask).tolist()
-        if rows:
-            yield (
-                input,
-                RawRecords(
-                    raw.sources,
-                    raw.source[mask],
-                    raw.offset[mask],
-                    [raw.value[row] for row in rows],
-                    raw.timestamp_s[mask],
-                    _Part(raw.envelope, rows),
-                ),
-            )
+        part = select(raw, owned[raw.source])
+        if len(part):
+            yield input, part
+
+
+def select(raw: RawRecords, mask: BoolArray) -> RawRecords:
+    """Return some rows of a poll, those where ``mask``, shape (N,), holds."""
+    rows = np.flatnonzero(mask).tolist()
+    return RawRecords(
+        raw.sources,
+        raw.source[mask],
+        raw.offset[mask],
+        [raw.value[row] for row in rows],
+        raw.timestamp_s[mask],
+        _Part(raw.envelope, rows),
+    )
