@@ -35,6 +35,9 @@ COMMANDS = {
         "detector.cli.backtest", "backtest", "Send a file down the daemon's path.", one_blas_thread=True
     ),
     "models": _Command("detector.cli.models", "models", "List, show and verify trained versions."),
+    "generate": _Command(
+        "detector.cli.generate", "generate", "Draw synthetic records from a trained version."
+    ),
 }
 
 

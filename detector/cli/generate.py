@@ -1,0 +1,147 @@
+"""``detector generate``: synthetic records from a trained version, for load tests, canaries and examples."""
+
+import csv
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import click
+import numpy as np
+
+from detector.batch import FloatArray
+from detector.bundles.store import Bundle, BundleError, BundleStore, load_bundle
+from detector.cli.failure import Failure, explained
+from detector.config.section import parse_duration
+from detector.scoring.generate import generate as generate_values
+
+_PARQUET = (".parquet", ".pq")
+_JSON_LINES = (".jsonl", ".ndjson")
+
+
+class _Seconds(click.ParamType[float]):
+    """``5m``: a duration with its unit."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+
+
+class _Time(click.ParamType[float]):
+    """RFC 3339; without a zone UTC."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            time = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a time; write it like 2026-11-20T15:00:00Z", param, ctx)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+@click.command()
+@click.argument("bundle")
+@click.option("-n", "n", type=click.IntRange(min=1), required=True, help="Records of each entity.")
+@click.option(
+    "--out",
+    default="-",
+    show_default=True,
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="A .csv, .parquet or .jsonl file; - writes JSON lines to stdout.",
+)
+@click.option("--entity", "entities", multiple=True, help="May be repeated.  [default: synthetic]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--interval", type=_Seconds(), help="Between two records of an entity.  [default: as trained]")
+@click.option("--start", type=_Time(), help="Of the first record.  [default: after the training data]")
+def generate(
+    bundle: str,
+    n: int,
+    out: Path,
+    entities: tuple[str, ...],
+    seed: int,
+    interval: float | None,
+    start: float | None,
+) -> None:
+    """Write synthetic records from BUNDLE: STORE/DETECTOR@ALIAS, or the folder of one version.
+
+    An entity that the bundle knows gets its own scale and coefficients, any other one the pooled ones.
+    The same seed gives the same bytes.
+    """
+    names = entities or ("synthetic",)
+    if "" in names or len(set(names)) < len(names):
+        raise click.UsageError("--entity: names must not be empty or given twice")
+    suffix = ".jsonl" if str(out) == "-" else out.suffix.lower()
+    if suffix not in (".csv", *_PARQUET, *_JSON_LINES):
+        raise click.UsageError(f"--out {out}: unknown kind of file; write to .csv, .parquet or .jsonl")
+    with explained(BundleError, ValueError, OSError):
+        trained = _load(bundle)
+        facts, known = trained.manifest.training, trained.model.entities
+        place = {name: i for i, name in enumerate(known)}
+        model = np.array([place.get(name, len(known)) for name in names], dtype=np.int64)
+        values = generate_values(trained.model.density, model, n, np.random.default_rng(seed))
+        step_s = interval or facts.interval_s or 1.0
+        first_s = facts.until_time_s + step_s if start is None else start
+        time = np.repeat(first_s + step_s * np.arange(n), len(names))
+        # Round by round, so that the file is in the order of time.
+        rows = values.transpose(1, 0, 2).reshape(-1, values.shape[2])
+        features = trained.model.feature_names
+        if suffix in _PARQUET:
+            _write_parquet(out, features, time, list(names) * n, rows)
+        else:
+            write = _write_csv if suffix == ".csv" else _write_json_lines
+            with click.open_file(str(out), "w", encoding="utf-8") as file:
+                write(file, features, time, list(names) * n, rows)
+
+
+def _load(reference: str) -> Bundle:
+    path, at, alias = reference.rpartition("@")
+    if at and "/" not in alias:
+        return BundleStore(Path(path).parent).load(Path(path).name, f"@{alias}")
+    return load_bundle(Path(reference))
+
+
+def _write_json_lines(
+    file: IO[str], features: tuple[str, ...], time: FloatArray, entity: list[str], rows: FloatArray
+) -> None:
+    for stamp, name, row in zip(_texts(time), entity, rows.tolist(), strict=True):
+        record = {"entity": name, "time": stamp, "features": dict(zip(features, row, strict=True))}
+        file.write(json.dumps(record) + "\n")
+
+
+def _write_csv(
+    file: IO[str], features: tuple[str, ...], time: FloatArray, entity: list[str], rows: FloatArray
+) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["time", "entity", *features])
+    for stamp, name, row in zip(_texts(time), entity, rows.tolist(), strict=True):
+        writer.writerow([stamp, name, *row])
+
+
+def _write_parquet(
+    path: Path, features: tuple[str, ...], time: FloatArray, entity: list[str], rows: FloatArray
+) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        raise Failure(
+            f"{path}: Parquet needs {error.name}; pip install 'detector[train]', or write .csv"
+        ) from error
+    stamps = pa.array(_microseconds(time), pa.timestamp("us", tz="UTC"))
+    columns = [stamps, pa.array(entity, pa.string()), *(pa.array(column) for column in rows.T)]
+    pq.write_table(pa.table(columns, names=["time", "entity", *features]), path)
+
+
+def _texts(time: FloatArray) -> Iterator[str]:
+    stamps = np.datetime_as_string(_microseconds(time).astype("datetime64[us]"))
+    return (f"{stamp}Z" for stamp in stamps.tolist())
+
+
+def _microseconds(time: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    return np.rint(time * 1e6).astype(np.int64)

@@ -1,0 +1,53 @@
+"""Synthetic records of entities, drawn from a trained model: the way of a record, walked backwards."""
+
+import numpy as np
+
+from detector.batch import FloatArray, IntArray
+from detector.scoring.scoring_model import Density
+
+BURN_IN = 200
+"""Records drawn before the first one kept, so that a sequence does not begin where models begin."""
+
+# Standardised values are clipped here when they are scored; farther out a sequence has left the model.
+_FARTHEST = 1e8
+
+
+def generate(density: Density, model: IntArray, n: int, rng: np.random.Generator) -> FloatArray:
+    """Draw one sequence of n records for each of E entities, in the units of the data.
+
+    The family draws residuals, a whole sequence per entity; the predictor, which starts at the training
+    mean, is run forward over what has been generated; location and scale of the entity are put back. The
+    first ``BURN_IN`` records are dropped. With the predictor ``last`` a sequence is a random walk, whose
+    variance grows with every record: there only the family has a burn-in, and the walk starts at the mean.
+
+    Args:
+        density: Scaling, predictor and family.
+        model: Each entity's model, shape (E,), an index into the stacked arrays; the last one is pooled.
+        n: Records per entity.
+        rng: The only source of chance.
+
+    Returns:
+        Shape (E, n, D).
+
+    Raises:
+        ValueError: The predictor amplifies its own output until it leaves the range of the model.
+    """
+    n_entities, d = len(model), density.family.n_features
+    drawn = [density.family.sample(BURN_IN + n, rng) for _ in range(n_entities)]
+    residual = np.stack(drawn) if drawn else np.empty((0, BURN_IN + n, d))
+    if density.predictor.name == "last":
+        residual = residual[:, BURN_IN:]
+    z = residual * density.residual_scale[model][:, None]
+    one_each = np.ones(n_entities, dtype=np.int64)
+    rows, unknown = density.predictor.initial_state(n_entities), np.full((n_entities, d), np.nan)
+    for t in range(z.shape[1]):
+        # What is expected does not depend on the record itself, which is not known yet.
+        z[:, t] += density.predictor.scan(rows, unknown, one_each, model).expected
+        rows = density.predictor.scan(rows, z[:, t], one_each, model).rows
+        if not (np.abs(z[:, t]) <= _FARTHEST).all():
+            raise ValueError(
+                f"after {t} records the predictor {density.predictor.name!r} has amplified a sequence beyond "
+                f"{_FARTHEST:g} standard deviations; train with predictor 'none' to generate records"
+            )
+    z = z[:, z.shape[1] - n :]
+    return density.scaling.location[model][:, None] + density.scaling.scale[model][:, None] * z

@@ -1,0 +1,100 @@
+"""Tests for detector.cli.generate."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from detector.bundles.store import BundleStore
+from detector.cli.main import main
+from detector.training.job import TrainingPlan, train
+from detector.training.sources import read_file
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a champion of two entities, of which db is a hundred times larger."""
+    folder = tmp_path_factory.mktemp("generate")
+    rng = np.random.default_rng(1)
+    with (folder / "old.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["time", "entity", "cpu", "mem"])
+        for step in range(1000):
+            for entity, size in (("web", 1.0), ("db", 100.0)):
+                writer.writerow([1_700_000_000 + 60 * step, entity, *(size * rng.normal(size=2))])
+    bundle = train(read_file(folder / "old.csv"), TrainingPlan("hosts", "gmm"), 1.7e9)
+    BundleStore(folder).save(bundle.manifest, bundle.model, bundle.held_out)
+    BundleStore(folder).set_alias("hosts", bundle.manifest.version)
+    return folder
+
+
+def test_without_a_file_json_records_go_to_stdout(store: Path) -> None:
+    result = run("generate", f"{store}/hosts@champion", "-n", "3", "--start", "2026-11-20T15:00:00Z")
+    assert result.exit_code == 0, result.output
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [record["entity"] for record in records] == ["synthetic"] * 3
+    assert [record["time"] for record in records] == [
+        f"2026-11-20T15:0{minute}:00.000000Z" for minute in range(3)
+    ]
+    assert all(set(record["features"]) == {"cpu", "mem"} for record in records)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_backtest_reads_what_was_generated_and_finds_it_normal(store: Path, suffix: str) -> None:
+    bundle = store / "hosts" / BundleStore(store).versions("hosts")[0]
+    out, scores = store / f"new.{suffix}", store / f"scores-{suffix}.csv"
+    result = run("generate", bundle, "-n", "400", "--entity", "db", "--entity", "web", "--out", out)
+    assert result.exit_code == 0, result.output
+    batch = read_file(out)
+    assert batch.entity[:4] == ["db", "web", "db", "web"]
+    assert batch.time[2] - batch.time[0] == 60.0
+    spread = {name: batch.values[i::2].std(axis=0) for i, name in enumerate(("db", "web"))}
+    np.testing.assert_allclose(spread["db"], 100.0, rtol=0.2)
+    np.testing.assert_allclose(spread["web"], 1.0, rtol=0.2)
+    tested = run("backtest", "--bundle", bundle, "--input", out, "--out", scores)
+    assert tested.exit_code == 0, tested.output
+    with scores.open(newline="") as file:
+        p_value = [float(row["p_value"]) for row in csv.DictReader(file) if row["status"] == "scored"]
+    assert len(p_value) > 780
+    assert abs(np.mean(p_value) - 0.5) < 0.06
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_the_same_seed_gives_the_same_bytes(store: Path, suffix: str) -> None:
+    contents = []
+    for i, seed in enumerate(("5", "5", "6")):
+        out = store / f"seed-{i}.{suffix}"
+        assert (
+            run("generate", f"{store}/hosts@champion", "-n", "20", "--seed", seed, "--out", out).exit_code
+            == 0
+        )
+        contents.append(out.read_bytes())
+    assert contents[0] == contents[1] != contents[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--out", "records.txt"], "unknown kind of file"),
+        (["--entity", "web", "--entity", "web"], "given twice"),
+        (["--interval", "5"], "write it like"),
+        (["--start", "yesterday"], "is not a time"),
+    ],
+)
+def test_what_cannot_be_done_is_said(store: Path, arguments: list[str], said: str) -> None:
+    result = run("generate", f"{store}/hosts@champion", "-n", "2", *arguments)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_an_absent_bundle_is_named(store: Path) -> None:
+    result = run("generate", f"{store}/pumps@champion", "-n", "2")
+    assert result.exit_code == 2
+    assert "'pumps' has no champion" in result.output
