@@ -74,6 +74,7 @@ def run(config: Config) -> None:
             partial(open_producer, settings),
             metrics,
             watchdog,
+            overlap=settings.client == "confluent",
         )
         resources.enter_context(_stopped_by_signals(loop))
         resources.callback(watchdog.stop)

@@ -13,8 +13,8 @@ What happens to a poll, and what a crash after each of the steps costs:
 8. commit      the next offsets, at most every 0.1 s. A crash from here on repeats nothing.
 9. observe     metrics, once per batch. A crash loses counts, never records.
 
-Where records wait, steps 7 to 9 of a poll come between steps 5 and 6 of the next: the brokers acknowledge
-while this process works. Where none wait they come at once, as they do before the loop ends.
+With a client that allows it, and where records wait, steps 7 to 9 of a poll come between steps 5 and 6 of
+the next: the brokers acknowledge while this process works. Otherwise, and at the end, they come at once.
 
 When Kafka fails at any step, everything is dropped and opened anew, and work resumes from the committed
 offsets: one way out of every failure is easier to trust than a way for each.
@@ -124,6 +124,7 @@ class Loop:
         *,
         max_poll_records: int = MAX_POLL_RECORDS,
         commit_interval_s: float = COMMIT_INTERVAL_S,
+        overlap: bool = False,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -137,6 +138,8 @@ class Loop:
         watchdog: Fed at every step.
         max_poll_records: Most records of a turn: memory and latency against speed.
         commit_interval_s: Between two commits while records wait.
+        overlap: Whether to process a poll before the one before is acknowledged and committed. Not with
+            kafka-python: a commit after a second poll may meet a rebalance that it does not recover from.
         wall_clock: Seconds since 1970; bounds event times and gives delays.
         clock: Monotonic seconds.
         sleep: Waits so many of them.
@@ -150,6 +153,7 @@ class Loop:
         self._watchdog = watchdog
         self._max_poll_records = max_poll_records
         self._commit_interval_s = commit_interval_s
+        self._overlap = overlap
         self._wall_clock = wall_clock
         self._clock = clock
         self._sleep = sleep
@@ -258,6 +262,8 @@ class Loop:
         for part in answered:
             self._write(producer, part)
         self._sent = _Sent(answered, next_offsets, started_s)
+        if not self._overlap:
+            self._settle(consumer, producer, commit_now=True)
         self._observe_lag(consumer)
 
     def _settle(self, consumer: Consumer, producer: Producer, *, commit_now: bool = False) -> None:

@@ -89,7 +89,13 @@ class Rig:
         self.on_poll: Callable[[FakeConsumer], None] = self.stop_when_all_is_read
         self.loop = self.made(OUTPUTS)
 
-    def made(self, outputs: Outputs, max_poll_records: int = 10, commit_interval_s: float = 0.0) -> Loop:
+    def made(
+        self,
+        outputs: Outputs,
+        max_poll_records: int = 10,
+        commit_interval_s: float = 0.0,
+        overlap: bool = True,
+    ) -> Loop:
         schema = InputSchema(
             "hosts", tuple((f"f{i}", (f"f{i}",)) for i in range(3)), labels=(("team", ("team",)),)
         )
@@ -102,6 +108,7 @@ class Rig:
             Watchdog(clock=self.clock),
             max_poll_records=max_poll_records,
             commit_interval_s=commit_interval_s,
+            overlap=overlap,
             wall_clock=lambda: NOW_S,
             clock=self.clock,
             sleep=self.clock.sleep,
@@ -521,3 +528,13 @@ def test_outputs_in_flight_are_settled_before_the_loop_ends(watcher: Detector) -
     assert broker.committed == {P0: 20}
     assert [s["origin"]["offset"] for s in rig.scores()] == list(range(20))
     assert rig.observer.records == 20
+
+
+def test_without_overlap_every_poll_is_committed_before_the_next(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(50)})
+    rig = Rig(broker, watcher)
+    rig.made(OUTPUTS, commit_interval_s=1.0, overlap=False)
+    rig.loop.run()
+    calls = [call for call in broker.log if call in ("poll", "send", "flush", "commit")]
+    assert calls == ["poll", "send", "flush", "commit"] * 5 + ["poll"]
+    assert broker.committed == {P0: 50}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from detector.stream.port import ClientName
 from tests.kafka.broker import RealBroker
 from tests.system.conftest import TRAINING_STEPS, Topics, Trained, configuration, new_topics, settings_of
 from tests.system.process import Daemon, wait_until
@@ -22,14 +23,15 @@ def scored(broker: RealBroker, topics: Topics) -> Counter[tuple[int, int]]:
     return Counter((score["origin"]["partition"], score["origin"]["offset"]) for score in scores)
 
 
+@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_successor_goes_on_where_the_commits_ended(
-    how: signal.Signals, trained: Trained, kafka_broker: RealBroker, tmp_path: Path
+    how: signal.Signals, client: ClientName, trained: Trained, kafka_broker: RealBroker, tmp_path: Path
 ) -> None:
     topics = new_topics(kafka_broker, partitions=2)
     settings, middle = settings_of(kafka_broker), TRAINING_STEPS + STEPS * 4 // 5
     produce(settings, topics.telemetry, *trained.telemetry.records(TRAINING_STEPS, middle))
-    config = configuration(kafka_broker, topics, trained.store)
+    config = configuration(kafka_broker, topics, trained.store, client)
     with Daemon(config, tmp_path) as first:
         first.wait_for_records(1)
         first.process.send_signal(how)
