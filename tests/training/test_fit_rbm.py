@@ -8,12 +8,11 @@ from detector.models.rbm import Rbm, RbmParameters
 from detector.training.fit_rbm import fit_rbm
 from detector.training.rbm_partition import estimate_partition
 from detector.training.rbm_training import RbmTraining, _derivatives
-from tests.models.families_by_hand import log_likelihood
-from tests.models.test_rbm import mixture, random_parameters
+from tests.models.families_by_hand import log_likelihood, mixture_of_rbm, random_rbm_parameters
 
 
 def drawn(p: RbmParameters, n: int, seed: int) -> np.ndarray:
-    weights, means, _ = mixture(p)
+    weights, means, _ = mixture_of_rbm(p)
     rng = np.random.default_rng(seed)
     component = rng.choice(len(weights), size=n, p=weights)
     return means[component] + np.sqrt(p.variances) * rng.normal(size=(n, len(p.variances)))
@@ -21,7 +20,7 @@ def drawn(p: RbmParameters, n: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("d", "h", "seed"), [(1, 1, 0), (3, 4, 1), (6, 8, 2), (12, 10, 3)])
 def test_partition_function_agrees_with_a_sum_over_all_hidden_settings(d: int, h: int, seed: int) -> None:
-    p = random_parameters(d, h, seed)
+    p = random_rbm_parameters(d, h, seed)
     x = drawn(p, 2000, seed)
     estimate = estimate_partition(
         p,
@@ -32,11 +31,11 @@ def test_partition_function_agrees_with_a_sum_over_all_hidden_settings(d: int, h
         rng=np.random.default_rng(seed),
     )
     assert 0 < estimate.error < 0.2
-    assert abs(estimate.log_partition - mixture(p)[2]) < 3 * estimate.error
+    assert abs(estimate.log_partition - mixture_of_rbm(p)[2]) < 3 * estimate.error
 
 
 def test_chains_of_the_partition_function_end_as_draws_from_the_machine() -> None:
-    p = random_parameters(3, 4)
+    p = random_rbm_parameters(3, 4)
     estimate = estimate_partition(
         p, np.zeros(3), np.full(3, 4.0), n_chains=2000, n_temperatures=300, rng=np.random.default_rng(0)
     )
@@ -46,7 +45,7 @@ def test_chains_of_the_partition_function_end_as_draws_from_the_machine() -> Non
 
 
 def test_derivatives_are_those_of_the_free_energy() -> None:
-    p = random_parameters(3, 4)
+    p = random_rbm_parameters(3, 4)
     x = np.random.default_rng(0).normal(size=(20, 3))
 
     def mean_log_likelihood(q: RbmParameters) -> float:
@@ -79,9 +78,9 @@ def _with(p: RbmParameters, name: str, value: np.ndarray) -> RbmParameters:
 
 
 def test_recovers_the_likelihood_of_a_machine_from_its_records() -> None:
-    p = random_parameters(4, 3, seed=5)
+    p = random_rbm_parameters(4, 3, seed=5)
     x, fresh = drawn(p, 3000, 0), drawn(p, 2000, 1)
-    truth = log_likelihood(Rbm(p, mixture(p)[2], 0.0, x), fresh).mean()
+    truth = log_likelihood(Rbm(p, mixture_of_rbm(p)[2], 0.0, x), fresh).mean()
     mean, std = x.mean(axis=0), x.std(axis=0)
     independent = (
         (-0.5 * ((fresh - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)).sum(axis=1).mean()
