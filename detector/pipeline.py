@@ -168,7 +168,7 @@ def _score(
     time = batch.time[rows.order]
     z = model.density.scaling.standardise(batch.values[rows.order], of_row)
     conditionals = model.density.conditionals(
-        before.predictor, before.family, z, rows.gap_s, rows.lengths, before.model
+        before.predictor, before.family, z, time, rows.gap_s, rows.lengths, before.model
     )
     missing = np.isnan(z)
     position = np.arange(len(time)) - np.repeat(starts, rows.lengths)

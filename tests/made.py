@@ -8,10 +8,12 @@ import pytest
 from detector.alerting.budget import HeldOut, Threshold
 from detector.alerting.rules import AlertRules
 from detector.batch import Batch, FloatArray, Source
-from detector.models.contract import Family
+from detector.models.contract import Family, Predictor
+from detector.models.ewma import EwmaPredictor
 from detector.models.gmm import Gmm
-from detector.models.predictors import AutoregressivePredictor, NoPredictor
+from detector.models.predictors import AutoregressivePredictor, LastPredictor, NoPredictor
 from detector.models.scaling import Scaling
+from detector.models.seasonal import N_BINS, SeasonalPredictor
 from detector.pipeline import Detector
 from detector.scoring.scoring_model import Density, ScoringModel
 from detector.training.calibrate import calibrate
@@ -55,22 +57,34 @@ def fitted(family: str) -> Family:
     return fit_vae(x, lengths=lengths, seed=0, window=2, hidden=(16,), max_epochs=15)
 
 
-def density(family: Family, *, predict: bool = False, seed: int = 0) -> Density:
-    d = family.n_features
+def predictor_called(name: str, d: int, *, order: int = 1, seed: int = 0) -> Predictor:
     rng = np.random.default_rng(seed)
-    predictor = (
-        AutoregressivePredictor(0.3 * rng.normal(size=(1, d, d)) / np.sqrt(d), np.zeros((1, d)))
-        if predict
-        else NoPredictor(d)
-    )
+    if name == "autoregressive":
+        weights = 0.3 * rng.normal(size=(1, order * d, d)) / np.sqrt(order * d)
+        return AutoregressivePredictor(weights, np.zeros((1, d)))
+    if name == "ewma":
+        return EwmaPredictor(np.array([0.2]), d)
+    if name == "seasonal":
+        return SeasonalPredictor(0.5 * rng.normal(size=(1, N_BINS, d)))
+    return LastPredictor(d) if name == "last" else NoPredictor(d)
+
+
+def density(family: Family, predictor: Predictor | None = None, *, predict: bool = False) -> Density:
+    d = family.n_features
+    predictor = predictor or predictor_called("autoregressive" if predict else "none", d)
     return Density(Scaling(np.zeros((1, d)), np.ones((1, d))), predictor, np.ones((1, d)), family)
 
 
 def scoring_model(
-    family: Family, *, records: int = 4000, predict: bool = False, seed: int = 1
+    family: Family,
+    *,
+    records: int = 4000,
+    predict: bool = False,
+    predictor: Predictor | None = None,
+    seed: int = 1,
 ) -> tuple[ScoringModel, HeldOut]:
-    """A model calibrated on one sequence of its own samples."""
-    own = density(family, predict=predict)
+    """A model calibrated on one sequence of its own samples; ``predict`` is for an autoregressive one."""
+    own = density(family, predictor, predict=predict)
     rng = np.random.default_rng(seed)
     z = records_like(own, records, rng)
     calibration, examples, held_out, _ = calibrate(
@@ -89,11 +103,21 @@ def scoring_model(
 
 
 def records_like(own: Density, n: int, rng: np.random.Generator) -> FloatArray:
-    """Draw one sequence from the density itself, in standardised units."""
+    """Draw one sequence from the density itself, in standardised units.
+
+    Around a predictor that is neither autoregressive nor a moving mean the records are residuals alone.
+    """
     x = own.family.sample(n, rng)
     if isinstance(own.predictor, AutoregressivePredictor):
+        order, (_, d) = own.predictor.order, x.shape
         for t in range(1, n):
-            x[t] += x[t - 1] @ own.predictor.coefficients[0]
+            lags = min(order, t)
+            x[t] += x[t - lags : t][::-1].ravel() @ own.predictor.coefficients[0, : lags * d]
+    if isinstance(own.predictor, EwmaPredictor):
+        mean = x[0].copy()
+        for t in range(1, n):
+            x[t] += mean
+            mean += own.predictor.weight[0] * (x[t] - mean)
     return x
 
 

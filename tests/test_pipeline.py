@@ -9,8 +9,9 @@ from detector.alerting.event import AlertEvent
 from detector.alerting.rules import AlertRules
 from detector.batch import Batch, IntArray, Status
 from detector.models.families import FAMILIES
+from detector.models.predictors import PREDICTORS
 from detector.pipeline import Detector
-from tests.made import batch, detector, fitted, records_like, scoring_model
+from tests.made import batch, detector, fitted, gmm, predictor_called, records_like, scoring_model
 from tests.pipelines import outcome_of, scores_of, slots_of, watch
 
 
@@ -41,7 +42,21 @@ def mixed_batch(own: Detector, n: int = 400, missing: float = 0.0) -> Batch:
 @pytest.mark.parametrize("missing", [0.0, 0.15])
 def test_batch_size_changes_nothing_by_a_bit(family: str, missing: float) -> None:
     own = made(family)
+    check_batch_sizes(own, mixed_batch(own, missing=missing))
+
+
+@pytest.mark.parametrize(("predictor", "order"), [*((name, 1) for name in PREDICTORS), ("autoregressive", 3)])
+@pytest.mark.parametrize("missing", [0.0, 0.15])
+def test_batch_size_changes_nothing_by_a_bit_with_any_predictor(
+    predictor: str, order: int, missing: float
+) -> None:
+    model, _ = scoring_model(gmm(), predictor=predictor_called(predictor, 3, order=order))
+    own = detector(model, threshold=0.05)
     records = mixed_batch(own, missing=missing)
+    check_batch_sizes(own, replace(records, time=700.0 * records.time))
+
+
+def check_batch_sizes(own: Detector, records: Batch) -> None:
     slots = slots_of(records)
     whole, whole_events = watch(own).process(records, slots)
     assert whole_events, "the batch must hold alerts for this test to say anything about them"

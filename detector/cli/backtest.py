@@ -16,6 +16,7 @@ from detector.cli.check import duration_text
 from detector.cli.failure import Failure, explained
 from detector.config.section import parse_duration
 from detector.models.families import FAMILIES
+from detector.models.predictors import PREDICTORS
 from detector.pipeline import Detector
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -71,7 +72,7 @@ class _Recipe:
 @click.option("--family", type=click.Choice(list(FAMILIES)), help="Kind of model.  [default: gmm]")
 @click.option(
     "--predictor",
-    type=click.Choice(["none", "last", "autoregressive"]),
+    type=click.Choice(list(PREDICTORS)),
     help="What a record is compared with.  [default: autoregressive]",
 )
 @click.option("--budget", type=_Budget(), default="1/1d", show_default=True, help="Bearable false alarms.")

@@ -84,9 +84,10 @@ def generate(
         facts, known = trained.manifest.training, trained.model.entities
         place = {name: i for i, name in enumerate(known)}
         model = np.array([place.get(name, len(known)) for name in names], dtype=np.int64)
-        values = generate_values(trained.model.density, model, n, np.random.default_rng(seed))
         step_s = interval or facts.interval_s or 1.0
         first_s = facts.until_time_s + step_s if start is None else start
+        rng = np.random.default_rng(seed)
+        values = generate_values(trained.model.density, model, n, rng, first_s, step_s)
         time = np.repeat(first_s + step_s * np.arange(n), len(names))
         # Round by round, so that the file is in the order of time.
         rows = values.transpose(1, 0, 2).reshape(-1, values.shape[2])

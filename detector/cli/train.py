@@ -65,6 +65,7 @@ def train(
         detector=chosen.name,
         family=chosen.family,
         predictor=chosen.predictor,
+        order=chosen.training.order or 1,
         seed=chosen.training.seed,
         min_features_share=chosen.min_features,
         units={feature.name: feature.unit for feature in chosen.features},

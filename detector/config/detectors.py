@@ -92,8 +92,9 @@ class DetectorConfig(Section):
     family: Literal["gmm", "hmm", "naive_bayes", "vae", "rbm", "gan"] = Field(
         "gmm", description="Kind of model."
     )
-    predictor: Literal["none", "last", "autoregressive"] = Field(
-        "autoregressive", description="What a record is compared with: the entity's own past, or nothing."
+    predictor: Literal["none", "last", "ewma", "autoregressive", "seasonal"] = Field(
+        "autoregressive",
+        description="What a record is compared with: the entity's past, its usual day, or nothing.",
     )
     store: Path = Field(Path("/var/lib/detector/bundles"), description="Folder of trained versions.")
     min_features: float = Field(
@@ -125,6 +126,14 @@ class DetectorConfig(Section):
                     f"training.{option} means nothing to family {self.family}; it takes "
                     f"{', '.join(_OPTIONS[self.family])}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _order_fits_the_predictor(self) -> Self:
+        if self.training.order is not None and self.predictor != "autoregressive":
+            raise ValueError(
+                f"training.order means nothing to predictor {self.predictor}; only autoregressive takes it"
+            )
         return self
 
     @property

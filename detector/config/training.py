@@ -32,6 +32,9 @@ class TrainingConfig(Section):
         description="vae, gan: latent dimensions; one per two features, at most 8, without.",
     )
     window: int | None = Field(None, ge=1, le=1000, description="vae: records seen at once; 1, without.")
+    order: int | None = Field(
+        None, ge=1, le=5, description="autoregressive: past records that count; 1, without."
+    )
     seed: int = Field(0, ge=0, description="Of everything random in the job.")
 
     @model_validator(mode="after")

@@ -114,7 +114,7 @@ class Prediction:
     expected: FloatArray
     """Shape (N, D), standardised; never NaN."""
     past_missing: BoolArray
-    """Shape (N, D), the past values that the prediction had to do without."""
+    """Shape (N, P), which of the P past values that it leans on the prediction had to do without."""
 
 
 class Predictor(Protocol):
@@ -122,6 +122,7 @@ class Predictor(Protocol):
 
     Works on standardised features, so 0 is the training mean. A missing past value counts as
     0; the shift is then an approximation, calibrated as such per pattern of missing features.
+    A predictor leans on P past values: none, one per feature, or one per feature and lag.
     """
 
     name: ClassVar[str]
@@ -138,12 +139,15 @@ class Predictor(Protocol):
         """Return state rows of entities never seen, shape (n, state_size)."""
         ...
 
-    def scan(self, rows: FloatArray, x: FloatArray, lengths: IntArray, model: IntArray) -> Prediction:
+    def scan(
+        self, rows: FloatArray, x: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray
+    ) -> Prediction:
         """Predict every record of E entities, entity after entity.
 
         Args:
             rows: State before, one row per entity, shape (E, state_size).
             x: Standardised records as in ``Family.scan``, shape (N, D); NaN is missing.
+            time: Event times, seconds since 1970 UTC, shape (N,).
             lengths: Records of each entity, shape (E,).
             model: Which entity's coefficients to use, shape (E,), index into the stacked arrays;
                 the last one is the pooled model of entities not seen in training.
@@ -151,7 +155,7 @@ class Predictor(Protocol):
         ...
 
     def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
-        """Return ``rows`` as if the features ``hidden``, shape (D,), had been missing in the past."""
+        """Return ``rows`` as if the past values ``hidden``, shape (P,), had been missing."""
         ...
 
     def arrays(self) -> Arrays:

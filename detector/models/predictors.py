@@ -1,4 +1,4 @@
-"""Where the next record is expected: nowhere in particular, at the last one, or by autoregression on it."""
+"""Where the next record is expected: all predictors, and those that need a few records at most."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -7,6 +7,8 @@ import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays, Prediction, Predictor
+from detector.models.ewma import EwmaPredictor
+from detector.models.seasonal import SeasonalPredictor
 from detector.models.sequences import lagged, starts_of
 
 _ROWS_AT_ONCE = 512
@@ -30,8 +32,10 @@ class NoPredictor:
     def initial_state(self, n: int) -> FloatArray:
         return np.empty((n, 0))
 
-    def scan(self, rows: FloatArray, x: FloatArray, lengths: IntArray, model: IntArray) -> Prediction:
-        return Prediction(rows, np.zeros_like(x), np.zeros(x.shape, dtype=bool))
+    def scan(
+        self, rows: FloatArray, x: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray
+    ) -> Prediction:
+        return Prediction(rows, np.zeros_like(x), np.zeros((len(x), 0), dtype=bool))
 
     def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
         return rows
@@ -62,8 +66,10 @@ class LastPredictor:
     def initial_state(self, n: int) -> FloatArray:
         return np.full((n, self.n_features), np.nan)
 
-    def scan(self, rows: FloatArray, x: FloatArray, lengths: IntArray, model: IntArray) -> Prediction:
-        rows, past, missing = _last_record(rows, x, lengths)
+    def scan(
+        self, rows: FloatArray, x: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray
+    ) -> Prediction:
+        rows, past, missing = _last_records(rows, x, lengths)
         return Prediction(rows, past, missing)
 
     def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
@@ -79,30 +85,37 @@ class LastPredictor:
 
 @dataclass(frozen=True, slots=True)
 class AutoregressivePredictor:
-    """Expects a linear function of what the entity sent last: coefficients per entity, and pooled ones.
+    """Expects a linear function of the entity's last p records: coefficients per entity, and pooled ones.
 
-    A value missing in the past counts as the training mean.
+    A value missing in the past counts as the training mean. The state is the last p records, newest first.
     """
 
     name: ClassVar[str] = "autoregressive"
     coefficients: FloatArray
-    """Shape (M, D, D): ``expected = intercept + past @ coefficients``."""
+    """Shape (M, p * D, D), newest first: ``expected = intercept + past @ coefficients``."""
     intercept: FloatArray
     """Shape (M, D)."""
 
     @property
+    def order(self) -> int:
+        """How many past records count, p."""
+        return self.state_size // int(self.coefficients.shape[2])
+
+    @property
     def warmup_records(self) -> int:
-        return 1
+        return self.order
 
     @property
     def state_size(self) -> int:
-        return int(self.intercept.shape[1])
+        return int(self.coefficients.shape[1])
 
     def initial_state(self, n: int) -> FloatArray:
         return np.full((n, self.state_size), np.nan)
 
-    def scan(self, rows: FloatArray, x: FloatArray, lengths: IntArray, model: IntArray) -> Prediction:
-        rows, past, missing = _last_record(rows, x, lengths)
+    def scan(
+        self, rows: FloatArray, x: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray
+    ) -> Prediction:
+        rows, past, missing = _last_records(rows, x, lengths)
         of_row = np.repeat(model, lengths)
         expected = self.intercept[of_row]
         alone = int(of_row[0]) if of_row.size and (of_row == of_row[0]).all() else None
@@ -129,20 +142,23 @@ class AutoregressivePredictor:
         n_models = predictor.intercept.shape[0]
         if predictor.intercept.shape != (n_models, n_features):
             raise ValueError(f"intercept {predictor.intercept.shape} must be (M, {n_features})")
-        if predictor.coefficients.shape != (n_models, n_features, n_features):
+        shape = predictor.coefficients.shape
+        order = shape[1] // n_features if len(shape) == 3 else 0
+        if order < 1 or shape != (n_models, order * n_features, n_features):
             raise ValueError(
-                f"coefficients {predictor.coefficients.shape} must be "
-                f"({n_models}, {n_features}, {n_features})"
+                f"coefficients {shape} must be ({n_models}, p * {n_features}, {n_features}), p >= 1"
             )
         if not (np.isfinite(predictor.coefficients).all() and np.isfinite(predictor.intercept).all()):
             raise ValueError("coefficients or intercept hold a value that is not finite")
         return predictor
 
 
-PREDICTORS: dict[str, type[NoPredictor] | type[LastPredictor] | type[AutoregressivePredictor]] = {
+PREDICTORS: dict[str, type[Predictor]] = {
     "none": NoPredictor,
     "last": LastPredictor,
+    "ewma": EwmaPredictor,
     "autoregressive": AutoregressivePredictor,
+    "seasonal": SeasonalPredictor,
 }
 
 
@@ -157,10 +173,19 @@ def predictor_from_arrays(name: str, arrays: Arrays, n_features: int) -> Predict
     return PREDICTORS[name].from_arrays(arrays, n_features)
 
 
-def _last_record(
+def _last_records(
     rows: FloatArray, x: FloatArray, lengths: IntArray
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Return the state after, and the p records before each row, newest first: NaN as 0, and where it was."""
     starts = starts_of(lengths)
-    past = lagged(x, rows, starts)
+    d = x.shape[1]
+    # The newest but k of a row is the newest but k - 1 of the row before.
+    newest, lags = x, []
+    for j in range(0, rows.shape[1], d):
+        newest = lagged(newest, rows[:, j : j + d], starts)
+        lags.append(newest)
+    past = lags[0] if len(lags) == 1 else np.hstack(lags)
     missing = np.isnan(past)
-    return x[starts + lengths - 1], np.where(missing, 0.0, past), missing
+    last = starts + lengths - 1
+    after = x[last] if len(lags) == 1 else np.hstack([x[last], past[last, :-d]])
+    return after, np.where(missing, 0.0, past), missing

@@ -88,7 +88,7 @@ class Calibration:
             surprise: Minus the family's log-likelihood of the standardised row, nats, shape (N,).
             model: Entity of each row, shape (N,), the pooled model for entities not in training.
             missing: Shape (N, D), features the row lacks.
-            past_missing: Shape (N, D), past values the prediction lacked.
+            past_missing: Shape (N, P), past values the prediction lacked.
 
         Returns:
             Shape (N,), in (0, 1]; NaN where surprise is NaN.

@@ -12,7 +12,14 @@ BURN_IN = 200
 _FARTHEST = 1e8
 
 
-def generate(density: Density, model: IntArray, n: int, rng: np.random.Generator) -> FloatArray:
+def generate(
+    density: Density,
+    model: IntArray,
+    n: int,
+    rng: np.random.Generator,
+    start_s: float = 0.0,
+    interval_s: float = 1.0,
+) -> FloatArray:
     """Draw one sequence of n records for each of E entities, in the units of the data.
 
     The family draws residuals, a whole sequence per entity; the predictor, which starts at the training
@@ -25,6 +32,8 @@ def generate(density: Density, model: IntArray, n: int, rng: np.random.Generator
         model: Each entity's model, shape (E,), an index into the stacked arrays; the last one is pooled.
         n: Records per entity.
         rng: The only source of chance.
+        start_s: Event time of the first record kept, seconds since 1970 UTC: seasons depend on it.
+        interval_s: Between two records.
 
     Returns:
         Shape (E, n, D).
@@ -40,10 +49,12 @@ def generate(density: Density, model: IntArray, n: int, rng: np.random.Generator
     z = residual * density.residual_scale[model][:, None]
     one_each = np.ones(n_entities, dtype=np.int64)
     rows, unknown = density.predictor.initial_state(n_entities), np.full((n_entities, d), np.nan)
+    first_s = start_s - (z.shape[1] - n) * interval_s
     for t in range(z.shape[1]):
+        time = np.full(n_entities, first_s + t * interval_s)
         # What is expected does not depend on the record itself, which is not known yet.
-        z[:, t] += density.predictor.scan(rows, unknown, one_each, model).expected
-        rows = density.predictor.scan(rows, z[:, t], one_each, model).rows
+        z[:, t] += density.predictor.scan(rows, unknown, time, one_each, model).expected
+        rows = density.predictor.scan(rows, z[:, t], time, one_each, model).rows
         if not (np.abs(z[:, t]) <= _FARTHEST).all():
             raise ValueError(
                 f"after {t} records the predictor {density.predictor.name!r} has amplified a sequence beyond "

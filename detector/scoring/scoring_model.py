@@ -30,7 +30,7 @@ class Conditionals:
     residual: FloatArray
     """What the family saw, shape (N, D); NaN is missing."""
     past_missing: BoolArray
-    """Shape (N, D)."""
+    """Shape (N, P)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Example:
     """Standardised, shape (R, D)."""
     predictor_rows: FloatArray
     family_rows: FloatArray
+    time: FloatArray
+    """Seconds since 1970 UTC, shape (R,)."""
     gap_s: FloatArray
     model: IntArray
 
@@ -50,6 +52,7 @@ class Example:
             "values": self.values,
             "predictor_rows": self.predictor_rows,
             "family_rows": self.family_rows,
+            "time": self.time,
             "gap_s": self.gap_s,
             "model": self.model.astype(np.float64),
         }
@@ -61,6 +64,7 @@ class Example:
             arrays["values"],
             arrays["predictor_rows"],
             arrays["family_rows"],
+            arrays["time"],
             arrays["gap_s"],
             arrays["model"].astype(np.int64),
         )
@@ -86,6 +90,7 @@ class Density:
         predictor_rows: FloatArray,
         family_rows: FloatArray,
         z: FloatArray,
+        time: FloatArray,
         gap_s: FloatArray,
         lengths: IntArray,
         model: IntArray,
@@ -96,11 +101,12 @@ class Density:
             predictor_rows: State before, shape (E, predictor.state_size).
             family_rows: State before, shape (E, family.state_size).
             z: Standardised records, shape (N, D); NaN is missing.
+            time: Seconds since 1970 UTC, shape (N,).
             gap_s: Seconds since the entity's previous record, shape (N,).
             lengths: Records of each entity, shape (E,).
             model: Each entity's model, shape (E,).
         """
-        prediction = self.predictor.scan(predictor_rows, z, lengths, model)
+        prediction = self.predictor.scan(predictor_rows, z, time, lengths, model)
         of_row = np.repeat(model, lengths)
         residual = z - prediction.expected
         residual /= of_rows(self.residual_scale, of_row)
@@ -236,6 +242,7 @@ class SurpriseOfPattern:
             self.density.predictor.hide(examples.predictor_rows, past_missing),
             examples.family_rows,
             np.where(missing, np.nan, examples.values),
+            examples.time,
             examples.gap_s,
             np.ones(len(examples.values), dtype=np.int64),
             examples.model,

@@ -31,7 +31,7 @@ def calibrate(
     Args:
         density: Fitted on the rows that are not held out.
         z: Standardised records, entity after entity, each in time order, shape (N, D).
-        time: Shape (N,), seconds.
+        time: Shape (N,), seconds since 1970 UTC.
         lengths: Records of each entity, shape (E,).
         model: Each entity's model, shape (E,).
         held_out: Shape (N,), the newest rows of every entity.
@@ -46,7 +46,7 @@ def calibrate(
     gap_s = np.diff(time, prepend=np.nan)
     gap_s[starts] = np.nan
     predictor_rows, family_rows = density.predictor.initial_state(e), density.family.initial_state(e)
-    conditionals = density.conditionals(predictor_rows, family_rows, z, gap_s, lengths, model)
+    conditionals = density.conditionals(predictor_rows, family_rows, z, time, gap_s, lengths, model)
 
     of_row = np.repeat(model, lengths)
     missing = np.isnan(z)
@@ -67,7 +67,7 @@ def calibrate(
     # Where hardly a row is complete the incomplete ones must do; their own patterns are calibrated apart.
     reference = complete if complete.sum() >= 20 else usable
 
-    examples = _examples(density, z, gap_s, lengths, model, np.flatnonzero(reference))
+    examples = _examples(density, z, time, gap_s, lengths, model, np.flatnonzero(reference))
     moments = Moments.fit(conditionals.surprise[reference], of_row[reference], len(density.scaling.location))
     tail = Tail.fit(moments.normalise(conditionals.surprise[reference], of_row[reference]))
     calibration = Calibration(moments, tail, SurpriseOfPattern(density, examples))
@@ -80,7 +80,13 @@ def calibrate(
 
 
 def _examples(
-    density: Density, z: FloatArray, gap_s: FloatArray, lengths: IntArray, model: IntArray, rows: IntArray
+    density: Density,
+    z: FloatArray,
+    time: FloatArray,
+    gap_s: FloatArray,
+    lengths: IntArray,
+    model: IntArray,
+    rows: IntArray,
 ) -> Example:
     """Replay the entities up to evenly spaced rows and keep the state before each."""
     chosen = rows[np.unique(np.linspace(0, rows.size - 1, min(_EXAMPLES, rows.size)).astype(np.int64))]
@@ -95,12 +101,19 @@ def _examples(
         if row > reached:
             part = slice(reached, row)
             step = density.conditionals(
-                *before, z[part], gap_s[part], np.array([row - reached]), model[e : e + 1]
+                *before, z[part], time[part], gap_s[part], np.array([row - reached]), model[e : e + 1]
             )
             before, reached = (step.predictor_rows, step.family_rows), row
         predictor_rows.append(before[0])
         family_rows.append(before[1])
-    return Example(z[chosen], np.vstack(predictor_rows), np.vstack(family_rows), gap_s[chosen], model[entity])
+    return Example(
+        z[chosen],
+        np.vstack(predictor_rows),
+        np.vstack(family_rows),
+        time[chosen],
+        gap_s[chosen],
+        model[entity],
+    )
 
 
 def _held_out(p_value: FloatArray, entity: IntArray, gap_s: FloatArray, interval_s: float) -> HeldOut:

@@ -1,42 +1,86 @@
-"""Fit a predictor: ridge regression of every record on the one before it, per entity and pooled."""
+"""Fit a predictor: ridge regression on the last records, or a smoothing weight, per entity and pooled."""
 
 import numpy as np
 
 from detector.batch import FloatArray, IntArray
 from detector.models.contract import Predictor
-from detector.models.predictors import AutoregressivePredictor, LastPredictor, NoPredictor
+from detector.models.ewma import EwmaPredictor
+from detector.models.predictors import PREDICTORS, AutoregressivePredictor, LastPredictor, NoPredictor
 from detector.models.sequences import lagged, starts_of
+from detector.training.fit_seasonal import fit_seasonal
 
 # In units of one standardised row: ten rows' worth of belief that nothing depends on anything.
 _RIDGE = 10.0
 # A single absurd row must not bend the coefficients.
 _LARGEST = 20.0
+LARGEST_ORDER = 5
+# The smoothest first.
+_WEIGHTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 
 
-def fit_predictor(name: str, z: FloatArray, lengths: IntArray, model: IntArray, n_models: int) -> Predictor:
+def fit_predictor(
+    name: str,
+    z: FloatArray,
+    time: FloatArray,
+    lengths: IntArray,
+    model: IntArray,
+    n_models: int,
+    order: int = 1,
+) -> Predictor:
     """Fit the predictor called ``name``.
 
     Args:
-        name: ``none``, ``last`` or ``autoregressive``.
+        name: One of ``PREDICTORS``.
         z: Standardised records, entity after entity, shape (N, D); NaN is missing.
+        time: Seconds since 1970 UTC, shape (N,), rising within an entity.
         lengths: Records of each entity, shape (E,).
         model: Which model each entity shapes, shape (E,), in [0, n_models); all shape the last, pooled one.
         n_models: Entities with coefficients of their own, plus one.
+        order: Past records that ``autoregressive`` leans on, 1 to 5; of no meaning to the others.
 
     Raises:
-        ValueError: There is no such predictor.
+        ValueError: There is no such predictor or order, or the time is too short for a profile of the day.
     """
     if name == "none":
         return NoPredictor(z.shape[1])
     if name == "last":
         return LastPredictor(z.shape[1])
+    if name == "ewma":
+        return _fit_ewma(z, time, lengths, model, n_models)
+    if name == "seasonal":
+        return fit_seasonal(z, time, lengths, model, n_models)
     if name != "autoregressive":
-        raise ValueError(f"no predictor is called {name!r}; write none, last or autoregressive")
-    return _fit_autoregressive(z, lengths, model, n_models)
+        raise ValueError(f"no predictor is called {name!r}; this version knows {', '.join(PREDICTORS)}")
+    if not 1 <= order <= LARGEST_ORDER:
+        raise ValueError(f"order {order} of predictor autoregressive must be from 1 to {LARGEST_ORDER}")
+    return _fit_autoregressive(z, lengths, model, n_models, order)
+
+
+def _fit_ewma(
+    z: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray, n_models: int
+) -> EwmaPredictor:
+    """Take the weight whose mean comes nearest to the value after it; of equals, the smoother.
+
+    A value takes no part in what is expected of it, so its residual is a held-out one.
+    """
+    bounded = np.clip(z, -_LARGEST, _LARGEST)
+    of_row = np.repeat(model, lengths)
+    loss = np.empty((len(_WEIGHTS), n_models))
+    for i, weight in enumerate(_WEIGHTS):
+        predictor = EwmaPredictor(np.full(n_models, weight), z.shape[1])
+        prediction = predictor.scan(predictor.initial_state(len(lengths)), bounded, time, lengths, model)
+        squared = np.where(
+            np.isnan(bounded) | prediction.past_missing, 0.0, (bounded - prediction.expected) ** 2
+        ).sum(axis=1)
+        loss[i] = np.bincount(of_row, squared, n_models)
+        loss[i, -1] = squared.sum()
+    best = loss.argmin(axis=0)
+    shaped = np.isin(np.arange(n_models), model)
+    return EwmaPredictor(np.array(_WEIGHTS)[np.where(shaped, best, best[-1])], z.shape[1])
 
 
 def _fit_autoregressive(
-    z: FloatArray, lengths: IntArray, model: IntArray, n_models: int
+    z: FloatArray, lengths: IntArray, model: IntArray, n_models: int, order: int
 ) -> AutoregressivePredictor:
     """Ridge regression; an entity's coefficients are shrunk towards the pooled ones instead of towards 0.
 
@@ -45,15 +89,16 @@ def _fit_autoregressive(
     d = z.shape[1]
     filled = np.clip(np.nan_to_num(z, nan=0.0), -_LARGEST, _LARGEST)
     starts = starts_of(lengths)
-    past = lagged(filled, np.zeros((len(lengths), d)), starts)
-    has_past = np.ones(len(z), dtype=bool)
-    has_past[starts] = False
+    lags = [filled]
+    for _ in range(order):
+        lags.append(lagged(lags[-1], np.zeros((len(lengths), d)), starts))
+    has_past = np.arange(len(z)) - np.repeat(starts, lengths) >= order
     of_row = np.repeat(model, lengths)
 
     # The intercept is a feature that is always one, and alone is not shrunk.
-    design = np.hstack([np.ones((len(z), 1)), past])
-    penalty = np.diag([0.0] + [_RIDGE] * d)
-    pooled = _solve(design[has_past], filled[has_past], penalty, np.zeros((d + 1, d)))
+    design = np.hstack([np.ones((len(z), 1)), *lags[1:]])
+    penalty = np.diag([0.0] + [_RIDGE] * (order * d))
+    pooled = _solve(design[has_past], filled[has_past], penalty, np.zeros((order * d + 1, d)))
     stacked = np.repeat(pooled[None], n_models, axis=0)
     for m in np.unique(model[model < n_models - 1]):
         rows = has_past & (of_row == m)

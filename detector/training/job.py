@@ -17,6 +17,7 @@ from detector.bundles.store import Bundle
 from detector.models.contract import Family
 from detector.models.families import FAMILIES
 from detector.models.gan import Gan
+from detector.models.predictors import NoPredictor
 from detector.models.rbm import Rbm
 from detector.models.scaling import fit_scaling
 from detector.models.sequences import runs_of, starts_of
@@ -45,6 +46,8 @@ class TrainingPlan:
     detector: str
     family: str
     predictor: str = "autoregressive"
+    order: int = 1
+    """Past records that the predictor ``autoregressive`` leans on."""
     seed: int = 0
     min_features_share: float = 0.5
     """A record with a smaller share of its features is not scored."""
@@ -94,14 +97,20 @@ def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress |
     z = scaling.standardise(ordered.values, of_row)
     fit_lengths = fitting_of[fitting_of > 0]
     fit_model = model[fitting_of > 0]
-    predictor = fit_predictor(plan.predictor, z[fit_rows], fit_lengths, fit_model, n_models)
+    fit_time = ordered.time[fit_rows]
+    try:
+        predictor = fit_predictor(
+            plan.predictor, z[fit_rows], fit_time, fit_lengths, fit_model, n_models, plan.order
+        )
+    except ValueError as error:
+        raise TrainingError(f"detector {plan.detector!r}: {error}") from error
     prediction = predictor.scan(
-        predictor.initial_state(len(fit_lengths)), z[fit_rows], fit_lengths, fit_model
+        predictor.initial_state(len(fit_lengths)), z[fit_rows], fit_time, fit_lengths, fit_model
     )
     residual = z[fit_rows] - prediction.expected
     warmed_up = position[fit_rows] >= predictor.warmup_records
     fit_of_row = of_row[fit_rows]
-    if predictor.warmup_records:
+    if not isinstance(predictor, NoPredictor):
         residual_scale = fit_residual_scale(
             residual[warmed_up], z[fit_rows][warmed_up], fit_of_row[warmed_up], n_models
         )

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from detector.models.contract import Arrays, Predictor
+from detector.models.ewma import EwmaPredictor
 from detector.models.predictors import (
     PREDICTORS,
     AutoregressivePredictor,
@@ -10,10 +12,12 @@ from detector.models.predictors import (
     NoPredictor,
     predictor_from_arrays,
 )
+from detector.models.seasonal import BINS_PER_DAY, DAY_S, N_BINS, SeasonalPredictor, season_of
 from detector.training.fit_predictor import fit_predictor
 
 LENGTHS = np.array([3, 2])
 MODEL = np.array([0, 1])
+TIME = np.arange(5.0)
 
 
 def autoregressive(seed: int = 0, d: int = 4, models: int = 2) -> AutoregressivePredictor:
@@ -23,7 +27,7 @@ def autoregressive(seed: int = 0, d: int = 4, models: int = 2) -> Autoregressive
 
 def test_none_expects_the_mean() -> None:
     predictor = NoPredictor(2)
-    prediction = predictor.scan(predictor.initial_state(2), np.ones((5, 2)), LENGTHS, MODEL)
+    prediction = predictor.scan(predictor.initial_state(2), np.ones((5, 2)), TIME, LENGTHS, MODEL)
     assert not prediction.expected.any()
     assert not prediction.past_missing.any()
 
@@ -31,7 +35,7 @@ def test_none_expects_the_mean() -> None:
 def test_last_expects_the_record_before_within_the_entity() -> None:
     predictor = LastPredictor(1)
     x = np.array([[1.0], [2], [3], [10], [20]])
-    prediction = predictor.scan(np.array([[0.5], [np.nan]]), x, LENGTHS, MODEL)
+    prediction = predictor.scan(np.array([[0.5], [np.nan]]), x, TIME, LENGTHS, MODEL)
     assert prediction.expected.ravel().tolist() == [0.5, 1, 2, 0, 10]
     assert prediction.past_missing.ravel().tolist() == [False, False, False, True, False]
     assert prediction.rows.ravel().tolist() == [3, 20]
@@ -41,7 +45,7 @@ def test_autoregressive_is_linear_in_the_record_before_with_the_entitys_own_coef
     predictor = autoregressive()
     rng = np.random.default_rng(1)
     x, before = rng.normal(size=(5, 4)), rng.normal(size=(2, 4))
-    prediction = predictor.scan(before, x, LENGTHS, MODEL)
+    prediction = predictor.scan(before, x, TIME, LENGTHS, MODEL)
     past = np.vstack([before[0], x[0:2], before[1], x[3]])
     for row, m in enumerate([0, 0, 0, 1, 1]):
         by_hand = predictor.intercept[m] + past[row] @ predictor.coefficients[m]
@@ -52,7 +56,7 @@ def test_missing_past_value_counts_as_the_mean_and_is_reported() -> None:
     predictor = autoregressive(models=1)
     x = np.random.default_rng(1).normal(size=(2, 4))
     x[0, 2] = np.nan
-    prediction = predictor.scan(predictor.initial_state(1), x, np.array([2]), np.array([0]))
+    prediction = predictor.scan(predictor.initial_state(1), x, TIME[:2], np.array([2]), np.array([0]))
     filled = np.nan_to_num(x[0])
     np.testing.assert_allclose(
         prediction.expected[1], predictor.intercept[0] + filled @ predictor.coefficients[0]
@@ -65,21 +69,22 @@ def test_number_of_rows_changes_no_bit(rows: int) -> None:
     predictor = autoregressive(d=19)
     rng = np.random.default_rng(2)
     x, before = rng.normal(size=(200, 19)), rng.normal(size=(200, 19))
+    time = np.arange(200.0)
     ones, model = np.ones(200, dtype=np.int64), rng.integers(0, 2, 200)
-    whole = predictor.scan(before, x, ones, model).expected
-    part = predictor.scan(before[:rows], x[:rows], ones[:rows], model[:rows]).expected
+    whole = predictor.scan(before, x, time, ones, model).expected
+    part = predictor.scan(before[:rows], x[:rows], time[:rows], ones[:rows], model[:rows]).expected
     np.testing.assert_array_equal(part, whole[:rows])
 
 
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_round_trip_is_exact(name: str) -> None:
-    z = np.random.default_rng(0).normal(size=(300, 3))
-    predictor = fit_predictor(name, z, np.array([300]), np.array([0]), 2)
+    z, time = np.random.default_rng(0).normal(size=(300, 3)), 900.0 * np.arange(300.0)
+    predictor = fit_predictor(name, z, time, np.array([300]), np.array([0]), 2)
     again = predictor_from_arrays(name, predictor.arrays(), 3)
     one, zero = np.array([300]), np.array([0])
     np.testing.assert_array_equal(
-        predictor.scan(predictor.initial_state(1), z, one, zero).expected,
-        again.scan(again.initial_state(1), z, one, zero).expected,
+        predictor.scan(predictor.initial_state(1), z, time, one, zero).expected,
+        again.scan(again.initial_state(1), z, time, one, zero).expected,
     )
 
 
@@ -89,7 +94,7 @@ def test_fitted_coefficients_are_those_that_made_the_data() -> None:
     z = np.zeros((20_000, 2))
     for t in range(1, len(z)):
         z[t] = z[t - 1] @ truth + 0.5 * rng.normal(size=2)
-    fitted = fit_predictor("autoregressive", z, np.array([20_000]), np.array([0]), 2)
+    fitted = fit_predictor("autoregressive", z, np.arange(20_000.0), np.array([20_000]), np.array([0]), 2)
     assert isinstance(fitted, AutoregressivePredictor)
     np.testing.assert_allclose(fitted.coefficients[0], truth, atol=0.03)
     np.testing.assert_allclose(fitted.coefficients[1], truth, atol=0.03)
@@ -101,7 +106,10 @@ def test_entity_with_few_records_keeps_near_the_pooled_coefficients() -> None:
     for t in range(1, 5000):
         many[t] = 0.9 * many[t - 1] + rng.normal()
     few = rng.normal(size=(4, 1))
-    fitted = fit_predictor("autoregressive", np.vstack([many, few]), np.array([5000, 4]), np.array([0, 1]), 3)
+    time = np.arange(5004.0)
+    fitted = fit_predictor(
+        "autoregressive", np.vstack([many, few]), time, np.array([5000, 4]), np.array([0, 1]), 3
+    )
     assert isinstance(fitted, AutoregressivePredictor)
     assert abs(fitted.coefficients[1, 0, 0] - 0.9) < 0.4
 
@@ -115,3 +123,194 @@ def test_coefficients_of_the_wrong_shape_are_refused() -> None:
     arrays = autoregressive(d=4).arrays()
     with pytest.raises(ValueError, match=r"must be \(M, 3\)"):
         predictor_from_arrays("autoregressive", arrays, 3)
+
+
+def test_coefficients_that_are_no_whole_number_of_lags_are_refused() -> None:
+    arrays = {"coefficients": np.zeros((1, 5, 3)), "intercept": np.zeros((1, 3))}
+    with pytest.raises(ValueError, match=r"must be \(1, p \* 3, 3\)"):
+        predictor_from_arrays("autoregressive", arrays, 3)
+
+
+@pytest.mark.parametrize("order", [2, 3, 5])
+def test_autoregressive_of_a_higher_order_leans_on_that_many_records(order: int) -> None:
+    rng = np.random.default_rng(order)
+    d = 2
+    predictor = AutoregressivePredictor(rng.normal(size=(2, order * d, d)), rng.normal(size=(2, d)))
+    x, before = rng.normal(size=(5, d)), rng.normal(size=(2, order * d))
+    x[1, 0] = np.nan
+    prediction = predictor.scan(before, x, TIME, LENGTHS, MODEL)
+    for e, (start, n) in enumerate([(0, 3), (3, 2)]):
+        oldest_first = np.vstack([before[e].reshape(order, d)[::-1], x[start : start + n]])
+        for i in range(n):
+            past = oldest_first[i : i + order][::-1].ravel()
+            by_hand = predictor.intercept[e] + np.nan_to_num(past) @ predictor.coefficients[e]
+            np.testing.assert_allclose(prediction.expected[start + i], by_hand)
+            np.testing.assert_array_equal(prediction.past_missing[start + i], np.isnan(past))
+        np.testing.assert_array_equal(prediction.rows[e], oldest_first[n:][::-1].ravel())
+
+
+def test_fitted_coefficients_of_order_two_are_those_that_made_the_data() -> None:
+    rng = np.random.default_rng(0)
+    z = np.zeros((20_000, 1))
+    for t in range(2, len(z)):
+        z[t] = 0.5 * z[t - 1] + 0.3 * z[t - 2] + rng.normal()
+    time, lengths = np.arange(20_000.0), np.array([20_000])
+    fitted = fit_predictor("autoregressive", z, time, lengths, np.array([0]), 2, order=2)
+    assert isinstance(fitted, AutoregressivePredictor)
+    assert fitted.warmup_records == 2
+    np.testing.assert_allclose(fitted.coefficients[0].ravel(), [0.5, 0.3], atol=0.03)
+
+
+@pytest.mark.parametrize("order", [0, 6])
+def test_order_out_of_range_is_refused(order: int) -> None:
+    with pytest.raises(ValueError, match=f"order {order} .* must be from 1 to 5"):
+        fit_predictor(
+            "autoregressive", np.ones((9, 1)), np.arange(9.0), np.array([9]), np.array([0]), 2, order
+        )
+
+
+def test_ewma_is_the_recursion_from_the_first_value_on() -> None:
+    rng = np.random.default_rng(5)
+    lengths, model = np.array([4, 1, 7, 3]), np.array([0, 1, 1, 0])
+    n = int(lengths.sum())
+    x, before = rng.normal(size=(n, 2)), rng.normal(size=(4, 2))
+    x[rng.uniform(size=x.shape) < 0.3] = np.nan
+    before[1:3, 0] = np.nan
+    predictor = EwmaPredictor(np.array([0.2, 0.7]), 2)
+    prediction = predictor.scan(before, x, np.arange(float(n)), lengths, model)
+    row = 0
+    for e in range(4):
+        mean = before[e].copy()
+        for _ in range(lengths[e]):
+            np.testing.assert_allclose(prediction.expected[row], np.nan_to_num(mean))
+            np.testing.assert_array_equal(prediction.past_missing[row], np.isnan(mean))
+            for j in range(2):
+                if not np.isnan(x[row, j]):
+                    known = not np.isnan(mean[j])
+                    weight = predictor.weight[model[e]]
+                    mean[j] = (1 - weight) * mean[j] + weight * x[row, j] if known else x[row, j]
+            row += 1
+        np.testing.assert_allclose(prediction.rows[e], mean)
+
+
+def made(name: str, d: int = 3) -> Predictor:
+    rng = np.random.default_rng(7)
+    if name == "ewma":
+        return EwmaPredictor(np.array([0.3, 0.05]), d)
+    if name == "seasonal":
+        return SeasonalPredictor(rng.normal(size=(2, N_BINS, d)))
+    if name == "autoregressive":
+        return AutoregressivePredictor(rng.normal(size=(2, 3 * d, d)), rng.normal(size=(2, d)))
+    return predictor_from_arrays(name, {}, d)
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_batching_changes_no_bit(name: str, missing: float) -> None:
+    """Whole runs of several entities, against one record of one entity at a time."""
+    predictor = made(name)
+    rng = np.random.default_rng(8)
+    lengths, model = np.array([17, 1, 40, 9]), np.array([1, 0, 0, 1])
+    n = int(lengths.sum())
+    x, time = rng.normal(size=(n, 3)), 777.0 * np.arange(float(n))
+    x[rng.uniform(size=x.shape) < missing] = np.nan
+    whole = predictor.scan(predictor.initial_state(4), x, time, lengths, model)
+    one, row = np.array([1]), 0
+    for e, length in enumerate(lengths):
+        state = predictor.initial_state(1)
+        for _ in range(length):
+            part = slice(row, row + 1)
+            single = predictor.scan(state, x[part], time[part], one, model[e : e + 1])
+            np.testing.assert_array_equal(single.expected, whole.expected[part])
+            np.testing.assert_array_equal(single.past_missing, whole.past_missing[part])
+            state, row = single.rows, row + 1
+        np.testing.assert_array_equal(state, whole.rows[e : e + 1])
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_hidden_past_is_a_missing_past(name: str) -> None:
+    """Of whatever width: every past value reported can be hidden, and is then reported as missing."""
+    predictor = made(name)
+    x = np.random.default_rng(9).normal(size=(7, 3))
+    one, zero, time = np.array([1]), np.array([0]), np.arange(7.0)
+    rows = predictor.scan(predictor.initial_state(1), x[:6], time[:6], np.array([6]), zero).rows
+    width = predictor.scan(rows, x[6:], time[6:], one, zero).past_missing.shape[1]
+    hidden = np.arange(width) % 2 == 0
+    after = predictor.scan(predictor.hide(rows, hidden), x[6:], time[6:], one, zero)
+    np.testing.assert_array_equal(after.past_missing[0], hidden)
+
+
+def test_ewma_weight_is_small_for_noise_and_large_for_a_random_walk() -> None:
+    rng = np.random.default_rng(0)
+    noise, walk = rng.normal(size=(3000, 1)), np.cumsum(rng.normal(size=(3000, 1)), axis=0)
+    walk = (walk - walk.mean()) / walk.std()
+    lengths, model = np.array([3000, 3000]), np.array([0, 1])
+    fitted = fit_predictor("ewma", np.vstack([noise, walk]), np.arange(6000.0), lengths, model, 4)
+    assert isinstance(fitted, EwmaPredictor)
+    assert fitted.weight[0] == 0.01
+    assert fitted.weight[1] == 0.9
+    assert fitted.weight[2] == fitted.weight[3], "a model without rows has the pooled weight"
+
+
+def test_of_equally_good_ewma_weights_the_smoother_is_taken() -> None:
+    fitted = fit_predictor("ewma", np.ones((50, 1)), np.arange(50.0), np.array([50]), np.array([0]), 2)
+    assert isinstance(fitted, EwmaPredictor)
+    assert fitted.weight.tolist() == [0.01, 0.01]
+
+
+def test_season_is_the_half_hour_of_a_working_day_or_of_the_weekend() -> None:
+    thursday, saturday, monday = 0.0, 2 * DAY_S, 4 * DAY_S
+    time = np.array(
+        [thursday, thursday + 1799, thursday + 1800, monday + DAY_S - 1e-9, saturday, monday - 1, monday]
+    )
+    b = BINS_PER_DAY
+    assert season_of(time).tolist() == [0, 0, 1, b - 1, b, 2 * b - 1, 0]
+
+
+def test_seasonal_learns_the_day_and_shrinks_an_entity_that_was_seen_little() -> None:
+    rng = np.random.default_rng(0)
+    week = 300.0 * np.arange(4.0 * 7 * 288)
+    usual = np.sin(2 * np.pi * week / DAY_S)
+    many = usual + 0.1 * rng.normal(size=week.size)
+    few = np.full(6, 5.0)
+    z = np.concatenate([many, few])[:, None]
+    time = np.concatenate([week, week[:6]])
+    fitted = fit_predictor("seasonal", z, time, np.array([week.size, 6]), np.array([0, 1]), 3)
+    assert isinstance(fitted, SeasonalPredictor)
+    middle = np.sin(2 * np.pi * (np.arange(BINS_PER_DAY) + 0.5) / BINS_PER_DAY)
+    working_days, weekend = fitted.profile[0, :BINS_PER_DAY, 0], fitted.profile[0, BINS_PER_DAY:, 0]
+    np.testing.assert_allclose(working_days, middle, atol=0.12)
+    np.testing.assert_allclose(weekend, middle, atol=0.25)
+    one_half_hour = fitted.profile[1, 0, 0]
+    assert fitted.profile[2, 0, 0] + 1 < one_half_hour < 5
+    shift = fitted.profile[1, 5:BINS_PER_DAY, 0] - fitted.profile[2, 5:BINS_PER_DAY, 0]
+    np.testing.assert_allclose(shift, shift[0])
+
+
+def test_seasonal_needs_two_days() -> None:
+    time = 600.0 * np.arange(200.0)
+    with pytest.raises(ValueError, match=r"at least 2 days, .* cover 1\.4"):
+        fit_predictor("seasonal", np.ones((200, 1)), time, np.array([200]), np.array([0]), 2)
+
+
+def test_predictions_of_no_rows_are_none() -> None:
+    none = np.empty(0, dtype=np.int64)
+    for name in PREDICTORS:
+        predictor = made(name)
+        prediction = predictor.scan(predictor.initial_state(0), np.empty((0, 3)), np.empty(0), none, none)
+        assert prediction.expected.shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays"),
+    [
+        ("ewma", {"weight": np.array([0.0])}),
+        ("ewma", {"weight": np.array([np.nan])}),
+        ("ewma", {"weight": np.ones((1, 3))}),
+        ("seasonal", {"profile": np.zeros((1, 24, 3))}),
+        ("seasonal", {"profile": np.full((1, N_BINS, 3), np.inf)}),
+    ],
+)
+def test_arrays_that_make_no_predictor_are_refused(name: str, arrays: Arrays) -> None:
+    with pytest.raises(ValueError, match=r"weight|profile"):
+        predictor_from_arrays(name, arrays, 3)

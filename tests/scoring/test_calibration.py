@@ -8,7 +8,7 @@ from detector.batch import FloatArray
 from detector.models.families import FAMILIES
 from detector.scoring.calibration import Moments
 from detector.scoring.scoring_model import ScoringModel
-from tests.made import detector, fitted, gmm, records_like, scoring_model
+from tests.made import detector, fitted, gmm, predictor_called, records_like, scoring_model
 from tests.pipelines import scores_of
 
 
@@ -45,6 +45,24 @@ def test_p_values_of_rows_without_some_features_are_uniform(
     rows[50::THINNING, hidden] = np.nan
     p_value = scores_of(detector(model, min_features=1), rows).p_value[50::THINNING]
     assert two_sample_p_value(p_value, 1000) > 0.001
+
+
+@pytest.mark.parametrize(("predictor", "order"), [("ewma", 1), ("autoregressive", 3)])
+@pytest.mark.parametrize("hidden", [[], [1, 2]])
+def test_p_values_are_uniform_with_other_predictors(predictor: str, order: int, hidden: list[int]) -> None:
+    own = predictor_called(predictor, 3, order=order)
+    model, _ = scoring_model(gmm(), records=6000, predictor=own)
+    rows = fresh_rows(model, 30_000, 94)
+    rows[50::THINNING, hidden] = np.nan
+    p_value = scores_of(detector(model, min_features=1), rows).p_value[50::THINNING]
+    assert two_sample_p_value(p_value, 1000) > 0.001
+
+
+def test_p_values_are_uniform_where_the_moving_mean_never_knew_a_feature() -> None:
+    model, _ = scoring_model(gmm(), records=6000, predictor=predictor_called("ewma", 3))
+    rows = fresh_rows(model, 3000, 93)
+    rows[:, 2] = np.nan
+    assert two_sample_p_value(scores_of(detector(model), rows).p_value[1:], 1000) > 0.001
 
 
 @pytest.mark.parametrize("predict", [False, True])

@@ -7,6 +7,7 @@ from scipy.stats import ks_2samp
 from detector.batch import FloatArray
 from detector.models.predictors import AutoregressivePredictor, LastPredictor, NoPredictor
 from detector.models.scaling import Scaling
+from detector.models.seasonal import SeasonalPredictor
 from detector.scoring.generate import generate
 from detector.scoring.scoring_model import Density
 from tests.made import density, detector, fitted, gmm, records_like, scoring_model
@@ -68,3 +69,20 @@ def test_a_predictor_that_amplifies_itself_is_refused() -> None:
     own = Density(Scaling(np.zeros((1, 2)), np.ones((1, 2))), predictor, np.ones((1, 2)), gmm(2))
     with pytest.raises(ValueError, match="amplified"):
         drawn(own, 10)
+
+
+def test_seasons_follow_the_event_time() -> None:
+    profile = np.zeros((1, 96, 2))
+    flat = Density(
+        Scaling(np.zeros((1, 2)), np.ones((1, 2))), SeasonalPredictor(profile), np.ones((1, 2)), gmm(2)
+    )
+    profile = profile.copy()
+    profile[0, 12] = 5.0
+    daily = Density(flat.scaling, SeasonalPredictor(profile), flat.residual_scale, flat.family)
+    # From midnight, UTC, of a Monday, every half-hour of the day.
+    monday = (4 * 86_400.0, 1800.0)
+    with_season = generate(daily, ONE, 48, np.random.default_rng(0), *monday)[0]
+    without = generate(flat, ONE, 48, np.random.default_rng(0), *monday)[0]
+    expected = np.zeros((48, 2))
+    expected[12] = 5.0
+    np.testing.assert_allclose(with_season - without, expected, atol=1e-12)

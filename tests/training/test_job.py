@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from detector.alerting.rules import AlertRules, Budget
+from detector.batch import Scores, Status
 from detector.bundles.serving import serve
+from detector.models.predictors import PREDICTORS
 from detector.training.job import TrainingError, TrainingPlan, train
 from tests.made import batch
 from tests.pipelines import outcome_of
@@ -89,15 +91,46 @@ def test_constant_feature_is_no_obstacle() -> None:
     assert np.nanmedian(scores.p_value) > 0.2
 
 
-@pytest.mark.parametrize("predictor", ["none", "last", "autoregressive"])
+@pytest.mark.parametrize("predictor", PREDICTORS)
 def test_log_likelihood_is_in_the_units_of_the_data(predictor: str) -> None:
     """Multiplying every feature by c takes D log c off the log-likelihood, and nothing off the p-value."""
     plan = replace(PLAN, predictor=predictor)
-    x = rows()
-    plain, _ = outcome_of(serve(train(batch(x), plan, 1e9), AlertRules()), batch(x[600:]))
-    scaled, _ = outcome_of(serve(train(batch(8 * x), plan, 1e9), AlertRules()), batch(8 * x[600:]))
+    x, time = rows(), 600.0 * np.arange(900.0)
+
+    def scores(c: float) -> Scores:
+        detector = serve(train(batch(c * x, time=time), plan, 1e9), AlertRules())
+        return outcome_of(detector, batch(c * x[600:], time=time[600:]))[0]
+
+    plain, scaled = scores(1.0), scores(8.0)
     np.testing.assert_allclose(scaled.log_likelihood[1:], plain.log_likelihood[1:] - 3 * np.log(8), atol=1e-6)
     np.testing.assert_allclose(scaled.p_value[1:], plain.p_value[1:], rtol=1e-6)
+
+
+def test_daily_pattern_is_more_likely_under_seasonal_than_under_none() -> None:
+    time = 600.0 * np.arange(14.0 * 144)
+    day = np.sin(2 * np.pi * time / 86_400)
+    x = np.random.default_rng(0).normal(size=(time.size, 3)) + 5 * day[:, None]
+    likely = {
+        name: train(batch(x, time=time), replace(PLAN, predictor=name), 1e9).manifest
+        for name in ("seasonal", "none")
+    }
+    seasonal, none = (likely[name].held_out_mean_log_likelihood for name in ("seasonal", "none"))
+    assert seasonal is not None
+    assert none is not None
+    assert seasonal > none + 0.5
+
+
+def test_seasonal_says_that_the_records_cover_too_little_time() -> None:
+    with pytest.raises(TrainingError, match="'hosts': predictor seasonal learns from at least 2 days"):
+        train(batch(rows()), replace(PLAN, predictor="seasonal"), 1e9)
+
+
+def test_order_of_the_autoregression_is_the_plans_and_warms_up_as_long() -> None:
+    bundle = train(batch(rows()), replace(PLAN, order=3), 1e9)
+    scores, _ = outcome_of(serve(bundle, AlertRules()), batch(rows(60, seed=1)))
+    assert (scores.status[:4] == Status.SCORED).tolist() == [False, False, False, True]
+    with pytest.raises(TrainingError, match="order 6 of predictor autoregressive"):
+        train(batch(rows()), replace(PLAN, order=6), 1e9)
 
 
 def test_unknown_family_is_named() -> None:
