@@ -46,8 +46,7 @@ TYPICAL = 1_000
 LATENCY_RATE = 500.0
 TRAINING_ENTITIES = 20
 QUIX_HINT = (
-    "python -m venv /tmp/quix && /tmp/quix/bin/pip install quixstreams scikit-learn; "
-    "then --quix-python /tmp/quix/bin/python"
+    "python -m venv quix && quix/bin/pip install quixstreams scikit-learn; then --quix-python quix/bin/python"
 )
 RUN_TIMEOUT_S = 300.0
 
