@@ -253,13 +253,7 @@ def _fit_family(plan: TrainingPlan, x: FloatArray, lengths: IntArray, report: Pr
 
         latent = _options(plan, "latent").get("latent")
         return fit_gan(x, lengths=lengths, seed=plan.seed, progress=report, latent=latent)
-    try:
-        from detector.training.fit_vae import fit_vae
-    except ModuleNotFoundError as error:
-        raise TrainingError(
-            f"family vae is fitted with torch, which is not installed ({error}); "
-            "pip install 'detector[torch]', or choose gmm or hmm"
-        ) from error
+    from detector.training.fit_vae import fit_vae
 
     options = _options(plan, "window", "latent")
     return fit_vae(
