@@ -78,6 +78,9 @@ class _Recipe:
 @click.option("--budget", type=_Budget(), default="1/1d", show_default=True, help="Bearable false alarms.")
 @click.option("--per", type=click.Choice(["entity", "fleet"]), default="entity", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random in training.  [default: 0]")
+@click.option(
+    "--latent", is_flag=True, help="Also write what the model believes to be behind each row: latent_0, ..."
+)
 def backtest(
     input_file: Path,
     out_file: Path,
@@ -90,6 +93,7 @@ def backtest(
     budget: Budget,
     per: Literal["entity", "fleet"],
     seed: int | None,
+    latent: bool,
 ) -> None:
     """Send a file down the daemon's own pipeline; write one row per row, in order.
 
@@ -98,7 +102,7 @@ def backtest(
     """
     try:
         from detector.training.backtest import backtest as run_backtest
-        from detector.training.backtest import rows_of, warmup_rows
+        from detector.training.backtest import latent_columns, rows_of, warmup_rows
         from detector.training.backtest_file import check_suffix, write_backtest
         from detector.training.job import TrainingError
         from detector.training.sources import SourceError, read_file
@@ -124,7 +128,8 @@ def backtest(
         rules = AlertRules(budget=Budget(budget.false_alarms, per, budget.every_s))
         detector = serve(bundle, rules)
         result = run_backtest(detector, batch, skipped)
-        write_backtest(out_file, batch, result.scores)
+        behind = latent_columns(detector, batch, result.scores) if latent else None
+        write_backtest(out_file, batch, result.scores, behind)
     fired = sum(event.transition == "firing" for event in result.events)
     statuses = Counter(result.scores.status.tolist())
     for line in _summary(detector, batch, statuses, fired, result.scored_s):

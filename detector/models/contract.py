@@ -43,6 +43,11 @@ class Family(Protocol):
     def state_size(self) -> int: ...
 
     @property
+    def latent_size(self) -> int:
+        """L, how many numbers ``latent`` gives."""
+        ...
+
+    @property
     def warmup_records(self) -> int:
         """Records of an entity that must have been seen before its score means what it should."""
         ...
@@ -85,6 +90,18 @@ class Family(Protocol):
 
     def explain(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Explanation:
         """Say which features are improbable and what they should have been; ``rows`` as in ``step``."""
+        ...
+
+    def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
+        """Return what the family believes to be behind each record; arguments as in ``step``.
+
+        For a family with one discrete cause (component, state or class) that is its posterior
+        distribution; for one with several or continuous causes, their posterior means. Where a record
+        says nothing of its cause, because it is empty or impossible, it is what was believed before it.
+
+        Returns:
+            Shape (N, L), finite for every record.
+        """
         ...
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:

@@ -109,6 +109,10 @@ class Gan:
         return 0
 
     @property
+    def latent_size(self) -> int:
+        return self.n_latent
+
+    @property
     def warmup_records(self) -> int:
         """Records of an entity that must be seen before its scores are the long-running ones."""
         return 0
@@ -171,6 +175,17 @@ class Gan:
             error = (u[:, j] - expected) ** 2 / p.imputation_variances[j]
             explanation.nats[:, j] = 0.5 * (error + log_volume)
         return explanation
+
+    def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
+        """Return the encoding of each record, missing features imputed, shape (N, Z)."""
+        p, d = self.parameters, self.n_features
+
+        def kernel(columns: FloatArray) -> FloatArray:
+            return apply_network(p.encoder, self._filled(columns[:, :d], columns[:, d:], _IMPUTATION_ROUNDS))
+
+        with np.errstate(over="ignore"):
+            u = (x - p.location) / p.scale
+        return map_tiles(kernel, self._masked(u), self.n_latent, _TILE, self._widest())
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw n independent records, shape (n, D)."""

@@ -12,7 +12,7 @@ from detector.batch import FloatArray, IntArray
 from detector.models.arrays import take, take_distribution
 from detector.models.contract import Arrays, Evidence, Explanation
 from detector.models.gaussians import Gaussians
-from detector.models.log_space import log_sum_exp
+from detector.models.log_space import log_sum_exp, posterior
 
 
 class Gmm:
@@ -47,6 +47,10 @@ class Gmm:
     @property
     def state_size(self) -> int:
         return 0
+
+    @property
+    def latent_size(self) -> int:
+        return self.n_components
 
     @property
     def warmup_records(self) -> int:
@@ -84,6 +88,10 @@ class Gmm:
         """Return the exact conditional of each feature given the record's other features."""
         log_weights = np.broadcast_to(self._log_weights, (len(x), self.n_components))
         return self._gaussians.explain(log_weights, x)
+
+    def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
+        """Return the responsibilities: the posterior of each record's component, shape (N, K)."""
+        return posterior(self._gaussians.log_density(x) + self._log_weights, self._log_weights)
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw n independent records, shape (n, D)."""

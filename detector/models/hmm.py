@@ -70,6 +70,10 @@ class Hmm:
         return self.n_states
 
     @property
+    def latent_size(self) -> int:
+        return self.n_states
+
+    @property
     def warmup_records(self) -> int:
         """Records of an entity that must be seen before its scores are the long-running ones."""
         return self._warmup_records
@@ -99,6 +103,10 @@ class Hmm:
         """Return the exact conditional of each feature given the record's others and the entity's past."""
         with np.errstate(divide="ignore"):
             return self._gaussians.explain(np.log(self._predict(rows)), x)
+
+    def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
+        """Return the posterior of each entity's state after its record, shape (N, K)."""
+        return self.step(rows, x, gap_s)[0]
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw one sequence of n records from its first record on, shape (n, D)."""

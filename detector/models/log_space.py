@@ -31,3 +31,17 @@ def normalise(log_weights: FloatArray) -> FloatArray:
     """
     weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def posterior(log_joint: FloatArray, log_prior: FloatArray) -> FloatArray:
+    """Return the distribution of each record's hidden cause once the record is seen.
+
+    Args:
+        log_joint: log p(record, cause), shape (N, K), nats.
+        log_prior: log p(cause), shape (K,), nats.
+
+    Returns:
+        Shape (N, K), rows summing to one; the prior where no cause explains the record at all.
+    """
+    unexplained = np.isneginf(log_joint.max(axis=1))
+    return normalise(np.where(unexplained[:, None], log_prior, log_joint))

@@ -17,7 +17,7 @@ from detector.batch import FloatArray, IntArray
 from detector.models.arrays import take, take_distribution
 from detector.models.contract import Arrays, Evidence, Explanation
 from detector.models.feature_densities import FeatureDensity, GaussianFeature, HistogramFeature
-from detector.models.log_space import log_sum_exp, normalise
+from detector.models.log_space import log_sum_exp, normalise, posterior
 
 # Bundles name a kind by its place here: append only.
 _KINDS: tuple[type[GaussianFeature] | type[HistogramFeature], ...] = (GaussianFeature, HistogramFeature)
@@ -61,6 +61,10 @@ class NaiveBayes:
     @property
     def state_size(self) -> int:
         return 0
+
+    @property
+    def latent_size(self) -> int:
+        return self.n_classes
 
     @property
     def warmup_records(self) -> int:
@@ -136,6 +140,10 @@ class NaiveBayes:
             expected=expected,
             std=np.sqrt((weights * spread).sum(axis=2)),
         )
+
+    def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
+        """Return the posterior of each record's class, shape (N, C)."""
+        return posterior(self.log_joint(x), self._log_weights)
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw n independent records, shape (n, D)."""

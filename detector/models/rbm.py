@@ -129,6 +129,10 @@ class Rbm:
         return 0
 
     @property
+    def latent_size(self) -> int:
+        return self.n_hidden
+
+    @property
     def warmup_records(self) -> int:
         """Records of an entity that must be seen before its scores are the long-running ones."""
         return 0
@@ -192,6 +196,14 @@ class Rbm:
                 explanation.expected[part, j] = expected
                 explanation.std[part, j] = std
         return explanation
+
+    def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
+        """Return the probability that each hidden unit is on, shape (N, H).
+
+        Exact for complete records; missing features are held at their mean-field expectation.
+        """
+        bounded = np.clip(x, -_FARTHEST, _FARTHEST)
+        return np.asarray(expit(self._activation(self._imputed(bounded))))
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw n records, shape (n, D): 50 rounds of block Gibbs from chains drawn among the stored ones."""

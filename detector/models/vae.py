@@ -89,6 +89,10 @@ class Vae:
         return (self.window - 1) * self.n_features
 
     @property
+    def latent_size(self) -> int:
+        return int(self._parameters.noise.shape[1])
+
+    @property
     def warmup_records(self) -> int:
         """Records of an entity that must be seen before its scores are the long-running ones."""
         return self.window - 1
@@ -141,6 +145,18 @@ class Vae:
                 log_density = -0.5 * ((x[:, [j]] - means) ** 2 / variances + np.log(variances) + _LOG_2PI)
                 explanation.nats[:, j] = np.log(scale[j]) - log_sum_exp(np.log(weights) + log_density)
         return explanation
+
+    def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
+        """Return the mean of the encoder's Gaussian for each record and the past, shape (N, Z)."""
+        p = self._parameters
+        seen = self._seen(x / p.scale)
+        past = Past.of(rows, seen, np.ones(len(x), dtype=np.int64))
+        inputs = np.concatenate([seen, ~np.isnan(x), past.contexts(slice(None))], axis=1)
+
+        def kernel(columns: FloatArray) -> FloatArray:
+            return apply_network(p.encoder, columns)[:, : self.latent_size]
+
+        return map_tiles(kernel, inputs, self.latent_size, _TILE, max(len(bias) for _, bias in p.encoder))
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw one sequence of n records, shape (n, D), as it follows upon ``initial_state``."""

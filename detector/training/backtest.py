@@ -76,6 +76,40 @@ def backtest(detector: Detector, batch: Batch, warmup: BoolArray | None = None) 
     return Backtest(scores, outcome.events, _scored_s(batch.time[order], scores.status[order], lengths))
 
 
+def latent_columns(detector: Detector, batch: Batch, scores: Scores) -> FloatArray:
+    """Return what the family believes to be behind every scored row, shape (N, L); NaN for other rows.
+
+    Args:
+        detector: What gave the scores.
+        batch: N rows with the model's features as columns.
+        scores: Of these rows, from ``backtest``.
+    """
+    family = detector.model.density.family
+    latent = np.full((len(batch), family.latent_size), np.nan)
+    order, lengths, names = _by_entity(batch)
+    if order.size == 0:
+        return latent
+    # A late row changes nothing, here as in the pipeline; an entity's first row is never late.
+    in_order = np.split(batch.time[order], starts_of(lengths)[1:])
+    kept = batch.time[order] >= np.concatenate([np.maximum.accumulate(time) for time in in_order])
+    order, lengths = order[kept], _counted(kept, starts_of(lengths))
+    starts, state, time = starts_of(lengths), initial_state(detector, names), batch.time[order]
+    gap_s = np.diff(time, prepend=np.nan)
+    gap_s[starts] = np.nan
+    z = detector.model.density.scaling.standardise(batch.values[order], np.repeat(state.model, lengths))
+    residual = detector.model.density.conditionals(
+        state.predictor, state.family, z, time, gap_s, lengths, state.model
+    ).residual
+    rows = state.family
+    for t in range(int(lengths.max())):
+        here = lengths > t
+        at = starts[here] + t
+        latent[order[at]] = family.latent(rows[here], residual[at], gap_s[at])
+        rows[here], _ = family.step(rows[here], residual[at], gap_s[at])
+    latent[scores.status != Status.SCORED] = np.nan
+    return latent
+
+
 def _by_entity(batch: Batch) -> tuple[IntArray, IntArray, list[str]]:
     """Return the rows entity after entity, the rows of each, and the entities' names."""
     names, entity = np.unique(np.array(batch.entity, dtype=object), return_inverse=True)

@@ -31,10 +31,12 @@ def check_suffix(path: Path) -> None:
         raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; write to a .csv or .parquet file")
 
 
-def write_backtest(path: Path, batch: Batch, scores: Scores) -> None:
+def write_backtest(path: Path, batch: Batch, scores: Scores, latent: FloatArray | None = None) -> None:
     """Write N rows, those of ``batch`` in its order, to a CSV or Parquet file.
 
-    ``log_likelihood``, ``p_value``, ``anomaly_score`` and ``exceeds_threshold`` are empty (null in
+    Columns ``latent_0``, ``latent_1``, ... follow where ``latent``, shape (N, L), is given.
+
+    ``log_likelihood``, ``p_value``, ``anomaly_score``, ``exceeds_threshold`` and those are empty (null in
     Parquet) unless ``status`` is ``scored``; ``alert`` says whether the row lies inside a firing
     episode. ``time`` is RFC 3339 in UTC in CSV, a timestamp in Parquet.
 
@@ -43,25 +45,28 @@ def write_backtest(path: Path, batch: Batch, scores: Scores) -> None:
     """
     check_suffix(path)
     unscored = scores.status != Status.SCORED
+    latent = np.empty((len(batch), 0)) if latent is None else latent
+    names = [*COLUMNS, *(f"latent_{i}" for i in range(latent.shape[1]))]
     texts = {int(status): status.text for status in Status}
     status = [texts[code] for code in scores.status.tolist()]
     if path.suffix.lower() == ".csv":
         numbers = [
             _blanked(column.tolist(), unscored.tolist())
-            for column in (scores.log_likelihood, scores.p_value, scores.anomaly_score)
+            for column in (scores.log_likelihood, scores.p_value, scores.anomaly_score, *latent.T)
         ]
         exceeds = _blanked(_words(scores.exceeds_threshold.tolist()), unscored.tolist())
         columns = (
             rfc3339(batch.time),
             batch.entity,
             status,
-            *numbers,
+            *numbers[:3],
             exceeds,
             _words(scores.alert.tolist()),
+            *numbers[3:],
         )
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
+            writer.writerow(names)
             writer.writerows(zip(*columns, strict=True))
         return
     microseconds = np.rint(batch.time * 1e6).astype(np.int64)
@@ -75,8 +80,9 @@ def write_backtest(path: Path, batch: Batch, scores: Scores) -> None:
             pa.array(scores.anomaly_score, mask=unscored),
             pa.array(scores.exceeds_threshold, mask=unscored),
             pa.array(scores.alert),
+            *(pa.array(column, mask=unscored) for column in latent.T),
         ],
-        names=list(COLUMNS),
+        names=names,
     )
     pq.write_table(table, path)
 

@@ -87,6 +87,19 @@ def test_saved_bundle_scores_as_if_trained_here(folder: Path) -> None:
     assert (folder / "b.csv").read_text() == (folder / "t.csv").read_text()
 
 
+def test_what_is_behind_each_row_is_written_on_request(folder: Path) -> None:
+    out = folder / "latent.csv"
+    result = run("--train", folder / "old.csv", "--input", folder / "new.csv", "--out", out, "--latent")
+    assert result.exit_code == 0, result.output
+    for row in rows_of(out):
+        latent = [value for name, value in row.items() if name.startswith("latent_")]
+        assert latent
+        if row["status"] == "scored":
+            assert sum(map(float, latent)) == pytest.approx(1.0)
+        else:
+            assert set(latent) == {""}
+
+
 def test_same_seed_gives_the_same_file_and_a_fleets_budget_is_stricter(folder: Path) -> None:
     def threshold(out: str, *options: str) -> float:
         arguments = ("--train", folder / "old.csv", "--input", folder / "new.csv", "--out", folder / out)

@@ -50,6 +50,8 @@ class Listed:
     """Its real fit, cheap: seconds for 3,000 rows of 3 features."""
     options: dict[str, int] = field(default_factory=dict)
     """Settings that make it cheap to train through the job as well."""
+    latent_is_distribution: bool = False
+    """Whether ``latent`` is the posterior of one discrete cause."""
 
 
 def _fit_vae(x: FloatArray, lengths: IntArray) -> Family:
@@ -76,16 +78,19 @@ LISTED: dict[str, Listed] = {
         lambda d: random_gmm(2, d),
         lambda x, lengths: fit_gmm(x, lengths=lengths, seed=0, n_components=2),
         {"n_components": 2},
+        latent_is_distribution=True,
     ),
     "hmm": Listed(
         lambda d: random_hmm(2, d, diagonal=True),
         lambda x, lengths: fit_hmm(x, lengths=lengths, seed=0, n_states=2),
         {"n_states": 2},
+        latent_is_distribution=True,
     ),
     "naive_bayes": Listed(
         lambda d: random_naive_bayes(2, d),
         lambda x, lengths: fit_naive_bayes(x, lengths=lengths, seed=0, n_classes=2),
         {"n_classes": 2},
+        latent_is_distribution=True,
     ),
     "rbm": Listed(
         lambda d: random_rbm(d, 3),

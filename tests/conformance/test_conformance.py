@@ -194,6 +194,51 @@ def test_an_explanation_is_the_same_to_the_bit_in_any_batch(name: str) -> None:
             np.testing.assert_array_equal(one[0], all_of_them[n])
 
 
+def latent_of(family: Family, x: FloatArray, lengths: IntArray) -> FloatArray:
+    """What is behind each of 20 records of entities with some past."""
+    return family.latent(np.repeat(scan(family, x, lengths)[0], 5, axis=0), x[:20], np.full(20, 1.0))
+
+
+@EVERY_FAMILY
+@pytest.mark.parametrize("n_features", [1, 3, MANY])
+def test_what_is_behind_a_record_is_finite_and_a_distribution_where_it_says_so(
+    name: str, n_features: int
+) -> None:
+    family = fitted(name, n_features)
+    x, lengths = entities(name, gaps=True, n_features=n_features)
+    x[1], x[2], x[3] = np.nan, 1e300, -1e160
+    latent = latent_of(family, x, lengths)
+    assert latent.shape == (20, family.latent_size)
+    assert latent.dtype == np.float64
+    assert np.isfinite(latent).all()
+    if LISTED[name].latent_is_distribution:
+        assert (latent >= 0).all()
+        np.testing.assert_allclose(latent.sum(axis=1), 1.0, rtol=1e-12)
+    assert family.latent(family.initial_state(0), x[:0], np.empty(0)).shape == (0, family.latent_size)
+
+
+@EVERY_FAMILY
+@pytest.mark.parametrize("n_features", [1, 3, MANY])
+def test_what_is_behind_a_record_has_the_same_bits_in_any_batch_and_rebuilt(
+    name: str, n_features: int
+) -> None:
+    family = fitted(name, n_features)
+    x, lengths = entities(name, gaps=True, n_features=n_features)
+    together = latent_of(family, x, lengths)
+    rebuilt = family_from_arrays(name, family.arrays())
+    rows = np.repeat(scan(family, x, lengths)[0], 5, axis=0)
+    for n in range(20):
+        alone = rebuilt.latent(rows[n : n + 1], x[n : n + 1], np.ones(1))
+        np.testing.assert_array_equal(alone[0], together[n])
+
+
+@EVERY_FAMILY
+def test_records_differ_in_what_is_behind_them(name: str) -> None:
+    family, x = fitted(name), drawn(name, 200, 18)
+    latent = family.latent(np.repeat(state_before_last(family, x), 200, axis=0), x, np.ones(200))
+    assert latent.std(axis=0).max() > 0.05
+
+
 @EVERY_FAMILY
 def test_order_of_the_entities_changes_no_bit(name: str) -> None:
     family = fitted(name)
@@ -230,6 +275,7 @@ def test_nothing_handed_in_is_written_to(name: str) -> None:
     family.scan(rows, x, gap_s, lengths)
     family.step(rows, x[:4], gap_s[:4])
     family.explain(rows, x[:4], gap_s[:4])
+    family.latent(rows, x[:4], gap_s[:4])
     for now, before in zip((x, rows, gap_s), handed, strict=True):
         np.testing.assert_array_equal(now, before)
 

@@ -19,10 +19,9 @@ def by_hand(layers: tuple[Layer, ...], x: FloatArray) -> FloatArray:
     return np.asarray(layers[-1][0] @ x + layers[-1][1])
 
 
-def surrogate_by_hand(p: GanParameters, x: FloatArray) -> float:
-    """The formula of the module, for one record."""
-    seen = ~np.isnan(x)
-    u = (x - p.location) / p.scale
+def filled_by_hand(p: GanParameters, u: FloatArray) -> FloatArray:
+    """What the networks see of one standardised record."""
+    seen = ~np.isnan(u)
     known = np.clip(u, -p.input_limit, p.input_limit)
     filled = np.where(seen, known, 0.0)
     if not seen.all():
@@ -31,6 +30,14 @@ def surrogate_by_hand(p: GanParameters, x: FloatArray) -> float:
                 by_hand(p.generator, by_hand(p.encoder, filled)), -p.input_limit, p.input_limit
             )
             filled = np.where(seen, known, generated)
+    return filled
+
+
+def surrogate_by_hand(p: GanParameters, x: FloatArray) -> float:
+    """The formula of the module, for one record."""
+    seen = ~np.isnan(x)
+    u = (x - p.location) / p.scale
+    filled = filled_by_hand(p, u)
     z = by_hand(p.encoder, filled)
     y = by_hand(p.generator, z)
     r = p.reconstruction_variances
@@ -99,6 +106,15 @@ def test_explanation_compares_a_feature_with_its_imputation() -> None:
     assert explanation.nats[0, 0] == pytest.approx(nats, rel=1e-12)
     assert np.isnan(explanation.nats[0, 2])
     assert np.isfinite(explanation.expected[0, 2])
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_latent_is_the_encoding_of_what_the_networks_see(missing: bool) -> None:
+    gan, x = random_gan(4), np.random.default_rng(2).normal(size=(20, 4))
+    x = with_gaps(x) if missing else x
+    p = gan.parameters
+    expected = [by_hand(p.encoder, filled_by_hand(p, (record - p.location) / p.scale)) for record in x]
+    np.testing.assert_allclose(gan.latent(np.empty((20, 0)), x, np.full(20, np.nan)), expected, rtol=1e-9)
 
 
 def test_samples_are_generated_records_with_noise() -> None:

@@ -24,6 +24,8 @@ def test_agrees_with_scikit_learn(k: int, d: int) -> None:
     )
     x = np.vstack([gmm.sample(300, np.random.default_rng(1)), 5.0 * np.ones((1, d))])
     np.testing.assert_allclose(gmm.log_likelihood(x), peer.score_samples(x), rtol=1e-9)
+    rows, gap_s = gmm.initial_state(len(x)), np.full(len(x), np.nan)
+    np.testing.assert_allclose(gmm.latent(rows, x, gap_s), peer.predict_proba(x), rtol=1e-9, atol=1e-12)
 
 
 def test_missing_features_are_integrated_out() -> None:
@@ -118,6 +120,13 @@ def test_nothing_seen_expects_the_mean_of_the_mixture() -> None:
     arrays = gmm.arrays()
     explanation = gmm.explain(NO_STATE, np.full((1, 2), np.nan), NO_GAP)
     np.testing.assert_allclose(explanation.expected[0], arrays["weights"] @ arrays["means"], rtol=1e-12)
+
+
+def test_nothing_or_an_impossible_record_leaves_the_weights_as_responsibilities() -> None:
+    gmm = random_gmm(3, 2)
+    x = np.array([[np.nan, np.nan], [1e300, -1e300]])
+    responsibilities = gmm.latent(gmm.initial_state(2), x, np.full(2, np.nan))
+    np.testing.assert_allclose(responsibilities, np.tile(gmm.arrays()["weights"], (2, 1)), rtol=1e-12)
 
 
 def test_samples_have_the_mean_and_covariance_of_the_mixture() -> None:

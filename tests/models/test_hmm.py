@@ -132,6 +132,8 @@ def test_beliefs_are_the_posterior_of_the_last_state_by_enumeration() -> None:
         weight[path[-1]] += value
     np.testing.assert_allclose(beliefs[-1], weight / weight.sum(), rtol=1e-10)
     np.testing.assert_array_equal(beliefs[-1], scan(hmm, x, np.array([4]))[0][0])
+    before = scan(hmm, x[:3], np.array([3]))[0]
+    np.testing.assert_array_equal(hmm.latent(before, x[3:], NO_GAP), beliefs[-1:])
 
 
 @pytest.mark.parametrize("diagonal", [True, False])

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import logsumexp
 
-from detector.models.log_space import log_sum_exp, normalise
+from detector.models.log_space import log_sum_exp, normalise, posterior
 
 
 def test_agrees_with_scipy_where_exponentials_overflow_or_vanish() -> None:
@@ -19,3 +19,9 @@ def test_nothing_adds_up_to_nothing_and_nan_stays() -> None:
 def test_weights_sum_to_one_in_proportion() -> None:
     weights = normalise(np.log([[1.0, 3.0], [2e-300, 2e-300]]))
     np.testing.assert_allclose(weights, [[0.25, 0.75], [0.5, 0.5]], rtol=1e-12)
+
+
+def test_a_record_that_no_cause_explains_leaves_what_was_believed() -> None:
+    prior = np.log([0.2, 0.8])
+    after = posterior(prior + np.array([[np.log(4.0), 0.0], [-np.inf, -np.inf], [-np.inf, 0.0]]), prior)
+    np.testing.assert_allclose(after, [[0.5, 0.5], [0.2, 0.8], [0.0, 1.0]], rtol=1e-12)

@@ -39,6 +39,8 @@ def test_with_gaussians_classes_are_as_probable_as_scikit_learns_gaussian_nb_say
     peer.theta_, peer.var_, peer.n_features_in_ = means, stds**2, 4
     x = model.sample(200, np.random.default_rng(1))
     np.testing.assert_allclose(model.log_joint(x), peer.predict_joint_log_proba(x), rtol=1e-9)
+    rows, gap_s = model.initial_state(len(x)), np.full(len(x), np.nan)
+    np.testing.assert_allclose(model.latent(rows, x, gap_s), peer.predict_proba(x), rtol=1e-9, atol=1e-12)
 
 
 def test_the_joint_is_the_product_over_features_summed_over_classes() -> None:
@@ -157,6 +159,13 @@ def test_an_absurd_feature_does_not_spoil_what_is_said_of_the_others() -> None:
     assert np.isfinite(explanation.expected).all()
     assert explanation.expected[0, 0] == reference.expected[0, 0]
     assert explanation.std[0, 0] == reference.std[0, 0]
+
+
+def test_nothing_or_an_impossible_record_leaves_the_class_weights() -> None:
+    model = random_naive_bayes(3, 2)
+    x = np.array([[np.nan, np.nan], [1e300, -1e300]])
+    classes = model.latent(model.initial_state(2), x, np.full(2, np.nan))
+    np.testing.assert_allclose(classes, np.tile(model.arrays()["class_weights"], (2, 1)), rtol=1e-12)
 
 
 def test_samples_have_the_mean_of_the_classes() -> None:

@@ -1,5 +1,7 @@
 """Tests for detector.models.rbm."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -104,6 +106,29 @@ def test_explanation_with_other_features_missing_is_close_to_the_conditional() -
     known = np.array([marginal(p, record, others) - marginal(p, record, seen) for record in x])
     assert np.abs(explanation.nats[:, 0] - known).mean() < 0.25
     assert np.corrcoef(explanation.nats[:, 0], known)[0, 1] > 0.9
+
+
+def test_hidden_units_are_on_as_often_as_the_sum_over_all_settings_says() -> None:
+    p, x = random_rbm_parameters(5, 4), np.random.default_rng(2).normal(size=(20, 5))
+    settings = np.array(list(product((0.0, 1.0), repeat=4)))
+    weights, means, _ = mixture_of_rbm(p)
+    log_joint = np.log(weights) + norm.logpdf(x[:, None], means, np.sqrt(p.variances)).sum(axis=2)
+    posterior = np.exp(log_joint - logsumexp(log_joint, axis=1, keepdims=True))
+    latent = random_rbm(5, 4).latent(np.empty((20, 0)), x, np.full(20, np.nan))
+    np.testing.assert_allclose(latent, posterior @ settings, rtol=1e-9)
+
+
+def test_with_missing_features_hidden_units_are_on_about_as_often_as_the_sum_says() -> None:
+    p, x = random_rbm_parameters(5, 4), np.random.default_rng(2).normal(size=(200, 5))
+    seen = np.array([True, False, True, True, True])
+    weights, means, _ = mixture_of_rbm(p)
+    log_density = norm.logpdf(x[:, None, seen], means[:, seen], np.sqrt(p.variances[seen])).sum(axis=2)
+    log_joint = np.log(weights) + log_density
+    posterior = np.exp(log_joint - logsumexp(log_joint, axis=1, keepdims=True)) @ np.array(
+        list(product((0.0, 1.0), repeat=4))
+    )
+    latent = random_rbm(5, 4).latent(np.empty((200, 0)), np.where(seen, x, np.nan), np.full(200, np.nan))
+    assert np.abs(latent - posterior).mean() < 0.05
 
 
 def test_one_absurd_value_spoils_no_other_features_explanation() -> None:

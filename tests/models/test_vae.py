@@ -188,6 +188,18 @@ def test_explanation_agrees_with_the_conditional_of_a_linear_model(missing: bool
             assert explanation.nats[0, j] == pytest.approx(nats, abs=0.05)
 
 
+@pytest.mark.parametrize("window", [1, 3])
+def test_latent_mean_is_that_of_the_exact_posterior_of_a_linear_model(window: int) -> None:
+    vae = linear_gaussian(2, window=window)
+    rng = np.random.default_rng(3)
+    rows, x = rng.normal(size=(7, (window - 1) * D)), 2.0 * rng.normal(size=(7, D))
+    before = rows[:, -D:] if window > 1 else np.zeros((7, D))
+    error = x / SCALE - OFFSET - before @ PAST.T
+    covariance = LOADINGS @ LOADINGS.T + np.diag(NOISE_VARIANCE)
+    expected = error @ np.linalg.solve(covariance, LOADINGS)
+    np.testing.assert_allclose(vae.latent(rows, x, np.full(7, np.nan)), expected, rtol=1e-9)
+
+
 def test_explanation_stays_finite_for_absurd_values() -> None:
     vae = random_vae(3, 1)
     explanation = vae.explain(vae.initial_state(1), np.array([[1e300, 0.0, np.nan]]), NO_GAP)

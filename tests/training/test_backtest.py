@@ -10,7 +10,7 @@ from detector.batch import Batch, Scores, Source, Status
 from detector.bundles.serving import serve
 from detector.pipeline import Detector
 from detector.stream.watch import Watch
-from detector.training.backtest import backtest, rows_of, warmup_rows
+from detector.training.backtest import backtest, latent_columns, rows_of, warmup_rows
 from detector.training.job import TrainingPlan, train
 
 N_STEPS, WARMUP = 600, 400
@@ -124,3 +124,32 @@ def test_row_older_than_its_entitys_newest_is_late_and_the_others_do_not_notice(
     result = backtest(detector, late).scores
     assert Status(int(result.status[900])) is Status.LATE
     np.testing.assert_array_equal(np.delete(result.p_value, 900), clean.scores.p_value)
+
+
+@pytest.mark.parametrize("family", ["gmm", "hmm"])
+def test_what_is_behind_a_row_is_what_the_model_says_after_its_entitys_past(family: str) -> None:
+    regime = np.repeat(np.cumsum(np.random.default_rng(0).random(N_STEPS) < 0.05) % 2, 3)
+    records, batch = telemetry(1), telemetry(2)
+    for part in (records, batch):
+        part.values[:] += 6.0 * regime[:, None]
+    own = serve(train(records, TrainingPlan("test", family, "none"), 0.0), AlertRules())
+    moved = replace(batch, time=batch.time.copy())
+    moved.time[900] -= 86_400.0  # late
+    result = backtest(own, moved)
+    latent = latent_columns(own, moved, result.scores)
+    scored = result.scores.status == Status.SCORED
+    assert not scored[900]
+    np.testing.assert_array_equal(np.isnan(latent).all(axis=1), ~scored)
+    np.testing.assert_allclose(latent[scored].sum(axis=1), 1.0, rtol=1e-12)
+    component = latent[scored].argmax(axis=1)
+    purity = [np.mean(regime[scored][component == k]) for k in np.unique(component)]
+    assert all(share < 0.02 or share > 0.98 for share in purity)
+    # One entity alone, record by record, as the daemon would step it.
+    density, rows = own.model.density, own.model.density.family.initial_state(1)
+    of_a = [i for i in range(0, len(batch), 3) if i != 900]
+    model = np.array([own.model.entities.index("a")])
+    for i in of_a[:50]:
+        z = density.scaling.standardise(batch.values[i : i + 1], model)
+        if scored[i]:
+            np.testing.assert_array_equal(latent[i], density.family.latent(rows, z, np.array([np.nan]))[0])
+        rows, _ = density.family.step(rows, z, np.array([np.nan]))

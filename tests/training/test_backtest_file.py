@@ -56,6 +56,24 @@ def test_parquet_holds_the_same_numbers_exactly(tmp_path: Path) -> None:
     assert read_file(tmp_path / "out.parquet", ["p_value"]).time.tolist() == BATCH.time.tolist()
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_what_is_behind_each_row_follows_where_it_is_given(tmp_path: Path, name: str) -> None:
+    latent = np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]])
+    write_backtest(tmp_path / name, BATCH, SCORES, latent)
+    if name == "out.csv":
+        rows = list(csv.reader((tmp_path / name).read_text(encoding="utf-8").splitlines()))
+        assert rows[0] == [*COLUMNS, "latent_0", "latent_1"]
+        assert [row[-3:] for row in rows[1:]] == [
+            ["false", "0.25", "0.75"],
+            ["false", "", ""],
+            ["true", "1.0", "0.0"],
+        ]
+    else:
+        table = pq.read_table(tmp_path / name)
+        assert table.column_names == [*COLUMNS, "latent_0", "latent_1"]
+        assert table["latent_1"].to_pylist() == [0.75, None, 0.0]
+
+
 def test_unknown_suffix_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown kind of file '\.txt'"):
         write_backtest(tmp_path / "out.txt", BATCH, SCORES)
