@@ -11,7 +11,8 @@ from detector.models.ewma import EwmaPredictor
 from detector.models.seasonal import SeasonalPredictor
 from detector.models.sequences import lagged, starts_of
 
-_ROWS_AT_ONCE = 512
+_FLOATS_AT_ONCE = 12_800
+_FEWEST_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +118,18 @@ class AutoregressivePredictor:
     ) -> Prediction:
         rows, past, missing = _last_records(rows, x, lengths)
         of_row = np.repeat(model, lengths)
-        expected = self.intercept[of_row]
-        alone = int(of_row[0]) if of_row.size and (of_row == of_row[0]).all() else None
-        # Few rows at a time, so that they stay in the processor's cache.
-        for start in range(0, len(x), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            sums, product = expected[part], np.empty_like(expected[part])
-            # Feature by feature instead of one matrix product: so any number of rows gives the same bits.
-            for j in range(past.shape[1]):
-                weights = self.coefficients[of_row[part] if alone is None else alone, j]
-                np.multiply(past[part, j, None], weights, out=product)
-                sums += product
+        expected = self.intercept.take(of_row, axis=0)
+        alone = self.coefficients[of_row[0]] if of_row.size and (of_row == of_row[0]).all() else None
+        # Few rows at a time, so that their coefficients stay in the processor's cache.
+        rows_at_once = max(_FEWEST_AT_ONCE, _FLOATS_AT_ONCE // self.coefficients[0].size)
+        for start in range(0, len(x), rows_at_once):
+            part = slice(start, start + rows_at_once)
+            # einsum adds up in the same order for any number of rows; a matrix product would not.
+            if alone is not None:
+                expected[part] += np.einsum("np,pd->nd", past[part], alone)
+            else:
+                own = self.coefficients.take(of_row[part], axis=0)
+                expected[part] += np.einsum("np,npd->nd", past[part], own)
         return Prediction(rows, expected, missing)
 
     def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:

@@ -8,10 +8,11 @@ or a number, which becomes text; several fields are joined with a separator that
 Labels may be text, numbers or booleans; anything else is no label.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
+from itertools import starmap
 from typing import Any, Literal
 
 import msgspec
@@ -74,6 +75,7 @@ class JsonCodec:
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(self._struct).decode
         self._features = [self._attributes((*schema.features_field, *path)) for _, path in schema.features]
         self._rows = rows_reader(self._struct, self._features)
+        self._pack = struct.Struct(f"{len(self._features)}d").pack
         self._holder = self._attributes(schema.features_field) if schema.features_field else None
         # Where the record itself holds the features, every record has them, and no list stands in.
         self._list: str | None = None
@@ -168,9 +170,9 @@ class JsonCodec:
         shape = (len(records), len(self._names))
         try:
             try:
-                flat = chain.from_iterable(self._rows(records))
-                values = np.fromiter(flat, np.float64, shape[0] * shape[1]).reshape(shape)
-            except TypeError:
+                packed = b"".join(starmap(self._pack, self._rows(records)))
+                values = np.frombuffer(bytearray(packed), dtype=np.float64).reshape(shape)
+            except struct.error:
                 # Some value is null or absent, which only the slower way takes for NaN.
                 values = np.array(list(self._rows(records)), dtype=np.float64).reshape(shape)
         except AttributeError:
@@ -249,9 +251,7 @@ class JsonCodec:
         reject: Callable[[int, Reason, str], None],
     ) -> FloatArray:
         if self.schema.time == "@timestamp":
-            time = (
-                raw.timestamp_s if len(rows) == len(raw) else raw.timestamp_s[np.array(rows, dtype=np.int64)]
-            )
+            time = raw.timestamps_s()[np.array(rows, dtype=np.int64)]
         else:
             time = to_seconds(column(records, self._attributes(self.schema.time)))
         good = believed(time, now_s, self.schema.max_future_s)

@@ -21,7 +21,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from detector.batch import Source
+from detector.batch import FloatArray, Source
 from detector.stream.assignment_log import AssignmentLog
 from detector.stream.port import (
     IDLE_PROBE_S,
@@ -46,7 +46,7 @@ _HARMLESS = {KafkaError._MAX_POLL_EXCEEDED, KafkaError._PARTITION_EOF}
 
 
 class _MessageEnvelope:
-    """Keys and headers, read from librdkafka's messages."""
+    """Keys, headers and times, read from librdkafka's messages."""
 
     __slots__ = ("_messages",)
 
@@ -63,6 +63,12 @@ class _MessageEnvelope:
     def headers(self, i: int) -> list[Header]:
         return [(name, value or b"") for name, value in self._messages[i].headers() or ()]
 
+    def timestamps_s(self) -> FloatArray:
+        pairs = chain.from_iterable(map(Message.timestamp, self._messages))
+        # In pairs: what kind of time it is, 0 for none, and milliseconds.
+        kind, milliseconds = np.fromiter(pairs, np.int64, 2 * len(self._messages)).reshape(-1, 2).T
+        return np.where(kind == 0, np.nan, milliseconds / 1000.0)
+
 
 def _columns(messages: list[Any]) -> tuple[RawRecords, dict[Source, int]]:
     """Return the records, and after them the next offset of each source."""
@@ -77,15 +83,11 @@ def _columns(messages: list[Any]) -> tuple[RawRecords, dict[Source, int]]:
     sources = tuple(Source(topics[i], int(partition[i])) for i in first)
     highest = np.full(found.size, -1, dtype=np.int64)
     np.maximum.at(highest, source, offset)
-    times = np.fromiter(chain.from_iterable(map(Message.timestamp, messages)), np.int64, 2 * n)
-    # In pairs: what kind of time it is, 0 for none, and milliseconds.
-    kind, time_ms = times[0::2], times[1::2]
     raw = RawRecords(
         sources=sources,
         source=source.astype(np.int64),
         offset=offset,
         value=list(map(Message.value, messages)),
-        timestamp_s=np.where(kind == 0, np.nan, time_ms / 1000.0),
         envelope=_MessageEnvelope(messages),
     )
     return raw, {source: last + 1 for source, last in zip(sources, highest.tolist(), strict=True)}

@@ -19,7 +19,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.partitioner import DefaultPartitioner
 from kafka.partitioner.default import murmur2
 
-from detector.batch import Source
+from detector.batch import FloatArray, Source
 from detector.stream.assignment_log import AssignmentLog
 from detector.stream.kafka_python_connection import (
     Result,
@@ -56,7 +56,7 @@ _KEYS_REMEMBERED = 262_144
 
 
 class _RecordEnvelope:
-    """Keys and headers, read from kafka-python's own records."""
+    """Keys, headers and times, read from kafka-python's own records."""
 
     __slots__ = ("_records",)
 
@@ -73,18 +73,20 @@ class _RecordEnvelope:
     def headers(self, i: int) -> list[Header]:
         return [(name, value or b"") for name, value in self._records[i].headers]
 
+    def timestamps_s(self) -> FloatArray:
+        milliseconds = np.fromiter(map(_timestamp, self._records), np.int64, len(self._records))
+        return np.where(milliseconds >= 0, milliseconds / 1000.0, np.nan)
+
 
 def columns(polled: Mapping[TopicPartition, list[Any]]) -> RawRecords:
     """Turn what kafka-python's poll returns into columns."""
     records = [record for of_partition in polled.values() for record in of_partition]
     lengths = [len(of_partition) for of_partition in polled.values()]
-    milliseconds = np.fromiter(map(_timestamp, records), np.int64, len(records))
     return RawRecords(
         sources=tuple(Source(tp.topic, tp.partition) for tp in polled),
         source=np.repeat(np.arange(len(lengths), dtype=np.int64), lengths),
         offset=np.fromiter(map(_offset, records), np.int64, len(records)),
         value=list(map(_value, records)),
-        timestamp_s=np.where(milliseconds >= 0, milliseconds / 1000.0, np.nan),
         envelope=_RecordEnvelope(records),
     )
 

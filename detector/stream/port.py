@@ -154,6 +154,8 @@ class Envelope(Protocol):
 
     def headers(self, i: int) -> list[Header]: ...
 
+    def timestamps_s(self) -> FloatArray: ...
+
 
 @dataclass(frozen=True, slots=True)
 class RawRecords:
@@ -166,8 +168,6 @@ class RawRecords:
     """Shape (N,)."""
     value: list[bytes | None]
     """Length N; None is a tombstone."""
-    timestamp_s: FloatArray
-    """Shape (N,), the record's Kafka time, seconds since 1970 UTC; NaN if it has none."""
     envelope: Envelope = field(repr=False)
 
     def __len__(self) -> int:
@@ -182,6 +182,10 @@ class RawRecords:
     def headers(self, i: int) -> list[Header]:
         """Return the headers of record i; a header without a value has ``b""``."""
         return self.envelope.headers(i)
+
+    def timestamps_s(self) -> FloatArray:
+        """Return the records' Kafka times, shape (N,), seconds since 1970 UTC; NaN where one has none."""
+        return self.envelope.timestamps_s()
 
 
 class Consumer(Protocol):

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from detector.batch import BoolArray
+from detector.batch import BoolArray, FloatArray
 from detector.stream.port import Envelope, Header, RawRecords
 
 Input = TypeVar("Input")
@@ -28,6 +28,9 @@ class _Part:
 
     def headers(self, i: int) -> list[Header]:
         return self.whole.headers(self.rows[i])
+
+    def timestamps_s(self) -> FloatArray:
+        return self.whole.timestamps_s()[self.rows]
 
 
 def split(raw: RawRecords, input_of: Mapping[str, Input]) -> Iterator[tuple[Input, RawRecords]]:
@@ -57,6 +60,5 @@ def select(raw: RawRecords, mask: BoolArray) -> RawRecords:
         raw.source[mask],
         raw.offset[mask],
         [raw.value[row] for row in rows],
-        raw.timestamp_s[mask],
         _Part(raw.envelope, rows),
     )

@@ -1,40 +1,15 @@
 """Scores as JSON records for the scores topic: a whole batch to a column of bytes at once."""
 
-from datetime import datetime
+from collections.abc import Iterable
 from itertools import repeat
+from typing import Any
 
 import msgspec
-import numpy as np
 
 from detector.batch import Batch, Scores, Status
 from detector.stream.event_time import to_datetimes
 
-
-class _Origin(msgspec.Struct, gc=False):
-    """Which record was scored."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-class _ScoreRecord(msgspec.Struct, gc=False):
-    """The record, keys in this order."""
-
-    entity: str
-    time: datetime
-    detector: str
-    role: str
-    version: str
-    status: str
-    log_likelihood: float
-    p_value: float
-    anomaly_score: float
-    exceeds_threshold: bool
-    origin: _Origin
-
-
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 
 
 def encode_scores(batch: Batch, scores: Scores) -> list[bytes]:
@@ -44,29 +19,42 @@ def encode_scores(batch: Batch, scores: Scores) -> list[bytes]:
     unless the status is ``scored``. JSON has no infinities: a ``log_likelihood`` of minus infinity,
     outside the model's support, is null too, and then ``p_value`` says how improbable it was.
     """
-    texts = [status.text for status in Status]
-    topics = [source.topic for source in batch.sources]
-    partitions = [source.partition for source in batch.sources]
-    source = batch.source.tolist()
-    origins = map(
-        _Origin,
-        [topics[i] for i in source],
-        [partitions[i] for i in source],
-        batch.offset.tolist(),
-    )
-    records = map(
-        _ScoreRecord,
-        batch.entity,
-        to_datetimes(batch.time),
-        repeat(scores.detector),
-        repeat(scores.role),
-        repeat(scores.version),
-        [texts[status] for status in scores.status.tolist()],
+    # Most of a record is the same in many of them, so only what differs is written for each. The pieces are
+    # laid out in the order of the keys.
+    before_status = _object(detector=scores.detector, role=scores.role, version=scores.version)[1:-1]
+    status = [
+        b"," + before_status + b"," + _object(status=status.text)[1:-1] + b',"log_likelihood":'
+        for status in Status
+    ]
+    source = [_object(topic=source.topic, partition=source.partition)[:-1] for source in batch.sources]
+    origin = [
+        b',"exceeds_threshold":' + exceeds + b',"origin":' + topic + b',"offset":'
+        for topic in source
+        for exceeds in (b"false", b"true")
+    ]
+    pieces = zip(
+        repeat(b'{"entity":'),
+        map(_encode, batch.entity),
+        repeat(b',"time":'),
+        _scalars(to_datetimes(batch.time)),
+        map(status.__getitem__, scores.status.tolist()),
         # The encoder writes everything that is not finite as null.
-        scores.log_likelihood.tolist(),
-        scores.p_value.tolist(),
-        scores.anomaly_score.tolist(),
-        np.asarray(scores.exceeds_threshold).tolist(),
-        origins,
+        _scalars(scores.log_likelihood.tolist()),
+        repeat(b',"p_value":'),
+        _scalars(scores.p_value.tolist()),
+        repeat(b',"anomaly_score":'),
+        _scalars(scores.anomaly_score.tolist()),
+        map(origin.__getitem__, (2 * batch.source + scores.exceeds_threshold).tolist()),
+        _scalars(batch.offset.tolist()),
+        repeat(b"}}"),
     )
-    return list(map(_encoder.encode, records))
+    return list(map(b"".join, pieces))
+
+
+def _object(**fields: str | int) -> bytes:
+    return _encode(fields)
+
+
+def _scalars(column: list[Any]) -> Iterable[bytes]:
+    """Return the JSON of each value; of numbers and times, whose JSON holds no comma."""
+    return _encode(column)[1:-1].split(b",")

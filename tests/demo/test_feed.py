@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from detector.batch import Batch, Source
+from detector.batch import Batch, FloatArray, Source
 from detector.demo.feed import MAX_UNANSWERED, Feed, encode
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.port import Header, RawRecords
@@ -79,7 +79,6 @@ def test_daemon_decodes_exactly_what_was_encoded() -> None:
         source=np.zeros(n, dtype=np.int64),
         offset=np.arange(n),
         value=list(encode(batch, range(n))),
-        timestamp_s=np.full(n, np.nan),
         envelope=NoEnvelope(),
     )
     decoded, rejected = codec.decode(raw, 1.7e9 + 1e6)
@@ -97,6 +96,9 @@ class NoEnvelope:
         raise NotImplementedError
 
     def headers(self, i: int) -> list[Header]:
+        raise NotImplementedError
+
+    def timestamps_s(self) -> FloatArray:
         raise NotImplementedError
 
 

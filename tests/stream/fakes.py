@@ -15,7 +15,7 @@ from detector.stream.port import (
     RawRecords,
 )
 from detector.stream.reasons import Reason
-from tests.stream.records import NOW_S, ListEnvelope
+from tests.stream.records import ListEnvelope
 
 
 @dataclass
@@ -104,7 +104,6 @@ class FakeConsumer:
             np.array(source, dtype=np.int64),
             np.array(offset, dtype=np.int64),
             values,
-            np.full(n, NOW_S),
             ListEnvelope([b"key"] * n, [[("trace", b"1")]] * n),
         )
 

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detector.batch import Source
+from detector.batch import FloatArray, Source
 from detector.stream.port import Header, RawRecords
 
 NOW_S = 1_800_000_000.0
 
 
 class ListEnvelope:
-    def __init__(self, keys: list[bytes | None], headers: list[list[Header]]) -> None:
+    def __init__(
+        self, keys: list[bytes | None], headers: list[list[Header]], timestamp_s: float = NOW_S
+    ) -> None:
+        self._timestamp_s = timestamp_s
         self._keys = keys
         self._headers = headers
 
@@ -23,6 +26,9 @@ class ListEnvelope:
 
     def headers(self, i: int) -> list[Header]:
         return self._headers[i]
+
+    def timestamps_s(self) -> FloatArray:
+        return np.full(len(self._keys), self._timestamp_s)
 
 
 def raw_records(
@@ -40,6 +46,7 @@ def raw_records(
         source=np.array(source if source is not None else [0] * n, dtype=np.int64),
         offset=np.array(offset if offset is not None else range(n), dtype=np.int64),
         value=list(values),
-        timestamp_s=np.full(n, timestamp_s),
-        envelope=ListEnvelope(list(keys) if keys is not None else [None] * n, [[] for _ in range(n)]),
+        envelope=ListEnvelope(
+            list(keys) if keys is not None else [None] * n, [[] for _ in range(n)], timestamp_s
+        ),
     )

@@ -15,9 +15,7 @@ from tests.stream.records import ListEnvelope, raw_records
 def polled(values: list[bytes | None], headers: list[list[Header]] | None = None) -> RawRecords:
     plain = raw_records(values, sources=[Source("a", 0), Source("b", 7)], source=[1] * len(values))
     envelope = ListEnvelope([b"key"] * len(values), headers or [[] for _ in values])
-    return RawRecords(
-        plain.sources, plain.source, plain.offset + 100, plain.value, plain.timestamp_s, envelope
-    )
+    return RawRecords(plain.sources, plain.source, plain.offset + 100, plain.value, envelope)
 
 
 def test_letter_holds_the_original_bytes_and_says_where_from_and_why() -> None:

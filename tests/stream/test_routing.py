@@ -26,7 +26,7 @@ def test_mixed_poll_is_split_in_order_with_keys_and_offsets() -> None:
     assert (a.value, a.offset.tolist(), a.keys(), a.key(1)) == ([b"1", b"3"], [5, 7], [b"k1", b"k3"], b"k3")
     assert (b.value, b.offset.tolist(), b.keys(), b.headers(0)) == ([b"2", b"4"], [6, 8], [b"k2", b"k4"], [])
     assert [a.sources[i] for i in a.source] == [A0, A1]
-    assert len(a.timestamp_s) == len(b.timestamp_s) == 2
+    assert len(a.timestamps_s()) == len(b.timestamps_s()) == 2
 
 
 def test_input_without_records_in_the_poll_is_left_out() -> None:

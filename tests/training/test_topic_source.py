@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from detector.batch import Source
+from detector.batch import FloatArray, Source
 from detector.stream.codec_json import InputSchema
 from detector.stream.port import ClientSettings, Header, RawRecords
 from detector.stream.reasons import Reason
@@ -27,6 +27,9 @@ class NoEnvelope:
     def headers(self, i: int) -> list[Header]:
         return []
 
+    def timestamps_s(self) -> FloatArray:
+        return np.empty(0)
+
 
 def poll(sources: tuple[Source, ...], source: list[int], offset: list[int], value: list[bytes]) -> RawRecords:
     return RawRecords(
@@ -34,7 +37,6 @@ def poll(sources: tuple[Source, ...], source: list[int], offset: list[int], valu
         source=np.array(source),
         offset=np.array(offset),
         value=list(value),
-        timestamp_s=np.full(len(value), 1.7e9),
         envelope=NoEnvelope(),
     )
 
