@@ -1,5 +1,6 @@
 """The columns that flow through everything: records in, scores out, no object per record."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
@@ -38,9 +39,12 @@ class Batch:
     time: FloatArray
     """Shape (N,), event time, seconds since 1970 UTC."""
     values: FloatArray
-    """Shape (N, D), columns in ``feature_names`` order; NaN is missing, never infinite."""
+    """Shape (N, D), columns in ``feature_names`` order; NaN is missing, never infinite. A categorical
+    feature holds the number that stands for each text, from ``detector.models.vocabulary.category_code``."""
     labels: dict[str, list[str | None]] = field(default_factory=dict)
     """Label name to N values, carried to alerts; None where the record has none."""
+    category_texts: Mapping[float, str] = field(default_factory=dict)
+    """The text behind every number of categorical features here, and perhaps behind others."""
 
     def __len__(self) -> int:
         return len(self.entity)

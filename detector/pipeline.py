@@ -16,6 +16,7 @@ from detector.alerting.episodes import Scored, StateRows, Transition, decide, in
 from detector.alerting.event import AlertEvent, FeatureReason, alert_id, event_id
 from detector.alerting.rules import AlertRules
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Status
+from detector.models.contract import Explanation
 from detector.models.sequences import lagged, runs_of, starts_of
 from detector.scoring.scoring_model import Conditionals, ScoringModel
 
@@ -304,16 +305,20 @@ class _Explainer:
         nats = explanation.nats[0]
         actual = self.batch.values[self.rows.order[row]]
         top = [int(j) for j in np.argsort(-nats, kind="stable") if not np.isnan(nats[j])][:_TOP_FEATURES]
-        return tuple(
-            FeatureReason(
-                feature=model.feature_names[j],
-                actual=float(actual[j]),
-                expected=float(explanation.expected[0, j]),
-                std=float(explanation.std[0, j]),
-                nats=float(nats[j]),
-                unit=model.units[j],
-            )
-            for j in top
+        return tuple(self._reason(j, float(actual[j]), explanation) for j in top)
+
+    def _reason(self, j: int, actual: float, explanation: Explanation) -> FeatureReason:
+        """Return feature j's part, the value, expectation and spread of a category being text and none."""
+        model = self.detector.model
+        expected = float(explanation.expected[0, j])
+        vocabulary = model.vocabulary(j)
+        return FeatureReason(
+            feature=model.feature_names[j],
+            actual=actual if vocabulary is None else self.batch.category_texts.get(actual),
+            expected=expected if vocabulary is None else vocabulary.text(expected),
+            std=float(explanation.std[0, j]) if vocabulary is None else None,
+            nats=float(explanation.nats[0, j]),
+            unit=model.units[j],
         )
 
     def _state_before(self, row: int) -> tuple[int, FloatArray]:

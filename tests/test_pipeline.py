@@ -173,6 +173,8 @@ def test_alert_names_the_feature_that_went_wrong_and_what_was_expected(family: s
     assert event.reasons[0].feature == "f1"
     reason = event.reasons[0]
     assert reason.actual == pytest.approx(rows[50, 1])
+    assert isinstance(reason.expected, float)
+    assert isinstance(reason.std, float)
     assert abs(rows[50, 1] - reason.expected) > 10 * reason.std
     assert event.return_period_s == pytest.approx(1.0 / event.p_value)
 

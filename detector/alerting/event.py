@@ -17,12 +17,13 @@ class FeatureReason:
     """One feature's part in an alert, in the units of the data."""
 
     feature: str
-    actual: float | None
-    """None where the record has no value."""
-    expected: float
-    """What the model expected of it, given the other features and the entity's past."""
-    std: float
-    """Standard deviation of that expectation."""
+    actual: float | str | None
+    """Text where the feature is categorical; None where the record has no value."""
+    expected: float | str | None
+    """What the model expected of it, given the other features and the entity's past: of a categorical
+    feature the likeliest text, None where that is one that was not seen in training."""
+    std: float | None
+    """Standard deviation of that expectation; None where the feature is categorical."""
     nats: float
     """-log p(actual | the other features, the past); large is surprising."""
     unit: str | None = None

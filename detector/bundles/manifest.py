@@ -4,6 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from detector.models.discrete_columns import DiscreteColumns
+from detector.models.kinds import Kind
+from detector.models.vocabulary import Vocabulary
+
 FORMAT_VERSION = 1
 
 
@@ -14,6 +18,13 @@ class ManifestFeature(BaseModel):
 
     name: str
     unit: str | None = None
+    kind: Kind = Field("continuous", description="What its values are, as configured.")
+    modelled_as: Kind = Field(
+        "continuous", description="What the family takes them for: a family without counts scales them."
+    )
+    vocabulary: tuple[str, ...] | None = Field(
+        None, description="Of a categorical feature, most frequent first; any other text counts as unseen."
+    )
 
 
 class TrainingFacts(BaseModel):
@@ -56,3 +67,17 @@ class Manifest(BaseModel):
     )
     libraries: dict[str, str]
     files: dict[str, str] = Field(description="File name to sha256.")
+
+    def discrete_columns(self) -> DiscreteColumns | None:
+        """Return the columns that are not continuous to the family, None where there are none.
+
+        Raises:
+            ValueError: Kinds and vocabularies contradict one another.
+        """
+        if all(feature.modelled_as == "continuous" for feature in self.features):
+            return None
+        vocabularies = [
+            None if feature.vocabulary is None else Vocabulary(feature.vocabulary)
+            for feature in self.features
+        ]
+        return DiscreteColumns([feature.modelled_as for feature in self.features], vocabularies)

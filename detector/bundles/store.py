@@ -175,6 +175,7 @@ def load_bundle(folder: Path) -> Bundle:
             feature_names=tuple(f.name for f in manifest.features),
             units=tuple(f.unit for f in manifest.features),
             entities=manifest.entities,
+            discrete=manifest.discrete_columns(),
         )
         held = load_tensors(payloads[HELD_OUT])
         held_out = HeldOut(held["p_value"], held["lengths"], held["span_s"])

@@ -164,6 +164,36 @@ PREDICTORS: dict[str, type[Predictor]] = {
 }
 
 
+def predict(
+    predictor: Predictor,
+    columns: IntArray | None,
+    rows: FloatArray,
+    x: FloatArray,
+    time: FloatArray,
+    lengths: IntArray,
+    model: IntArray,
+) -> Prediction:
+    """Predict records of D features of which a predictor knows some: of the others 0 is expected.
+
+    Nothing is expected from the others either: they are not among the past values that count.
+
+    Args:
+        predictor: Of the features in ``columns`` alone.
+        columns: Which ones, shape (C,); None: all.
+        rows: As in ``Predictor.scan``, like all that follow.
+        x: Shape (N, D).
+        time: Shape (N,).
+        lengths: Shape (E,).
+        model: Shape (E,).
+    """
+    if columns is None:
+        return predictor.scan(rows, x, time, lengths, model)
+    known = predictor.scan(rows, x[:, columns], time, lengths, model)
+    expected = np.zeros(x.shape)
+    expected[:, columns] = known.expected
+    return Prediction(known.rows, expected, known.past_missing)
+
+
 def predictor_from_arrays(name: str, arrays: Arrays, n_features: int) -> Predictor:
     """Rebuild the predictor called ``name``.
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from detector.batch import FloatArray, IntArray
 from detector.models.contract import Arrays
+from detector.models.discrete_columns import DiscreteColumns
 
 # Farther out everything is equally improbable, and squares stay finite.
 _LARGEST = 1e8
@@ -20,9 +21,18 @@ class Scaling:
     """Shape (M, D), units of the data."""
     scale: FloatArray
     """Shape (M, D), units of the data, positive."""
+    discrete: DiscreteColumns | None = None
+    """Columns that are neither shifted nor scaled (location 0, scale 1); None where all are continuous."""
+
+    @property
+    def continuous(self) -> IntArray | None:
+        """The columns that predictors work on; None where they are all."""
+        return None if self.discrete is None else self.discrete.continuous
 
     def standardise(self, x: FloatArray, model: IntArray) -> FloatArray:
         """Return (x - location) / scale, shape (N, D), within ±1e8; NaN stays NaN.
+
+        Discrete columns hold what the family is to see: counts as they are, categories as indices.
 
         Args:
             x: Shape (N, D).
@@ -32,20 +42,23 @@ class Scaling:
         with np.errstate(over="ignore"):
             z: FloatArray = x - of_rows(self.location, model)
             z /= of_rows(self.scale, model)
-        return np.clip(z, -_LARGEST, _LARGEST, out=z)
+        np.clip(z, -_LARGEST, _LARGEST, out=z)
+        if self.discrete is not None:
+            self.discrete.put(x, z)
+        return z
 
     def arrays(self) -> Arrays:
         """Return everything that scoring needs, ready for safetensors."""
         return {"location": self.location, "scale": self.scale}
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Self:
-        """Rebuild from ``arrays()``.
+    def from_arrays(cls, arrays: Arrays, discrete: DiscreteColumns | None = None) -> Self:
+        """Rebuild from ``arrays()`` and what else is known of the columns.
 
         Raises:
             ValueError: The arrays do not describe a scaling.
         """
-        scaling = cls(arrays["location"], arrays["scale"])
+        scaling = cls(arrays["location"], arrays["scale"], discrete)
         if scaling.location.ndim != 2 or scaling.location.shape != scaling.scale.shape:
             raise ValueError(
                 f"location {scaling.location.shape} and scale {scaling.scale.shape} must both be (M, D)"
@@ -54,7 +67,17 @@ class Scaling:
             raise ValueError("location or scale holds a value that is not finite")
         if not (scaling.scale > 0).all():
             raise ValueError(f"scale must be positive, the smallest is {scaling.scale.min()}")
+        if discrete is not None:
+            _check_discrete(scaling, discrete)
         return scaling
+
+
+def _check_discrete(scaling: Scaling, discrete: DiscreteColumns) -> None:
+    if len(discrete.kinds) != scaling.location.shape[1]:
+        raise ValueError(f"{len(discrete.kinds)} kinds for {scaling.location.shape[1]} features")
+    columns = discrete.columns
+    if (scaling.location[:, columns] != 0).any() or (scaling.scale[:, columns] != 1).any():
+        raise ValueError("a feature that is not continuous must have location 0 and scale 1")
 
 
 def of_rows(parameters: FloatArray, model: IntArray) -> FloatArray:
@@ -69,7 +92,9 @@ def of_rows(parameters: FloatArray, model: IntArray) -> FloatArray:
     return parameters[model]
 
 
-def fit_scaling(x: FloatArray, model: IntArray, n_models: int) -> Scaling:
+def fit_scaling(
+    x: FloatArray, model: IntArray, n_models: int, discrete: DiscreteColumns | None = None
+) -> Scaling:
     """Measure mean and standard deviation per entity and over all rows.
 
     A feature that never varied has no scale of its own: it gets one hundredth of its size, or, if it was
@@ -79,7 +104,16 @@ def fit_scaling(x: FloatArray, model: IntArray, n_models: int) -> Scaling:
         x: Training rows, shape (N, D); NaN is missing. Every column has at least one value.
         model: Entity of each row, shape (N,), in [0, n_models - 1).
         n_models: Entities plus one for the pooled model.
+        discrete: Columns to leave as they are.
     """
+    location, scale = np.zeros((n_models, x.shape[1])), np.ones((n_models, x.shape[1]))
+    columns: IntArray | slice = slice(None) if discrete is None else discrete.continuous
+    location[:, columns], scale[:, columns] = _measured(x[:, columns], model, n_models)
+    return Scaling(location, scale, discrete)
+
+
+def _measured(x: FloatArray, model: IntArray, n_models: int) -> tuple[FloatArray, FloatArray]:
+    """Return location and scale, both shape (n_models, D)."""
     groups = [x[model == m] for m in range(n_models - 1)] + [x]
     location = np.empty((n_models, x.shape[1]))
     std = np.empty_like(location)
@@ -92,7 +126,7 @@ def fit_scaling(x: FloatArray, model: IntArray, n_models: int) -> Scaling:
         # An entity that never sent a feature knows nothing about it; the fleet does.
         absent = ~present.any(axis=0)
         location[m, absent], std[m, absent] = location[-1, absent], std[-1, absent]
-    return Scaling(location, _positive(location, std))
+    return location, _positive(location, std)
 
 
 def _positive(location: FloatArray, std: FloatArray) -> FloatArray:

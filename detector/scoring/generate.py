@@ -36,7 +36,7 @@ def generate(
         interval_s: Between two records.
 
     Returns:
-        Shape (E, n, D).
+        Shape (E, n, D); a categorical feature as an index into its vocabulary.
 
     Raises:
         ValueError: The predictor amplifies its own output until it leaves the range of the model.
@@ -49,13 +49,14 @@ def generate(
     z = residual * density.residual_scale[model][:, None]
     one_each = np.ones(n_entities, dtype=np.int64)
     rows, unknown = density.predictor.initial_state(n_entities), np.full((n_entities, d), np.nan)
+    columns = slice(None) if density.scaling.continuous is None else density.scaling.continuous
     first_s = start_s - (z.shape[1] - n) * interval_s
     for t in range(z.shape[1]):
         time = np.full(n_entities, first_s + t * interval_s)
         # What is expected does not depend on the record itself, which is not known yet.
-        z[:, t] += density.predictor.scan(rows, unknown, time, one_each, model).expected
-        rows = density.predictor.scan(rows, z[:, t], time, one_each, model).rows
-        if not (np.abs(z[:, t]) <= _FARTHEST).all():
+        z[:, t] += density.predict(rows, unknown, time, one_each, model).expected
+        rows = density.predict(rows, z[:, t], time, one_each, model).rows
+        if not (np.abs(z[:, t, columns]) <= _FARTHEST).all():
             raise ValueError(
                 f"after {t} records the predictor {density.predictor.name!r} has amplified a sequence beyond "
                 f"{_FARTHEST:g} standard deviations; train with predictor 'none' to generate records"

@@ -6,10 +6,12 @@ from typing import Self
 import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
-from detector.models.contract import Arrays, Explanation, Family, Predictor
+from detector.models.contract import Arrays, Explanation, Family, Prediction, Predictor
+from detector.models.discrete_columns import DiscreteColumns
 from detector.models.families import family_from_arrays
-from detector.models.predictors import predictor_from_arrays
+from detector.models.predictors import predict, predictor_from_arrays
 from detector.models.scaling import Scaling, of_rows
+from detector.models.vocabulary import Vocabulary
 from detector.scoring.calibration import Calibration
 
 
@@ -76,6 +78,7 @@ class Density:
 
     scaling: Scaling
     predictor: Predictor
+    """Of the continuous features alone."""
     residual_scale: FloatArray
     """Shape (M, D), standard deviation of what the predictor leaves, standardised units."""
     family: Family
@@ -84,6 +87,12 @@ class Density:
     def warmup_records(self) -> int:
         """Records of an entity that must have been seen before one can be scored."""
         return self.predictor.warmup_records + self.family.warmup_records
+
+    def predict(
+        self, rows: FloatArray, z: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray
+    ) -> Prediction:
+        """Return what the predictor says of all D features; arguments as ``Predictor.scan``."""
+        return predict(self.predictor, self.scaling.continuous, rows, z, time, lengths, model)
 
     def conditionals(
         self,
@@ -106,7 +115,7 @@ class Density:
             lengths: Records of each entity, shape (E,).
             model: Each entity's model, shape (E,).
         """
-        prediction = self.predictor.scan(predictor_rows, z, time, lengths, model)
+        prediction = self.predict(predictor_rows, z, time, lengths, model)
         of_row = np.repeat(model, lengths)
         residual = z - prediction.expected
         residual /= of_rows(self.residual_scale, of_row)
@@ -173,6 +182,11 @@ class ScoringModel:
     def n_features(self) -> int:
         return len(self.feature_names)
 
+    def vocabulary(self, j: int) -> Vocabulary | None:
+        """Return the texts that feature j may have, None where it is not categorical."""
+        discrete = self.density.scaling.discrete
+        return None if discrete is None else discrete.vocabularies[j]
+
     def arrays(self) -> Arrays:
         """Return everything as arrays named ``part/array``, ready for safetensors."""
         parts = {
@@ -195,16 +209,18 @@ class ScoringModel:
         feature_names: tuple[str, ...],
         units: tuple[str | None, ...],
         entities: tuple[str, ...],
+        discrete: DiscreteColumns | None = None,
     ) -> Self:
-        """Rebuild from ``arrays()`` and the names that the manifest holds.
+        """Rebuild from ``arrays()`` and the names, kinds and vocabularies that the manifest holds.
 
         Raises:
             ValueError: An array is absent or does not fit the others.
         """
         try:
+            n_continuous = len(feature_names if discrete is None else discrete.continuous)
             density = Density(
-                Scaling.from_arrays(_part(arrays, "scaling")),
-                predictor_from_arrays(predictor, _part(arrays, "predictor"), len(feature_names)),
+                Scaling.from_arrays(_part(arrays, "scaling"), discrete),
+                predictor_from_arrays(predictor, _part(arrays, "predictor"), n_continuous),
                 arrays["residual/scale"],
                 family_from_arrays(family, _part(arrays, "family")),
             )

@@ -10,6 +10,7 @@ from detector.models.predictors import (
     AutoregressivePredictor,
     LastPredictor,
     NoPredictor,
+    predict,
     predictor_from_arrays,
 )
 from detector.models.seasonal import BINS_PER_DAY, DAY_S, N_BINS, SeasonalPredictor, season_of
@@ -50,6 +51,19 @@ def test_autoregressive_is_linear_in_the_record_before_with_the_entitys_own_coef
     for row, m in enumerate([0, 0, 0, 1, 1]):
         by_hand = predictor.intercept[m] + past[row] @ predictor.coefficients[m]
         np.testing.assert_allclose(prediction.expected[row], by_hand)
+
+
+def test_columns_that_a_predictor_does_not_know_are_expected_at_0_and_move_no_other() -> None:
+    predictor, columns = autoregressive(d=2), np.array([0, 2])
+    rng = np.random.default_rng(1)
+    x, before = rng.normal(size=(5, 3)), rng.normal(size=(2, 2))
+    x[1, 1] = np.nan
+    prediction = predict(predictor, columns, before, x, TIME, LENGTHS, MODEL)
+    alone = predictor.scan(before, x[:, columns], TIME, LENGTHS, MODEL)
+    np.testing.assert_array_equal(prediction.expected[:, columns], alone.expected)
+    assert not prediction.expected[:, 1].any()
+    assert prediction.rows.tolist() == alone.rows.tolist()
+    assert not prediction.past_missing.any()
 
 
 def test_missing_past_value_counts_as_the_mean_and_is_reported() -> None:

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from detector.models.discrete_columns import DiscreteColumns
+from detector.models.kinds import Kind
 from detector.models.scaling import Scaling, fit_scaling
+from detector.models.vocabulary import Vocabulary, category_code
 
 
 def test_each_entity_has_its_own_location_and_scale_and_strangers_the_pooled_ones() -> None:
@@ -50,3 +53,33 @@ def test_values_beyond_all_bounds_stay_finite_and_missing_stays_missing() -> Non
 def test_scale_that_is_not_positive_is_refused() -> None:
     with pytest.raises(ValueError, match="scale must be positive"):
         Scaling.from_arrays({"location": np.zeros((1, 2)), "scale": np.zeros((1, 2))})
+
+
+def test_discrete_features_are_neither_shifted_nor_scaled_and_the_others_as_without_them() -> None:
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.poisson(4, 300), rng.normal(50, 9, 300), np.full(300, category_code("a"))])
+    discrete = DiscreteColumns(["count", "continuous", "categorical"], [None, None, Vocabulary(["b", "a"])])
+    model = np.repeat([0, 1], 150)
+    scaling, plain = fit_scaling(x, model, 3, discrete), fit_scaling(x[:, 1:2], model, 3)
+    z = scaling.standardise(x, model)
+    np.testing.assert_array_equal(z[:, 0], x[:, 0])
+    np.testing.assert_array_equal(z[:, 1:2], plain.standardise(x[:, 1:2], model))
+    np.testing.assert_array_equal(z[:, 2], np.ones(300))
+    again = Scaling.from_arrays(scaling.arrays(), discrete)
+    np.testing.assert_array_equal(again.standardise(x, model), z)
+
+
+def test_discrete_features_alone_need_no_scale() -> None:
+    x = np.array([[1.0], [0.0], [np.nan]])
+    scaling = fit_scaling(x, np.zeros(3, dtype=np.int64), 2, DiscreteColumns(["binary"], [None]))
+    np.testing.assert_array_equal(scaling.standardise(x, np.zeros(3, dtype=np.int64)), x)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [(["count"], "1 kinds for 2 features"), (["continuous", "count"], "must have location 0 and scale 1")],
+)
+def test_scaling_that_contradicts_the_kinds_is_refused(kinds: list[Kind], message: str) -> None:
+    arrays = {"location": np.zeros((1, 2)), "scale": np.full((1, 2), 2.0)}
+    with pytest.raises(ValueError, match=message):
+        Scaling.from_arrays(arrays, DiscreteColumns(kinds, [None] * len(kinds)))

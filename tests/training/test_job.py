@@ -49,8 +49,11 @@ def test_incident_after_training_is_found_and_normal_traffic_keeps_quiet() -> No
     assert scores.alert[1500:1508].any()
     assert sum(e.transition == "firing" for e in events) <= 6
     top = next(e for e in events if e.transition == "firing" and 5500 <= e.time <= 5510)
-    assert top.reasons[0].actual is not None
-    assert top.reasons[0].actual - top.reasons[0].expected > 3 * top.reasons[0].std
+    reason = top.reasons[0]
+    assert isinstance(reason.actual, float)
+    assert isinstance(reason.expected, float)
+    assert isinstance(reason.std, float)
+    assert reason.actual - reason.expected > 3 * reason.std
 
 
 def test_calibration_rows_are_the_newest_and_shape_no_density() -> None:
