@@ -17,6 +17,7 @@ from detector.bundles.store import Bundle, BundleRejectedError, BundleStore
 from detector.config.detectors import DetectorConfig
 from detector.config.inputs import InputConfig
 from detector.config.root import Config
+from detector.models.kinds import Kind
 from detector.pipeline import Detector
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.loop import Input, Loop, Outputs
@@ -135,6 +136,8 @@ def input_schema(config: Config, entry: InputConfig, detector: DetectorConfig | 
     return InputSchema(
         name=entry.name,
         features=tuple(features),
+        categorical=_fields(readers, "categorical"),
+        binary=_fields(readers, "binary"),
         entity=entry.entity_paths,
         entity_separator=entry.entity_separator,
         time=entry.time_path,
@@ -143,6 +146,13 @@ def input_schema(config: Config, entry: InputConfig, detector: DetectorConfig | 
         values_field=entry.values_path if config.values_allowed(entry.name) else None,
         max_record_bytes=entry.max_record_bytes,
         max_future_s=entry.max_future_s,
+    )
+
+
+def _fields(readers: Sequence[DetectorConfig], kind: Kind) -> frozenset[tuple[str, ...]]:
+    """Return the fields that some detector reads as of a kind."""
+    return frozenset(
+        feature.field for reader in readers for feature in reader.features if feature.kind == kind
     )
 
 
@@ -155,6 +165,14 @@ def _load(detector: DetectorConfig) -> Bundle:
             f"on {', '.join(trained)}, but the configuration lists {', '.join(detector.feature_names)}; "
             "use the same features in the same order, or train it again"
         )
+    for feature in bundle.manifest.features:
+        configured = detector.kinds[feature.name]
+        if feature.kind != configured:
+            raise BundleRejectedError(
+                f"detector {detector.name!r}: feature {feature.name!r} is {configured} in the configuration, "
+                f"but version {bundle.manifest.version} in {detector.store} was trained on it as "
+                f"{feature.kind}; write that kind, or train it again"
+            )
     return bundle
 
 

@@ -45,6 +45,24 @@ def test_one_detector_alone_is_read_in_its_own_order() -> None:
     assert schema.features == (("memory", ("memory",)), ("cpu", ("cpu",)))
 
 
+def test_kinds_of_the_features_say_how_their_fields_are_read() -> None:
+    features = [
+        {"name": "cpu", "kind": "count"},
+        {"name": "method", "field": "http.method", "kind": "categorical"},
+        {"name": "up", "kind": "binary"},
+    ]
+    loaded = config(
+        detectors=[
+            {"name": "one", "input": "hosts", "features": features, "family": "naive_bayes"},
+            {"name": "two", "input": "hosts", "features": ["cpu", "up"]},
+        ]
+    )
+    schema = input_schema(loaded, loaded.inputs[0])
+    assert [name for name, _ in schema.features] == ["cpu", "method", "up"]
+    assert schema.readings == ("number", "text", "flag")
+    assert input_schema(loaded, loaded.inputs[0], loaded.detectors[1]).readings == ("number", "number")
+
+
 def test_list_of_values_is_read_only_where_it_means_one_thing() -> None:
     both = config()
     assert input_schema(both, both.inputs[0]).values_field is None

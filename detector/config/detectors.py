@@ -9,6 +9,7 @@ from detector.alerting.rules import AlertRules, Budget
 from detector.config.inputs import FeatureConfig, Name
 from detector.config.section import Duration, Section
 from detector.config.training import TrainingConfig
+from detector.models.kinds import Kind, modelled_as
 
 
 class BudgetConfig(Section):
@@ -87,7 +88,7 @@ class DetectorConfig(Section):
     name: Name = Field(description="In alerts, metrics and the bundle store.", examples=["hosts"])
     input: str = Field(description="Name of one of the inputs.")
     features: tuple[Annotated[FeatureConfig, BeforeValidator(_feature_from_name)], ...] = Field(
-        min_length=1, description="Names, or {name, field, unit}."
+        min_length=1, description="Names, or {name, field, unit, kind}."
     )
     family: Literal["gmm", "hmm", "naive_bayes", "vae", "rbm", "gan"] = Field(
         "gmm", description="Kind of model."
@@ -136,11 +137,25 @@ class DetectorConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _family_takes_the_kinds(self) -> Self:
+        for feature in self.features:
+            try:
+                modelled_as(feature.kind, self.family)
+            except ValueError as error:
+                raise ValueError(f"feature {feature.name!r} {error}") from error
+        return self
+
     @property
     def fit_options(self) -> dict[str, int]:
         """The family's own settings, those that were given."""
         given = {option: getattr(self.training, option) for option in _OPTIONS[self.family]}
         return {option: value for option, value in given.items() if value is not None}
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """What each feature's values are, by name."""
+        return {feature.name: feature.kind for feature in self.features}
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from detector.config.section import Duration, FieldPath, Names, Section
+from detector.models.kinds import Kind
 
 KAFKA_KEY: Literal["@key"] = "@key"
 KAFKA_TIMESTAMP: Literal["@timestamp"] = "@timestamp"
@@ -115,10 +116,15 @@ def _path(text: str) -> tuple[str, ...]:
 
 
 class FeatureConfig(Section):
-    """One number of every record."""
+    """One number, or one of a few texts, of every record."""
 
     name: str = Field(
         min_length=1, max_length=200, description="What alerts and metrics call it.", examples=["cpu"]
     )
     field: FieldPath = Field(description="Where it is among the features; its name by default.")
     unit: str | None = Field(None, description="Shown in alerts.", examples=["1/s"])
+    kind: Kind = Field(
+        "continuous",
+        description="What its values are: 'continuous' numbers, a 'count' (0, 1, 2, ...), 'categorical' "
+        "(text; numbers and booleans count as text), or 'binary' (0, 1, true, false).",
+    )

@@ -81,6 +81,7 @@ def cross_check(
     for i, entry in inputs if detectors is not None else ():
         readers = [detector for detector in detectors or () if detector.input == entry.name]
         problems += _values_problems(i, entry, readers)
+        problems += _kind_problems(entry, detectors or ())
         # A detector with a misspelt input is the likelier mistake, and is reported already.
         if not readers and wanted_inputs and all(wanted in known for _, wanted in wanted_inputs):
             message = f"no detector reads input {entry.name!r}; remove it, or name it in a detector's input"
@@ -134,3 +135,21 @@ def _values_problems(i: int, entry: InputConfig, detectors: Sequence[DetectorCon
         "give them the same features in the same order, or remove values_field and send features by name"
     )
     return [Problem(("inputs", i, "values_field"), message)]
+
+
+def _kind_problems(entry: InputConfig, detectors: Sequence[DetectorConfig]) -> list[Problem]:
+    """Find fields that are text to one detector of an input and a number to another."""
+    first: dict[tuple[str, ...], tuple[bool, str]] = {}
+    problems = []
+    for i, detector in enumerate(detectors):
+        for j, feature in enumerate(detector.features if detector.input == entry.name else ()):
+            is_text = feature.kind == "categorical"
+            was_text, other = first.setdefault(feature.field, (is_text, detector.name))
+            if was_text != is_text:
+                here, there = ("categorical", "a number") if is_text else ("a number", "categorical")
+                message = (
+                    f"field {'.'.join(feature.field)!r} is {here} here and {there} to detector {other!r}; "
+                    "give it one kind, or send it under two names"
+                )
+                problems.append(Problem(("detectors", i, "features", j, "kind"), message))
+    return problems

@@ -3,16 +3,18 @@
 A record is one JSON object. Its features are an object (``"features": {"cpu": 0.3}``), or a list in
 the order of the input's features (``"values": [0.3]``), or fields of the record itself. Where it has
 both an object and a list, the list is ignored. Unknown fields are ignored; null, absent and NaN mean
-missing; a record without any of its features is a row of NaN, not an error. The entity may be text
-or a number, which becomes text; several fields are joined with a separator that is not escaped.
-Labels may be text, numbers or booleans; anything else is no label.
+missing; a record without any of its features is a row of NaN, not an error. A categorical feature is
+text, or a number or a boolean, which become text; empty text is missing. A binary one may be true or
+false. The entity may be text or a number, which becomes text; several fields are joined with a
+separator that is not escaped. Labels may be text, numbers or booleans; anything else is no label.
 """
 
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import starmap
+from functools import reduce
+from operator import or_
+from types import GenericAlias
 from typing import Any, Literal
 
 import msgspec
@@ -20,6 +22,7 @@ import numpy as np
 
 from detector.batch import Batch, FloatArray
 from detector.stream.event_time import believed, to_seconds
+from detector.stream.feature_columns import TYPES, Reading, feature_columns
 from detector.stream.field_text import entity_texts, key_texts, label_texts
 from detector.stream.port import RawRecords
 from detector.stream.reasons import Reason, Rejected
@@ -29,7 +32,6 @@ from detector.stream.record_struct import (
     attribute_path,
     column,
     reach,
-    rows_reader,
     struct_of,
 )
 from detector.stream.second_look import second_look
@@ -47,6 +49,10 @@ class InputSchema:
     name: str
     features: tuple[tuple[str, Path], ...]
     """Feature name and its path below ``features_field``, in the order of the batch's columns."""
+    categorical: frozenset[Path] = frozenset()
+    """Paths of those features that are text."""
+    binary: frozenset[Path] = frozenset()
+    """Paths of those that may be true or false."""
     entity: tuple[Path, ...] | Literal["@key"] = (("entity",),)
     """Fields joined to the entity's name, or the record's Kafka key."""
     entity_separator: str = "/"
@@ -60,9 +66,17 @@ class InputSchema:
     max_record_bytes: int = 1_048_576
     max_future_s: float = 86_400.0
 
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """How each feature is written."""
+        return tuple(
+            "text" if path in self.categorical else "flag" if path in self.binary else "number"
+            for _, path in self.features
+        )
+
 
 class JsonCodec:
-    """Decodes the polls of one input; keeps nothing between them."""
+    """Decodes the polls of one input; what it remembers of one makes others faster, never different."""
 
     def __init__(self, schema: InputSchema) -> None:
         """Generate the decoder.
@@ -74,8 +88,7 @@ class JsonCodec:
         self._struct = struct_of(_types(schema), frozenset({schema.features_field} - {()}))
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(self._struct).decode
         self._features = [self._attributes((*schema.features_field, *path)) for _, path in schema.features]
-        self._rows = rows_reader(self._struct, self._features)
-        self._pack = struct.Struct(f"{len(self._features)}d").pack
+        self._columns = feature_columns(self._struct, self._features, schema.readings)
         self._holder = self._attributes(schema.features_field) if schema.features_field else None
         # Where the record itself holds the features, every record has them, and no list stands in.
         self._list: str | None = None
@@ -126,6 +139,7 @@ class JsonCodec:
             time=time,
             values=values,
             labels=labels,
+            category_texts=self._columns.texts(),
         )
         return batch, [rejected[row] for row in sorted(rejected)]
 
@@ -167,17 +181,11 @@ class JsonCodec:
 
     def _values(self, records: list[Any], reject: Callable[[int, Reason, str], None]) -> FloatArray:
         """Return the features, shape (N, D); rejected rows hold anything."""
-        shape = (len(records), len(self._names))
         try:
-            try:
-                packed = b"".join(starmap(self._pack, self._rows(records)))
-                values = np.frombuffer(bytearray(packed), dtype=np.float64).reshape(shape)
-            except struct.error:
-                # Some value is null or absent, which only the slower way takes for NaN.
-                values = np.array(list(self._rows(records)), dtype=np.float64).reshape(shape)
+            values = self._columns.read(records)
         except AttributeError:
             # An attribute of None: this record has no features object, or null on the way.
-            values = self._values_from_lists(records, shape, reject)
+            values = self._values_from_lists(records, reject)
         infinite = np.isinf(values)
         for i in np.flatnonzero(infinite.any(axis=1)).tolist() if infinite.any() else ():
             name = self._names[int(np.flatnonzero(np.isinf(values[i]))[0])]
@@ -185,28 +193,32 @@ class JsonCodec:
         return values
 
     def _values_from_lists(
-        self, records: list[Any], shape: tuple[int, int], reject: Callable[[int, Reason, str], None]
+        self, records: list[Any], reject: Callable[[int, Reason, str], None]
     ) -> FloatArray:
         holders = column(records, self._holder) if self._holder else records
         lists = column(records, self._list) if self._list else [None] * len(records)
         if all(holder is None for holder in holders):
             try:
-                values = np.array(lists, dtype=np.float64)
+                return self._columns.read_lists(lists)
             except (TypeError, ValueError):
+                # One bad list is enough: find out which.
                 pass
-            else:
-                if values.shape == shape:
-                    return values
-        values = np.full(shape, np.nan)
+        d = len(self._names)
+        values = np.full((len(records), d), np.nan)
         for i, (record, holder, listed) in enumerate(zip(records, holders, lists, strict=True)):
             if holder is not None:
-                values[i] = [reach(record, attributes) for attributes in self._features]
+                values[i] = self._columns.read_row([reach(record, attrs) for attrs in self._features])
             elif listed is None:
                 reject(i, Reason.NO_FEATURES, self._what_is_looked_for())
-            elif len(listed) != shape[1]:
-                reject(i, Reason.WRONG_LENGTH, f"{len(listed)} values; the input has {shape[1]} features")
+            elif len(listed) != d:
+                reject(i, Reason.WRONG_LENGTH, f"{len(listed)} values; the input has {d} features")
+            elif (j := self._columns.misplaced(listed)) is not None:
+                detail = (
+                    f"value {j} is {listed[j]!r}; feature {self._names[j]!r} is a {self.schema.readings[j]}"
+                )
+                reject(i, Reason.WRONG_TYPE, detail)
             else:
-                values[i] = listed
+                values[i] = self._columns.read_row(listed)
         return values
 
     def _what_is_looked_for(self) -> str:
@@ -279,9 +291,15 @@ def _types(schema: InputSchema) -> dict[Path, Any]:
         wanted += [(path, str | int | float | None, "entity") for path in schema.entity]
     if schema.time != "@timestamp":
         wanted.append((schema.time, datetime | int | float | None, "time"))
-    wanted += [((*schema.features_field, *path), float | None, "feature") for _, path in schema.features]
+    of_features = [TYPES[reading] for reading in schema.readings]
+    wanted += [
+        ((*schema.features_field, *path), kind, "feature")
+        for (_, path), kind in zip(schema.features, of_features, strict=True)
+    ]
     if schema.values_field and schema.features_field:
-        wanted.append((schema.values_field, list[float | None] | None, "list of values"))
+        # A list has one type for all; who may be what is looked at later.
+        values = GenericAlias(list, (reduce(or_, of_features),))
+        wanted.append((schema.values_field, values | None, "list of values"))
     purposes: dict[Path, str] = {}
     for path, kind, purpose in wanted:
         if purposes.setdefault(path, purpose) != purpose:

@@ -18,6 +18,17 @@ def label_texts(values: list[Any]) -> list[str | None]:
     return [value if isinstance(value, str) else _number_text(value) for value in values]
 
 
+def category_text(value: Any) -> str | None:
+    """Return the text that a value of a categorical feature counts as, None where it is missing.
+
+    Of a number that is whole there is one text, however it was written: 200 and 200.0 are "200".
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = value if isinstance(value, str) else _number_text(value)
+    return text or None
+
+
 def _number_text(value: Any) -> str | None:
     """Return a number or a boolean as JSON writes it; None for anything else."""
     if isinstance(value, bool):
