@@ -65,7 +65,7 @@ class AlertingConfig(Section):
 
 
 _OPTIONS = {
-    "gmm": ("n_components",),
+    "gmm": ("n_components", "covariance"),
     "hmm": ("n_states",),
     "naive_bayes": ("n_classes",),
     "rbm": ("n_hidden",),
@@ -121,7 +121,7 @@ class DetectorConfig(Section):
 
     @model_validator(mode="after")
     def _options_fit_the_family(self) -> Self:
-        for option in ("n_components", "n_states", "n_classes", "n_hidden", "window", "latent"):
+        for option in ("n_components", "covariance", "n_states", "n_classes", "n_hidden", "window", "latent"):
             if getattr(self.training, option) is not None and option not in _OPTIONS[self.family]:
                 raise ValueError(
                     f"training.{option} means nothing to family {self.family}; it takes "
@@ -147,7 +147,7 @@ class DetectorConfig(Section):
         return self
 
     @property
-    def fit_options(self) -> dict[str, int]:
+    def fit_options(self) -> dict[str, int | str]:
         """The family's own settings, those that were given."""
         given = {option: getattr(self.training, option) for option in _OPTIONS[self.family]}
         return {option: value for option, value in given.items() if value is not None}

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,9 @@ class TrainingConfig(Section):
     )
     until_time: datetime | None = Field(None, alias="until", description="End of the range; now, without.")
     n_components: int | None = Field(None, ge=1, le=100, description="gmm: components; chosen, without.")
+    covariance: Literal["full", "diagonal", "tied"] | None = Field(
+        None, description="gmm: of the components; tied is one that all share; chosen, without."
+    )
     n_states: int | None = Field(None, ge=1, le=100, description="hmm: hidden states; chosen, without.")
     n_classes: int | None = Field(
         None, ge=1, le=100, description="naive_bayes: hidden classes; chosen, without."

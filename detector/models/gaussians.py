@@ -1,9 +1,7 @@
 """K Gaussians over D features: densities, marginals and conditionals, whichever features are missing.
 
-Every density goes through the inverse W of the covariance's Cholesky factor: with y = W (x - mean),
-log N(x) = -|y|^2 / 2 + log det W - D/2 log(2 pi). The W of all K Gaussians are stacked, so one matrix
-product whitens a record under all of them. Missing features are integrated out exactly, by factoring the
-covariance of the observed ones.
+Covariances are full, diagonal, or tied: one full covariance that all share. Missing features are integrated
+out exactly: of independent features they drop out, otherwise the covariance of the observed ones is factored.
 
 References:
     Bishop (2006), Pattern Recognition and Machine Learning, section 2.3.
@@ -17,11 +15,19 @@ from scipy.linalg import solve_triangular
 
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Explanation
+from detector.models.gaussian_kernels import (
+    LOG_2PI,
+    diagonal_kernel,
+    full_kernel,
+    incomplete_diagonal_kernel,
+    is_near,
+    mixture_kernel,
+    shared_kernel,
+)
 from detector.models.log_space import log_sum_exp, normalise
 from detector.models.patterns import by_pattern
-from detector.models.tiles import map_tiles
+from detector.models.tiles import Kernel, map_tiles
 
-_LOG_2PI = float(np.log(2.0 * np.pi))
 _TILE = 64
 _CACHED_PATTERNS = 256
 _CACHED_FLOATS = 4_000_000
@@ -30,23 +36,22 @@ _FARTHEST = 1e100
 
 
 @dataclass(frozen=True, slots=True)
-class _Whitening:
-    """What whitens m observed features under all K Gaussians."""
+class _Factor:
+    """What scores m observed features under all K Gaussians."""
 
-    matrix: FloatArray
-    """Shape (m * K, m), row i * K + k is row i of W_k; for diagonal covariances shape (m, K), 1 / std."""
-    offset: FloatArray
-    """Shape (m * K,), the whitened means in the same order."""
-    log_norm: FloatArray
-    """Shape (K,), the log density at each mean."""
+    whiten: FloatArray
+    """The inverse W of each covariance's Cholesky factor, shape (K, m, m), (1, m, m) when tied; for diagonal
+    covariances shape (K, m), 1 / std."""
+    kernel: Kernel
+    """From records, shape (B, m, T), to log densities, (B, K, T)."""
 
 
 class Gaussians:
-    """K Gaussian densities with full or diagonal covariances.
+    """K Gaussian densities with full, tied or diagonal covariances.
 
     Args:
         means: Shape (K, D).
-        covariances: Shape (K, D, D), or variances of shape (K, D) when diagonal.
+        covariances: Shape (K, D, D); (1, D, D) when all share it; variances of shape (K, D) when diagonal.
 
     Raises:
         ValueError: A covariance is not symmetric and positive definite.
@@ -55,7 +60,7 @@ class Gaussians:
     def __init__(self, means: FloatArray, covariances: FloatArray) -> None:
         self.means = means
         self.covariances = covariances
-        self._cache: OrderedDict[bytes, _Whitening] = OrderedDict()
+        self._cache: OrderedDict[bytes, _Factor] = OrderedDict()
         self._cached_floats = 0
         if not self.is_diagonal and not np.allclose(covariances, covariances.swapaxes(1, 2), rtol=1e-9):
             raise ValueError("a covariance is not symmetric; train the bundle again")
@@ -65,6 +70,9 @@ class Gaussians:
             self._complete = self._factor(np.ones(self.n_features, dtype=np.bool_))
         except np.linalg.LinAlgError as error:
             raise ValueError("a covariance is not positive definite; train the bundle again") from error
+        self._incomplete: Kernel | None = None
+        if self.is_diagonal and is_near((means - means.mean(axis=0)) * self._complete.whiten):
+            self._incomplete = incomplete_diagonal_kernel(1.0 / covariances, means)
 
     @property
     def n_components(self) -> int:
@@ -92,20 +100,25 @@ class Gaussians:
         Raises:
             ValueError: ``x`` does not have D columns.
         """
-        if x.ndim != 2 or x.shape[1] != self.n_features:
-            raise ValueError(f"records have shape {x.shape}, the model has {self.n_features} features")
-        missing = np.isnan(x)
-        if not missing.any():
-            return self._observed_log_density(self._complete, x)
-        result = np.empty((len(x), self.n_components))
-        for observed, rows in by_pattern(~missing):
-            if observed.any():
-                whitening = self._whitening(observed)
-                result[rows] = self._observed_log_density(
-                    whitening, x[np.ix_(rows, np.flatnonzero(observed))]
-                )
-            else:
-                result[rows] = 0.0
+        result = self._by_pattern(x, None)
+        # Only inf - inf is NaN here: a record so far away that its squares overflow.
+        result[np.isnan(result)] = -np.inf
+        return result
+
+    def log_mixture(self, log_weights: FloatArray, x: FloatArray) -> FloatArray:
+        """Return log(sum_k w_k p_k) of the observed features of each record, shape (N,).
+
+        Args:
+            log_weights: Shape (K,), nats.
+            x: As in ``log_density``.
+
+        Raises:
+            ValueError: ``x`` does not have D columns.
+        """
+        result = self._by_pattern(x, log_weights)[:, 0]
+        beyond = ~np.isfinite(result)
+        if beyond.any():
+            result[beyond] = log_sum_exp(self.log_density(x[beyond]) + log_weights)
         return result
 
     def explain(self, log_weights: FloatArray, x: FloatArray) -> Explanation:
@@ -136,7 +149,7 @@ class Gaussians:
                 explanation.std[n, features] = np.sqrt((weights * spread).sum(axis=1))
                 if observed[features[0]]:
                     error = record[features][:, None] - means
-                    log_density = -0.5 * (error**2 / variances + np.log(variances) + _LOG_2PI)
+                    log_density = -0.5 * (error**2 / variances + np.log(variances) + LOG_2PI)
                     with np.errstate(divide="ignore"):
                         explanation.nats[n, features] = -log_sum_exp(np.log(weights) + log_density)
         return explanation
@@ -147,7 +160,10 @@ class Gaussians:
         if self.is_diagonal:
             return np.asarray(self.means[component] + np.sqrt(self.covariances)[component] * noise)
         cholesky = np.linalg.cholesky(self.covariances)
-        return np.asarray(self.means[component] + np.einsum("nij,nj->ni", cholesky[component], noise))
+        for k in range(self.n_components):
+            own = component == k
+            noise[own] = self.means[k] + noise[own] @ cholesky[k % len(cholesky)].T
+        return noise
 
     def _leave_one_out(
         self, pattern: BoolArray, features: IntArray, record: FloatArray
@@ -159,13 +175,13 @@ class Gaussians:
         x_j - (P (x - mean))_j / P_jj. None of them depends on x_j, so it is set to 0 rather than used: an
         enormous x_j would cancel the digits of the others.
         """
-        whitening = self._whitening(pattern)
-        k, m = self.n_components, int(pattern.sum())
+        m, whiten = int(pattern.sum()), self._factor_of(pattern).whiten
         if self.is_diagonal:
-            whiten = np.einsum("ik,ij->kij", whitening.matrix, np.eye(m))
-        else:
-            whiten = whitening.matrix.reshape(m, k, m).transpose(1, 0, 2)
+            whiten = np.einsum("ki,ij->kij", whiten, np.eye(m))
+        log_norm = np.log(np.diagonal(whiten, axis1=1, axis2=2)).sum(axis=1) - 0.5 * m * LOG_2PI
         precision = whiten.transpose(0, 2, 1) @ whiten
+        if len(whiten) < self.n_components:
+            precision = np.broadcast_to(precision, (self.n_components, m, m))
         position = np.searchsorted(np.flatnonzero(pattern), features)
         others = np.tile(np.nan_to_num(record[pattern]), (len(features), 1))
         others[np.arange(len(features)), position] = 0.0
@@ -174,60 +190,64 @@ class Gaussians:
         gradient = np.einsum("kji,kij->jk", difference, precision[:, :, position])
         variances = 1.0 / precision[:, position, position].T
         quadratic = (whitened**2).sum(axis=2).T - gradient**2 * variances
-        log_others = whitening.log_norm + 0.5 * (_LOG_2PI + np.log(variances)) - 0.5 * quadratic
+        log_others = log_norm + 0.5 * (LOG_2PI + np.log(variances)) - 0.5 * quadratic
         return log_others, -gradient * variances, variances
 
-    def _observed_log_density(self, whitening: _Whitening, x: FloatArray) -> FloatArray:
-        k, m = self.n_components, x.shape[1]
-
-        def kernel(columns: FloatArray) -> FloatArray:
-            if self.is_diagonal:
-                y = columns[:, :, None, :] * whitening.matrix[:, :, None]
-                y = y.reshape(len(columns), m * k, _TILE)
+    def _by_pattern(self, x: FloatArray, log_weights: FloatArray | None) -> FloatArray:
+        """Return log densities, shape (N, K), or, with weights, those of their mixture, shape (N, 1)."""
+        if x.ndim != 2 or x.shape[1] != self.n_features:
+            raise ValueError(f"records have shape {x.shape}, the model has {self.n_features} features")
+        missing = np.isnan(x)
+        if not missing.any():
+            return self._map(self._complete.kernel, x, log_weights)
+        result = np.empty((len(x), self.n_components if log_weights is None else 1))
+        if self._incomplete is not None:
+            incomplete = missing.any(axis=1)
+            result[~incomplete] = self._map(self._complete.kernel, x[~incomplete], log_weights)
+            gone = missing[incomplete]
+            masked = np.concatenate([np.where(gone, 0.0, x[incomplete]), ~gone], axis=1)
+            result[incomplete] = self._map(self._incomplete, masked, log_weights)
+            return result
+        for observed, rows in by_pattern(~missing):
+            if observed.any():
+                seen = x[np.ix_(rows, np.flatnonzero(observed))]
+                result[rows] = self._map(self._factor_of(observed).kernel, seen, log_weights)
             else:
-                y = np.matmul(whitening.matrix, columns)
-            y -= whitening.offset[:, None]
-            y *= y
-            squares = np.add.reduce(y.reshape(len(columns), m, k * _TILE), axis=1)
-            return np.asarray(whitening.log_norm[:, None] - 0.5 * squares.reshape(len(columns), k, _TILE))
-
-        with np.errstate(over="ignore", invalid="ignore"):
-            result = map_tiles(kernel, x, k, _TILE, floats_per_record=m * k)
-        # Only inf - inf is NaN here: a record so far away that its squares overflow.
-        result[np.isnan(result)] = -np.inf
+                result[rows] = 0.0
         return result
 
-    def _whitening(self, observed: BoolArray) -> _Whitening:
+    def _map(self, kernel: Kernel, x: FloatArray, log_weights: FloatArray | None) -> FloatArray:
+        k = self.n_components
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            if log_weights is None:
+                return map_tiles(kernel, x, k, _TILE, floats_per_record=k * x.shape[1])
+            mixture = mixture_kernel(kernel, log_weights)
+            return map_tiles(mixture, x, 1, _TILE, floats_per_record=k * x.shape[1])
+
+    def _factor_of(self, observed: BoolArray) -> _Factor:
         if observed.all():
             return self._complete
         key = np.packbits(observed).tobytes()
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        whitening = self._cache[key] = self._factor(observed)
-        self._cached_floats += whitening.matrix.size
+        factor = self._cache[key] = self._factor(observed)
+        self._cached_floats += factor.whiten.size
         while len(self._cache) > 1 and (
             len(self._cache) > _CACHED_PATTERNS or self._cached_floats > _CACHED_FLOATS
         ):
             _, evicted = self._cache.popitem(last=False)
-            self._cached_floats -= evicted.matrix.size
-        return whitening
+            self._cached_floats -= evicted.whiten.size
+        return factor
 
-    def _factor(self, observed: BoolArray) -> _Whitening:
-        k, m = self.n_components, int(observed.sum())
+    def _factor(self, observed: BoolArray) -> _Factor:
         means = self.means[:, observed]
         if self.is_diagonal:
-            whiten = 1.0 / np.sqrt(self.covariances[:, observed])
-            log_det = np.log(whiten).sum(axis=1)
-            matrix, offset = whiten.T, (means * whiten).T
-        else:
-            cholesky = np.linalg.cholesky(self.covariances[:, observed][:, :, observed])
-            whitens = np.stack([solve_triangular(factor, np.eye(m), lower=True) for factor in cholesky])
-            log_det = np.log(np.diagonal(whitens, axis1=1, axis2=2)).sum(axis=1)
-            matrix = whitens.transpose(1, 0, 2).reshape(m * k, m)
-            offset = np.einsum("kij,kj->ik", whitens, means)
-        return _Whitening(
-            matrix=np.ascontiguousarray(matrix),
-            offset=np.ascontiguousarray(offset).reshape(m * k),
-            log_norm=log_det - 0.5 * m * _LOG_2PI,
-        )
+            variances = self.covariances[:, observed]
+            return _Factor(1.0 / np.sqrt(variances), diagonal_kernel(1.0 / variances, means))
+        identity = np.eye(int(observed.sum()))
+        cholesky = np.linalg.cholesky(self.covariances[:, observed][:, :, observed])
+        whiten = np.stack([solve_triangular(factor, identity, lower=True) for factor in cholesky])
+        if len(whiten) < len(means):
+            return _Factor(whiten, shared_kernel(whiten[0], means))
+        return _Factor(whiten, full_kernel(whiten, means))

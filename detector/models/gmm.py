@@ -12,16 +12,17 @@ from detector.batch import FloatArray, IntArray
 from detector.models.arrays import take, take_distribution
 from detector.models.contract import Arrays, Evidence, Explanation
 from detector.models.gaussians import Gaussians
-from detector.models.log_space import log_sum_exp, posterior
+from detector.models.log_space import posterior
 
 
 class Gmm:
-    """A mixture of K Gaussians with full covariances over D features.
+    """A mixture of K Gaussians over D features.
 
     Args:
         weights: Shape (K,), summing to one.
         means: Shape (K, D).
-        covariances: Shape (K, D, D).
+        covariances: Shape (K, D, D); (1, D, D) when tied, all K sharing it; variances of shape (K, D) when
+            diagonal.
 
     Raises:
         ValueError: A covariance is not symmetric and positive definite.
@@ -43,6 +44,13 @@ class Gmm:
     @property
     def n_components(self) -> int:
         return self._gaussians.n_components
+
+    @property
+    def covariance(self) -> str:
+        """Shape of the covariances: ``full``, ``diagonal`` or ``tied``; a single component's is full."""
+        if self._gaussians.is_diagonal:
+            return "diagonal"
+        return "full" if len(self._gaussians.covariances) == self.n_components else "tied"
 
     @property
     def state_size(self) -> int:
@@ -72,7 +80,7 @@ class Gmm:
         Raises:
             ValueError: ``x`` does not have D columns.
         """
-        result = log_sum_exp(self._gaussians.log_density(x) + self._log_weights)
+        result = self._gaussians.log_mixture(self._log_weights, x)
         result[np.isnan(x).all(axis=1)] = np.nan
         return result
 
@@ -110,5 +118,8 @@ class Gmm:
         weights = take_distribution(arrays, "weights", (None,))
         means = take(arrays, "means", (len(weights), None))
         n_components, n_features = means.shape
-        covariances = take(arrays, "covariances", (n_components, n_features, n_features))
-        return cls(weights, means, covariances)
+        shape = np.shape(arrays.get("covariances", ()))
+        if len(shape) == 2:
+            return cls(weights, means, take(arrays, "covariances", (n_components, n_features)))
+        n_covariances = 1 if shape[:1] == (1,) else n_components
+        return cls(weights, means, take(arrays, "covariances", (n_covariances, n_features, n_features)))

@@ -17,6 +17,7 @@ from detector.bundles.store import Bundle
 from detector.models.contract import Family
 from detector.models.families import FAMILIES
 from detector.models.gan import Gan
+from detector.models.gmm import Gmm
 from detector.models.predictors import NoPredictor
 from detector.models.rbm import Rbm
 from detector.models.scaling import fit_scaling
@@ -52,9 +53,9 @@ class TrainingPlan:
     min_features_share: float = 0.5
     """A record with a smaller share of its features is not scored."""
     units: Mapping[str, str | None] = field(default_factory=dict)
-    options: Mapping[str, int] = field(default_factory=dict)
-    """Settings of the family: ``n_components`` (gmm), ``n_states`` (hmm), ``n_classes`` (naive_bayes),
-    ``n_hidden`` (rbm), ``window`` and ``latent`` (vae), ``latent`` (gan)."""
+    options: Mapping[str, int | str] = field(default_factory=dict)
+    """Settings of the family: ``n_components`` and ``covariance`` (gmm), ``n_states`` (hmm), ``n_classes``
+    (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae), ``latent`` (gan)."""
 
 
 def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress | None = None) -> Bundle:
@@ -232,7 +233,14 @@ def _fit_family(plan: TrainingPlan, x: FloatArray, lengths: IntArray, report: Pr
     if plan.family == "gmm":
         from detector.training.fit_gmm import fit_gmm
 
-        return fit_gmm(x, lengths=lengths, seed=plan.seed, progress=report, **_options(plan, "n_components"))
+        return fit_gmm(
+            x,
+            lengths=lengths,
+            seed=plan.seed,
+            progress=report,
+            n_components=_options(plan, "n_components", texts=("covariance",)).get("n_components"),
+            covariance=_text(plan, "covariance"),
+        )
     if plan.family == "hmm":
         from detector.training.fit_hmm import fit_hmm
 
@@ -266,11 +274,25 @@ def _fit_family(plan: TrainingPlan, x: FloatArray, lengths: IntArray, report: Pr
     )
 
 
-def _options(plan: TrainingPlan, *known: str) -> dict[str, int]:
+def _options(plan: TrainingPlan, *numbers: str, texts: tuple[str, ...] = ()) -> dict[str, int]:
+    """Return the settings that are whole numbers, after refusing those that the family does not have."""
+    known = (*numbers, *texts)
     unknown = sorted(set(plan.options) - set(known))
     if unknown:
         raise TrainingError(f"family {plan.family} has no setting {unknown}; it knows {', '.join(known)}")
-    return dict(plan.options)
+    given = {}
+    for name in numbers:
+        value = plan.options.get(name)
+        if isinstance(value, str):
+            raise TrainingError(f"setting {name} of family {plan.family} is {value!r}; give a whole number")
+        if value is not None:
+            given[name] = value
+    return given
+
+
+def _text(plan: TrainingPlan, name: str) -> str | None:
+    value = plan.options.get(name)
+    return None if value is None else str(value)
 
 
 def _choices(family: Family) -> dict[str, float | int | str]:
@@ -281,6 +303,8 @@ def _choices(family: Family) -> dict[str, float | int | str]:
         chosen["components"] = shapes["means"][0]
     if "class_weights" in shapes:
         chosen["classes"] = shapes["class_weights"][0]
+    if isinstance(family, Gmm):
+        chosen["covariance"] = family.covariance
     if isinstance(family, Rbm):
         chosen["hidden_units"] = family.n_hidden
         chosen["log_partition"] = family.log_partition

@@ -22,9 +22,12 @@ def random_covariances(rng: np.random.Generator, k: int, d: int) -> FloatArray:
     return np.asarray(factors @ factors.swapaxes(1, 2) / d + 0.1 * np.eye(d))
 
 
-def random_gmm(k: int, d: int, seed: int = 0) -> Gmm:
+def random_gmm(k: int, d: int, seed: int = 0, covariance: str = "full") -> Gmm:
     rng = np.random.default_rng(seed)
-    return Gmm(rng.dirichlet(np.full(k, 2.0)), 2.0 * rng.normal(size=(k, d)), random_covariances(rng, k, d))
+    weights, means = rng.dirichlet(np.full(k, 2.0)), 2.0 * rng.normal(size=(k, d))
+    if covariance == "diagonal":
+        return Gmm(weights, means, rng.gamma(3.0, size=(k, d)) / 3.0)
+    return Gmm(weights, means, random_covariances(rng, 1 if covariance == "tied" else k, d))
 
 
 def random_hmm(k: int, d: int, *, diagonal: bool, seed: int = 0) -> Hmm:

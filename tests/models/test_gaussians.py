@@ -2,15 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from detector.models.gaussians import Gaussians
 from tests.models.families_by_hand import random_covariances, with_gaps
 
 
-def random_gaussians(k: int, d: int, *, diagonal: bool = False) -> Gaussians:
+def random_gaussians(k: int, d: int, *, diagonal: bool = False, tied: bool = False) -> Gaussians:
     rng = np.random.default_rng(d)
-    covariances = rng.gamma(2.0, size=(k, d)) if diagonal else random_covariances(rng, k, d)
+    if diagonal:
+        return Gaussians(rng.normal(size=(k, d)), rng.gamma(2.0, size=(k, d)))
+    covariances = random_covariances(rng, 1 if tied else k, d)
     return Gaussians(rng.normal(size=(k, d)), covariances)
 
 
@@ -46,6 +49,30 @@ def test_diagonal_and_full_covariances_agree() -> None:
     np.testing.assert_allclose(ours.nats, other.nats, rtol=1e-9)
     np.testing.assert_allclose(ours.expected, other.expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(ours.std, other.std, rtol=1e-9)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e4])
+def test_tied_and_full_covariances_agree(spread: float) -> None:
+    tied = random_gaussians(4, 6, tied=True)
+    tied = Gaussians(spread * tied.means, tied.covariances)
+    full = Gaussians(tied.means, np.repeat(tied.covariances, 4, axis=0))
+    x = with_gaps(spread * np.random.default_rng(0).normal(size=(50, 6)))
+    log_weights = np.tile(np.log([0.1, 0.2, 0.3, 0.4]), (50, 1))
+    np.testing.assert_allclose(tied.log_density(x), full.log_density(x), rtol=1e-10, atol=1e-11)
+    ours, other = tied.explain(log_weights, x), full.explain(log_weights, x)
+    np.testing.assert_allclose(ours.nats, other.nats, rtol=1e-9)
+    np.testing.assert_allclose(ours.expected, other.expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(ours.std, other.std, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", ["full", "tied", "diagonal"])
+def test_a_mixture_is_the_weighted_sum_of_the_densities(shape: str) -> None:
+    gaussians = random_gaussians(3, 5, diagonal=shape == "diagonal", tied=shape == "tied")
+    x = np.vstack([with_gaps(np.random.default_rng(0).normal(size=(50, 5))), np.full((1, 5), 1e155)])
+    log_weights = np.log([0.2, 0.3, 0.5])
+    expected = logsumexp(gaussians.log_density(x) + log_weights, axis=1)
+    np.testing.assert_allclose(gaussians.log_mixture(log_weights, x), expected, rtol=1e-12, atol=1e-14)
+    assert gaussians.log_mixture(log_weights, x[:0]).shape == (0,)
 
 
 def test_more_patterns_than_are_remembered_change_no_bit() -> None:

@@ -10,26 +10,41 @@ from tests.models.families_by_hand import random_gmm, with_gaps
 
 NO_STATE = np.empty((1, 0))
 NO_GAP = np.array([np.nan])
+EVERY_COVARIANCE = pytest.mark.parametrize("covariance", ["full", "diagonal", "tied"])
 
 
+def full_covariances(gmm: Gmm) -> np.ndarray:
+    """Whatever their shape, as one matrix per component."""
+    covariances = gmm.arrays()["covariances"]
+    if gmm.covariance == "diagonal":
+        return np.stack([np.diag(variances) for variances in covariances])
+    return np.broadcast_to(covariances, (gmm.n_components, gmm.n_features, gmm.n_features))
+
+
+@EVERY_COVARIANCE
 @pytest.mark.parametrize(("k", "d"), [(1, 1), (2, 3), (8, 10), (4, 38), (2, 200)])
-def test_agrees_with_scikit_learn(k: int, d: int) -> None:
+def test_agrees_with_scikit_learn(k: int, d: int, covariance: str) -> None:
     mixture_module = pytest.importorskip("sklearn.mixture")
-    gmm = random_gmm(k, d)
+    gmm = random_gmm(k, d, covariance=covariance)
     arrays = gmm.arrays()
-    peer = mixture_module.GaussianMixture(k)
-    peer.weights_, peer.means_ = arrays["weights"], arrays["means"]
-    peer.precisions_cholesky_ = np.stack(
-        [np.linalg.inv(np.linalg.cholesky(covariance)).T for covariance in arrays["covariances"]]
+    peer = mixture_module.GaussianMixture(
+        k, covariance_type="diag" if covariance == "diagonal" else covariance
     )
+    peer.weights_, peer.means_ = arrays["weights"], arrays["means"]
+    if covariance == "diagonal":
+        peer.precisions_cholesky_ = 1.0 / np.sqrt(arrays["covariances"])
+    else:
+        factors = np.stack([np.linalg.inv(np.linalg.cholesky(c)).T for c in arrays["covariances"]])
+        peer.precisions_cholesky_ = factors[0] if covariance == "tied" else factors
     x = np.vstack([gmm.sample(300, np.random.default_rng(1)), 5.0 * np.ones((1, d))])
     np.testing.assert_allclose(gmm.log_likelihood(x), peer.score_samples(x), rtol=1e-9)
     rows, gap_s = gmm.initial_state(len(x)), np.full(len(x), np.nan)
     np.testing.assert_allclose(gmm.latent(rows, x, gap_s), peer.predict_proba(x), rtol=1e-9, atol=1e-12)
 
 
-def test_missing_features_are_integrated_out() -> None:
-    gmm = random_gmm(3, 4)
+@EVERY_COVARIANCE
+def test_missing_features_are_integrated_out(covariance: str) -> None:
+    gmm = random_gmm(3, 4, covariance=covariance)
     arrays = gmm.arrays()
     x = with_gaps(gmm.sample(60, np.random.default_rng(1)), share=0.4)
     for record, value in zip(x, gmm.log_likelihood(x), strict=True):
@@ -40,7 +55,7 @@ def test_missing_features_are_integrated_out() -> None:
         terms = [
             np.log(weight) + multivariate_normal(mean[seen], cov[np.ix_(seen, seen)]).logpdf(record[seen])
             for weight, mean, cov in zip(
-                arrays["weights"], arrays["means"], arrays["covariances"], strict=True
+                arrays["weights"], arrays["means"], full_covariances(gmm), strict=True
             )
         ]
         assert value == pytest.approx(logsumexp(terms), rel=1e-9)
@@ -54,9 +69,13 @@ def test_a_marginal_is_the_integral_over_the_missing_feature() -> None:
     assert value == pytest.approx(np.log(np.trapezoid(density, grid)), rel=1e-9)
 
 
-@pytest.mark.parametrize(("k", "d"), [(1, 1), (2, 3), (8, 10), (3, 40)])
-def test_batch_size_and_order_change_no_bit(k: int, d: int) -> None:
-    gmm, rng = random_gmm(k, d), np.random.default_rng(2)
+@EVERY_COVARIANCE
+@pytest.mark.parametrize("far", [False, True])
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (2, 1), (2, 3), (8, 10), (3, 40), (17, 5), (2, 200)])
+def test_batch_size_and_order_change_no_bit(k: int, d: int, covariance: str, far: bool) -> None:
+    gmm, rng = random_gmm(k, d, covariance=covariance), np.random.default_rng(2)
+    if far:
+        gmm = Gmm.from_arrays({**gmm.arrays(), "means": 1e3 * gmm.arrays()["means"]})
     x = gmm.sample(500, rng)
     x[::3] = with_gaps(x[::3])
     together = gmm.log_likelihood(x)
@@ -83,8 +102,9 @@ def test_a_record_beyond_what_squares_can_hold_is_impossible() -> None:
     assert np.isneginf(value).all()
 
 
-def test_explanation_agrees_with_the_conditional_by_quadrature() -> None:
-    gmm = random_gmm(3, 3)
+@EVERY_COVARIANCE
+def test_explanation_agrees_with_the_conditional_by_quadrature(covariance: str) -> None:
+    gmm = random_gmm(3, 3, covariance=covariance)
     record = np.array([0.4, -1.0, 0.8])
     explanation = gmm.explain(NO_STATE, record[None], NO_GAP)
     grid = np.linspace(-30.0, 30.0, 60001)
@@ -129,26 +149,57 @@ def test_nothing_or_an_impossible_record_leaves_the_weights_as_responsibilities(
     np.testing.assert_allclose(responsibilities, np.tile(gmm.arrays()["weights"], (2, 1)), rtol=1e-12)
 
 
-def test_samples_have_the_mean_and_covariance_of_the_mixture() -> None:
-    gmm = random_gmm(3, 2)
+@EVERY_COVARIANCE
+def test_samples_have_the_mean_and_covariance_of_the_mixture(covariance: str) -> None:
+    gmm = random_gmm(3, 2, covariance=covariance)
     arrays = gmm.arrays()
     x = gmm.sample(40_000, np.random.default_rng(0))
     mean = arrays["weights"] @ arrays["means"]
     spread = arrays["means"] - mean
-    covariance = np.einsum("k,kij->ij", arrays["weights"], arrays["covariances"]) + np.einsum(
+    expected = np.einsum("k,kij->ij", arrays["weights"], full_covariances(gmm)) + np.einsum(
         "k,ki,kj->ij", arrays["weights"], spread, spread
     )
-    standard_error = np.sqrt(np.diag(covariance) / len(x))
+    standard_error = np.sqrt(np.diag(expected) / len(x))
     assert (np.abs(x.mean(axis=0) - mean) < 4 * standard_error).all()
-    np.testing.assert_allclose(np.cov(x.T), covariance, atol=0.05 * covariance.max())
+    np.testing.assert_allclose(np.cov(x.T), expected, atol=0.05 * expected.max())
 
 
-def test_arrays_round_trip_exactly() -> None:
-    gmm = random_gmm(3, 4)
+@EVERY_COVARIANCE
+def test_arrays_round_trip_exactly(covariance: str) -> None:
+    gmm = random_gmm(3, 4, covariance=covariance)
     x = with_gaps(gmm.sample(50, np.random.default_rng(0)))
     rebuilt = Gmm.from_arrays(gmm.arrays())
     np.testing.assert_array_equal(rebuilt.log_likelihood(x), gmm.log_likelihood(x))
-    assert (rebuilt.n_features, rebuilt.n_components, rebuilt.warmup_records) == (4, 3, 0)
+    assert (rebuilt.n_features, rebuilt.n_components, rebuilt.covariance) == (4, 3, covariance)
+    assert rebuilt.warmup_records == 0
+
+
+@EVERY_COVARIANCE
+def test_components_far_apart_lose_no_digits(covariance: str) -> None:
+    """Offsets of 10^5 standard deviations, whose squares would swallow what is left near a mean."""
+    near = random_gmm(3, 4, covariance=covariance)
+    shift = 1e5 * np.random.default_rng(4).choice([-1.0, 1.0], size=(3, 4)) * [[1.0], [2.0], [3.0]]
+    arrays = near.arrays()
+    far = Gmm.from_arrays({**arrays, "means": arrays["means"] + shift})
+    x = arrays["means"] + shift + 0.5
+    x[1, 0] = np.nan
+    for record, value, k in zip(x, far.log_likelihood(x), range(3), strict=True):
+        seen = ~np.isnan(record)
+        own = multivariate_normal(np.zeros(seen.sum()), full_covariances(near)[k][np.ix_(seen, seen)])
+        expected = np.log(arrays["weights"][k]) + own.logpdf((record - arrays["means"][k] - shift[k])[seen])
+        assert value == pytest.approx(expected, rel=1e-9)
+
+
+@EVERY_COVARIANCE
+def test_absurd_values_are_improbable_or_impossible_and_never_nan(covariance: str) -> None:
+    gmm = random_gmm(3, 3, covariance=covariance)
+    x = np.array([1e12, -1e60, 1e152, -1e160, 1e300])[:, None] * np.array([[1.0, -1.0, 0.5]])
+    x = np.vstack([x, np.where([True, False, True], x, np.nan)])
+    value = gmm.log_likelihood(x)
+    assert not np.isnan(value).any()
+    assert (value < -1e20).all()
+    assert (np.diff(value[:3]) < 0).all()
+    assert np.isneginf(value[[3, 4]]).all()
 
 
 @pytest.mark.parametrize(
@@ -156,7 +207,10 @@ def test_arrays_round_trip_exactly() -> None:
     [
         ("weights", np.array([0.5, 0.6]), "no distribution"),
         ("means", np.zeros((3, 2)), "shape"),
-        ("covariances", np.zeros((2, 2)), "shape"),
+        ("covariances", np.zeros((3, 2, 2)), "shape"),
+        ("covariances", np.zeros((2, 3)), "shape"),
+        ("covariances", np.zeros(2), "shape"),
+        ("covariances", np.zeros((2, 2)), "a variance is not positive"),
         ("covariances", -np.stack([np.eye(2)] * 2), "not positive definite"),
     ],
 )

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from detector.models.gmm import Gmm
-from detector.training.fit_gmm import COVARIANCE_FLOOR, fit_gmm
+from detector.training.fit_gmm import COVARIANCE_FLOOR, COVARIANCES, fit_gmm
 
-pytest.importorskip("sklearn")
+GaussianMixture = pytest.importorskip("sklearn.mixture").GaussianMixture
 
 TRUTH = Gmm(
     np.array([0.7, 0.3]),
@@ -61,6 +61,59 @@ def test_units_of_a_feature_only_shift_the_log_likelihood() -> None:
     np.testing.assert_allclose(scaled.log_likelihood(x * unit), expected, rtol=1e-6)
 
 
+def truth(covariance: str) -> Gmm:
+    """Two regimes of three features whose covariances have one shape and no simpler one."""
+    full = np.array([[[1.0, 0.6, 0.0], [0.6, 1.0, 0.0], [0.0, 0.0, 1.0]], np.diag([0.2, 3.0, 0.5])])
+    shapes = {"full": full, "tied": full[:1], "diagonal": np.array([[1.0, 1.0, 1.0], [0.2, 3.0, 0.5]])}
+    return Gmm(np.array([0.6, 0.4]), np.array([[-2.0, 0.0, 1.0], [2.0, 1.0, -1.0]]), shapes[covariance])
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_finds_the_shape_of_the_covariances_as_well(covariance: str) -> None:
+    own = truth(covariance)
+    x, fresh = (own.sample(n, np.random.default_rng(n)) for n in (4000, 4001))
+    gmm = fit_gmm(x, lengths=lengths_of(x), seed=0)
+    assert (gmm.n_components, gmm.covariance) == (2, covariance)
+    assert (own.log_likelihood(fresh) - gmm.log_likelihood(fresh)).mean() < 0.02
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_a_shape_that_is_asked_for_is_fitted_as_scikit_learn_fits_it(covariance: str) -> None:
+    x = truth("full").sample(2000, np.random.default_rng(0))
+    gmm = fit_gmm(x, lengths=lengths_of(x), seed=0, n_components=2, covariance=covariance)
+    assert gmm.covariance == covariance
+    kind = "diag" if covariance == "diagonal" else covariance
+    peer = GaussianMixture(2, covariance_type=kind, n_init=3, random_state=1, tol=1e-6, max_iter=500).fit(x)
+    # The floor and where EM stops cost a little.
+    assert peer.score(x) - gmm.log_likelihood(x).mean() == pytest.approx(0.0, abs=3e-3)
+
+
+def test_an_unknown_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="no covariance is called 'spherical'; take one of diagonal"):
+        fit_gmm(drawn(100), lengths=np.array([100]), seed=0, covariance="spherical")
+
+
+def test_many_features_of_few_rows_lead_to_diagonal_covariances() -> None:
+    x = np.random.default_rng(0).normal(size=(250, 200))
+    assert fit_gmm(x, lengths=lengths_of(x), seed=0).covariance == "diagonal"
+    with pytest.raises(ValueError, match=r"1 components with full covariances .* give at least 508 rows"):
+        fit_gmm(x, lengths=lengths_of(x), seed=0, covariance="full")
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_constant_and_duplicated_features_keep_the_floor_under_every_shape(covariance: str) -> None:
+    x = drawn(1000)
+    x = np.column_stack([x, x[:, 0], np.full(1000, 5.0), np.zeros(1000)])
+    gmm = fit_gmm(x, lengths=lengths_of(x), seed=0, n_components=3, covariance=covariance)
+    covariances = gmm.arrays()["covariances"]
+    smallest = covariances if covariance == "diagonal" else np.linalg.eigvalsh(covariances)
+    assert smallest.min() > 0.5 * COVARIANCE_FLOOR
+    for feature in (3, 4):
+        moved = x[:1].copy()
+        moved[0, feature] += 1.0
+        assert gmm.log_likelihood(moved)[0] < gmm.log_likelihood(x).min() - 50
+
+
 @pytest.mark.parametrize("n_components", [1, 2, None])
 def test_constant_and_duplicated_features_keep_a_spread(n_components: int | None) -> None:
     x = drawn(1000)
@@ -98,9 +151,11 @@ def test_progress_is_told_and_ends_complete() -> None:
 
 def test_fewer_rows_than_the_parameters_need_are_refused() -> None:
     x = np.random.default_rng(0).normal(size=(20, 10))
-    with pytest.raises(ValueError, match=r"Gaussian mixture of 1 components .* give at least 33 rows"):
-        fit_gmm(x, lengths=lengths_of(x), seed=0)
+    with pytest.raises(ValueError, match=r"1 components with full covariances .* give at least 33 rows"):
+        fit_gmm(x, lengths=lengths_of(x), seed=0, covariance="full")
+    with pytest.raises(ValueError, match=r"1 components with diagonal covariances .* give at least 10 rows"):
+        fit_gmm(x[:9], lengths=np.array([9]), seed=0)
     x = drawn(60)
     assert fit_gmm(x, lengths=lengths_of(x), seed=0).n_components in (1, 2, 4)
     with pytest.raises(ValueError, match="give at least"):
-        fit_gmm(x, lengths=lengths_of(x), seed=0, n_components=8)
+        fit_gmm(x, lengths=lengths_of(x), seed=0, n_components=16)

@@ -146,6 +146,15 @@ def test_unknown_setting_of_the_family_is_named() -> None:
         train(batch(rows()), replace(PLAN, options={"n_states": 3}), 1e9)
 
 
+def test_covariance_of_a_gaussian_mixture_is_the_plans_and_in_the_manifest() -> None:
+    plan = replace(PLAN, options={"n_components": 2, "covariance": "tied"})
+    assert train(batch(rows()), plan, 1e9).manifest.training.choices["covariance"] == "tied"
+    with pytest.raises(TrainingError, match="no covariance is called 'round'"):
+        train(batch(rows()), replace(PLAN, options={"covariance": "round"}), 1e9)
+    with pytest.raises(TrainingError, match="n_components of family gmm is 'two'; give a whole number"):
+        train(batch(rows()), replace(PLAN, options={"n_components": "two"}), 1e9)
+
+
 def test_too_few_records_say_how_many_are_needed() -> None:
     with pytest.raises(TrainingError, match="10 records are too few"):
         train(batch(rows(10)), PLAN, 1e9)
