@@ -57,14 +57,14 @@ def random_network(rng: np.random.Generator, sizes: list[int]) -> tuple[Layer, .
     )
 
 
-def random_vae(d: int, window: int, seed: int = 0, latent: int = 2, draws: int = 4) -> Vae:
+def random_vae(d: int, window: int, seed: int = 0, latent: int = 2, draws: int = 4, units: int = 12) -> Vae:
     rng = np.random.default_rng(seed)
     context = (window - 1) * d
     return Vae(
         VaeParameters(
             window=window,
-            encoder=random_network(rng, [2 * d + context, 12, 12, 2 * latent]),
-            decoder=random_network(rng, [latent + context, 12, 12, 2 * d]),
+            encoder=random_network(rng, [2 * d + context, units, units, 2 * latent]),
+            decoder=random_network(rng, [latent + context, units, units, 2 * d]),
             noise=rng.normal(size=(draws, latent)),
             scale=rng.uniform(0.5, 2.0, size=d),
             variance_floor=1e-3,

@@ -1,0 +1,67 @@
+"""The plain detectors that families are compared with: each fits rows and says how anomalous others are."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from detector.batch import FloatArray
+
+COMPONENTS = 8
+BINS = 10
+
+Scorer = Callable[[FloatArray], FloatArray]
+"""From rows, shape (N, D), to anomaly, shape (N,): high is anomalous."""
+PeerFit = Callable[[FloatArray, int], Scorer]
+"""From training rows without labels and a seed to a scorer."""
+
+
+def isolation_forest(train: FloatArray, seed: int) -> Scorer:
+    """scikit-learn's, as it comes."""
+    forest = IsolationForest(random_state=seed).fit(train)
+    return lambda x: np.asarray(-forest.score_samples(x))
+
+
+def gaussian_mixture(train: FloatArray, seed: int) -> Scorer:
+    """scikit-learn's, 8 full components, the rest as it comes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture = GaussianMixture(min(COMPONENTS, len(train)), random_state=seed).fit(train)
+    return lambda x: np.asarray(-mixture.score_samples(x))
+
+
+def histogram_naive_bayes(train: FloatArray, _seed: int) -> Scorer:
+    """Ten bins of equal width per feature, one row added to each; outside all bins only the added row."""
+    edges, surprise = [], []
+    for column in train.T:
+        counts, own_edges = np.histogram(column, bins=BINS)
+        # The last bin includes its upper edge, as in numpy.histogram.
+        own_edges[-1] = np.nextafter(own_edges[-1], np.inf)
+        edges.append(own_edges)
+        surprise.append(-np.log((np.pad(counts, 1) + 1.0) / (len(train) + BINS + 1.0)))
+
+    def score(x: FloatArray) -> FloatArray:
+        total = np.zeros(len(x))
+        for own_edges, own_surprise, column in zip(edges, surprise, x.T, strict=True):
+            total += own_surprise[np.searchsorted(own_edges, column, side="right")]
+        return total
+
+    return score
+
+
+def diagonal_gaussian(train: FloatArray, _seed: int) -> Scorer:
+    """One bell per feature; a constant one keeps the scale that standardising gave it."""
+    mean, variance = train.mean(axis=0), train.var(axis=0)
+    variance[variance < 1e-12] = 1.0
+    return lambda x: np.asarray(((x - mean) ** 2 / variance).sum(axis=1))
+
+
+PEERS: dict[str, PeerFit] = {
+    "isolation forest": isolation_forest,
+    "scikit-learn GMM": gaussian_mixture,
+    "histogram naive Bayes": histogram_naive_bayes,
+    "diagonal Gaussian": diagonal_gaussian,
+}
