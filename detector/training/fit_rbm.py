@@ -1,9 +1,10 @@
-"""Fit a Gaussian-Bernoulli restricted Boltzmann machine; held-out time says which epoch was best."""
+"""Fit a restricted Boltzmann machine, Gaussian and binary; held-out time says which epoch was best."""
 
 import numpy as np
 
-from detector.batch import FloatArray, IntArray
-from detector.models.rbm import Rbm, RbmParameters
+from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.rbm import Rbm
+from detector.models.rbm_energy import RbmParameters
 from detector.training.fitting_rows import Progress, body_std, check_rows, gain, held_out_in_time
 from detector.training.rbm_partition import PartitionEstimate, estimate_partition
 from detector.training.rbm_training import RbmTraining
@@ -22,7 +23,6 @@ _PATIENCE_CHOICES = 5
 _CHOICE_CHAINS, _CHOICE_TEMPERATURES = 200, 200
 _FINAL_CHAINS, _FINAL_TEMPERATURES = 1000, 1500
 _TEMPERATURES_PER_FEATURE = 2
-_BASE_STD = 2.0
 _MOST_HIDDEN = 8
 
 
@@ -31,16 +31,18 @@ def fit_rbm(
     *,
     lengths: IntArray,
     seed: int,
+    binary: BoolArray | None = None,
     n_hidden: int | None = None,
     max_epochs: int = 200,
     progress: Progress | None = None,
 ) -> Rbm:
-    """Climb the likelihood with Adam; the epoch that scores held-out time best wins.
+    """Climb the likelihood, see ``rbm_training``; the epoch that scores held-out time best wins.
 
     Args:
-        x: Standardised residuals, shape (N, D); NaN is missing.
+        x: Standardised residuals, and 0 or 1 in binary features, shape (N, D); NaN is missing.
         lengths: Records of each entity, shape (E,), summing to N, each entity's in time order.
         seed: Of weights, chains and order.
+        binary: Which features are binary, shape (D,); None where none is.
         n_hidden: H; None takes two per feature, at most 8.
         max_epochs: Fewer where the rows are so many that 4,000 steps are reached before.
         progress: Called after each epoch.
@@ -52,6 +54,7 @@ def fit_rbm(
     for name, value in (("n_hidden", n_hidden), ("max_epochs", max_epochs)):
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}, expected at least 1")
+    binary = _checked(binary, x)
     held_out = held_out_in_time(lengths)
     usable = ~np.isnan(x).all(axis=1)
     n_usable = np.count_nonzero(usable & ~held_out)
@@ -60,13 +63,15 @@ def fit_rbm(
             f"{n_usable} usable rows are too few for a restricted Boltzmann machine; give at least "
             f"{LEAST_ROWS} besides the last fifth, or take a Gaussian mixture"
         )
-    scale = body_std(x)
+    scale = np.where(binary, 1.0, body_std(x))
     filled = (x / scale).clip(-INPUT_LIMIT_STD, INPUT_LIMIT_STD)[usable & ~held_out]
     mean, std = np.nanmean(filled, axis=0), np.sqrt(np.nanvar(filled, axis=0) + VARIANCE_FLOOR)
+    mean[binary], std[binary] = 0.0, 1.0
     fit_rows = (filled - mean) / std
     judged = (x[usable & held_out] / scale - mean) / std
     rng = np.random.default_rng(seed)
-    machine = RbmTraining(fit_rows, n_hidden or min(_MOST_HIDDEN, 2 * x.shape[1]), VARIANCE_FLOOR, rng)
+    n_hidden = n_hidden or min(_MOST_HIDDEN, 2 * x.shape[1])
+    machine = RbmTraining(fit_rows, binary, n_hidden, VARIANCE_FLOOR, rng)
     best = _train(machine, judged, max_epochs, rng, progress)
     estimate = _estimate(best, _FINAL_CHAINS, _FINAL_TEMPERATURES, rng)
     return _rescaled(best, estimate, mean * scale, std * scale)
@@ -109,16 +114,25 @@ def _train(
 def _estimate(
     p: RbmParameters, n_chains: int, n_temperatures: int, rng: np.random.Generator
 ) -> PartitionEstimate:
-    """Estimate log Z, starting twice as wide as the standardised data, so that no far regime is missed."""
-    n_features = len(p.variances)
-    return estimate_partition(
-        p,
-        np.zeros(n_features),
-        np.full(n_features, _BASE_STD**2),
-        n_chains=n_chains,
-        n_temperatures=n_temperatures + _TEMPERATURES_PER_FEATURE * n_features,
-        rng=rng,
-    )
+    n_temperatures += _TEMPERATURES_PER_FEATURE * len(p.variances)
+    return estimate_partition(p, n_chains=n_chains, n_temperatures=n_temperatures, rng=rng)
+
+
+def _checked(binary: BoolArray | None, x: FloatArray) -> BoolArray:
+    if binary is None:
+        return np.zeros(x.shape[1], dtype=np.bool_)
+    if binary.shape != x.shape[1:]:
+        raise ValueError(f"binary has shape {binary.shape}, expected ({x.shape[1]},), one mark per feature")
+    other = binary & (~np.isnan(x) & (x != 0.0) & (x != 1.0)).any(axis=0)
+    if other.any():
+        j = int(np.flatnonzero(other)[0])
+        values = x[:, j][~np.isnan(x[:, j])]
+        value = values[(values != 0.0) & (values != 1.0)][0]
+        raise ValueError(
+            f"feature {j} (counted from 0) is binary, but is {value:g} in some row; "
+            "send 0 or 1, or give the feature another kind"
+        )
+    return binary
 
 
 def _rescaled(p: RbmParameters, estimate: PartitionEstimate, mean: FloatArray, std: FloatArray) -> Rbm:
@@ -129,6 +143,7 @@ def _rescaled(p: RbmParameters, estimate: PartitionEstimate, mean: FloatArray, s
             visible_bias=mean + p.visible_bias * std,
             hidden_bias=p.hidden_bias - (p.weights / p.variances) @ (mean / std),
             variances=p.variances * std**2,
+            binary=p.binary,
         ),
         estimate.log_partition + float(np.log(std).sum()),
         estimate.error,

@@ -1,8 +1,12 @@
 """The partition function of a restricted Boltzmann machine, by annealed importance sampling.
 
-Chains start from independent Gaussians, whose partition function is known, and are led through a sequence
-of machines, each a little closer to the one in question. The mean of their importance weights estimates
-Z / Z_0 without bias, whatever the chains have missed; their spread gives the error of its logarithm.
+The visible units are summed out by hand, which leaves a distribution over the H hidden units alone:
+log p*(h) = sum_i h_i (c_i + sum_j b_j w_ij / s_j) + 1/2 h' K h + sum_m softplus(b_m + sum_i h_i w_im),
+but for a constant, with j over the Gaussian features, m over the binary ones, K_ik = sum_j w_ij w_kj / s_j.
+Chains of hidden units start where nothing couples them and each is on half of the time: a machine in which
+the visible units follow their biases alone, and whose partition function is known. Then everything that
+concerns the hidden units is faded in. The mean of the chains' importance weights estimates Z / Z_0 without
+bias, whatever the chains have missed; their spread gives the error of its logarithm.
 
 References:
     Neal (2001), Annealed importance sampling.
@@ -16,7 +20,7 @@ import numpy as np
 from scipy.special import expit, logsumexp
 
 from detector.batch import FloatArray
-from detector.models.rbm import RbmParameters
+from detector.models.rbm_energy import RbmParameters, draw_visible
 
 _LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -34,49 +38,50 @@ class PartitionEstimate:
 
 
 def estimate_partition(
-    p: RbmParameters,
-    base_mean: FloatArray,
-    base_variance: FloatArray,
-    *,
-    n_chains: int,
-    n_temperatures: int,
-    rng: np.random.Generator,
+    p: RbmParameters, *, n_chains: int, n_temperatures: int, rng: np.random.Generator
 ) -> PartitionEstimate:
-    """Lead chains from independent Gaussians to the machine.
+    """Lead chains of hidden units from independent ones to the machine.
 
-    The machine at inverse temperature beta has the unnormalised density
-    N_0(v)^(1 - beta) exp(-beta sum_j (v_j - b_j)^2 / (2 s_j)) prod_i (1 + exp(beta a_i(v))).
+    At inverse temperature beta the first two terms of log p*(h) are multiplied with beta, and so is what the
+    hidden units add to the binary features' log odds.
 
     Args:
         p: The machine.
-        base_mean: Of the Gaussians at the start, shape (D,).
-        base_variance: Shape (D,). A start wider than the machine costs precision, which the error shows; a
-            narrower one misses regimes that lie far out, which the error does not show.
         n_chains: C; the error falls with its square root.
         n_temperatures: Steps of beta from 0 to 1; more make the weights more equal.
         rng: Where the chains' noise comes from.
     """
-    n_hidden, n_features = p.weights.shape
-    gain = p.weights / p.variances
-    v = base_mean + np.sqrt(base_variance) * rng.standard_normal((n_chains, n_features))
-    log_weights = np.full(n_chains, 0.5 * (_LOG_2PI + np.log(base_variance)).sum() + n_hidden * np.log(2.0))
-    betas = np.linspace(0.0, 1.0, n_temperatures + 1)
-    for before, beta in pairwise(betas):
-        activation = p.hidden_bias + v @ gain.T
-        base_energy = (0.5 * (v - base_mean) ** 2 / base_variance).sum(axis=1)
-        energy = (0.5 * (v - p.visible_bias) ** 2 / p.variances).sum(axis=1)
-        log_weights += (beta - before) * (base_energy - energy)
-        log_weights += np.logaddexp(0.0, beta * activation).sum(axis=1)
-        log_weights -= np.logaddexp(0.0, before * activation).sum(axis=1)
-        hidden = rng.random((n_chains, n_hidden)) < expit(beta * activation)
-        precision = (1.0 - beta) / base_variance + beta / p.variances
-        pull = (1.0 - beta) * base_mean / base_variance + beta * (
-            p.visible_bias / p.variances + hidden @ gain
-        )
-        v = pull / precision + rng.standard_normal(v.shape) / np.sqrt(precision)
+    n_hidden, gaussian = len(p.hidden_bias), ~p.binary
+    gain = p.weights[:, gaussian] / p.variances[gaussian]
+    pull = (p.hidden_bias + gain @ p.visible_bias[gaussian])[:, None]
+    coupling = gain @ p.weights[:, gaussian].T
+    to_binary, bias = p.weights[:, p.binary].T, p.visible_bias[p.binary, None]
+    log_volume = 0.5 * (_LOG_2PI + np.log(p.variances[gaussian])).sum()
+    log_base = n_hidden * np.log(2.0) + log_volume + np.logaddexp(0.0, bias).sum()
+
+    hidden = (rng.random((n_hidden, n_chains)) < 0.5).astype(np.float64)
+    log_weights = np.zeros(n_chains)
+    for before, beta in pairwise(np.linspace(0.0, 1.0, n_temperatures + 1)):
+        coupled = coupling @ hidden
+        log_weights += (beta - before) * (hidden * (pull + 0.5 * coupled)).sum(axis=0)
+        log_odds = pull + coupled
+        if len(bias):
+            inputs = to_binary @ hidden
+            on = expit(bias + beta * inputs)
+            # (1 + exp(before)) / (1 + exp(now)), feature by feature, is 1 + on (exp(before - now) - 1).
+            log_weights -= np.log((1.0 + on * np.expm1((before - beta) * inputs)).prod(axis=0))
+            log_odds += to_binary.T @ (rng.random(inputs.shape) < on)
+        # What turns a unit on is what it would gain, its coupling with itself being gained once.
+        threshold = rng.logistic(size=hidden.shape)
+        for i in range(n_hidden):
+            gained = log_odds[i] + (0.5 - hidden[i]) * coupling[i, i]
+            turned = (threshold[i] < beta * gained) - hidden[i]
+            hidden[i] += turned
+            log_odds += coupling[i][:, None] * turned
     weights = np.exp(log_weights - log_weights.max())
+    chosen = rng.choice(n_chains, size=n_chains, p=weights / weights.sum())
     return PartitionEstimate(
-        log_partition=float(logsumexp(log_weights) - np.log(n_chains)),
+        log_partition=float(log_base + logsumexp(log_weights) - np.log(n_chains)),
         error=float(weights.std() / weights.mean() / np.sqrt(n_chains)),
-        particles=v[rng.choice(n_chains, size=n_chains, p=weights / weights.sum())],
+        particles=draw_visible(p, hidden.T[chosen] > 0.5, rng),
     )

@@ -3,7 +3,7 @@
 from itertools import pairwise, product
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import expit, logsumexp
 
 from detector.batch import FloatArray, IntArray
 from detector.models.contract import Family
@@ -13,7 +13,8 @@ from detector.models.gmm import Gmm
 from detector.models.hmm import Hmm
 from detector.models.naive_bayes import NaiveBayes
 from detector.models.networks import Layer
-from detector.models.rbm import Rbm, RbmParameters
+from detector.models.rbm import Rbm
+from detector.models.rbm_energy import RbmParameters
 from detector.models.vae import Vae, VaeParameters
 
 
@@ -73,31 +74,46 @@ def random_vae(d: int, window: int, seed: int = 0, latent: int = 2, draws: int =
     )
 
 
-def random_rbm_parameters(d: int, h: int, seed: int = 0) -> RbmParameters:
-    """Each hidden unit moves features by about one of their standard deviations, and is on or off."""
+def random_rbm_parameters(d: int, h: int, seed: int = 0, binary: int = 0) -> RbmParameters:
+    """Each hidden unit moves features by about one of their standard deviations, and is on or off.
+
+    The last ``binary`` features are binary; a hidden unit moves their log odds by about two nats.
+    """
     rng = np.random.default_rng(seed)
     weights, variances = rng.normal(size=(h, d)), rng.uniform(0.3, 1.0, size=d)
-    undecided = -0.5 * (weights**2 / variances).sum(axis=1)
-    return RbmParameters(weights, 0.3 * rng.normal(size=d), undecided + rng.normal(size=h), variances)
+    mask = np.arange(d) >= d - binary
+    weights[:, mask] *= 2.0
+    variances[mask] = 1.0
+    undecided = -0.5 * (weights**2 / variances)[:, ~mask].sum(axis=1)
+    undecided -= (np.logaddexp(0.0, weights[:, mask]) - np.log(2.0)).sum(axis=1)
+    visible_bias = 0.3 * rng.normal(size=d)
+    return RbmParameters(weights, visible_bias, undecided + rng.normal(size=h), variances, mask)
 
 
 def mixture_of_rbm(p: RbmParameters) -> tuple[FloatArray, FloatArray, float]:
-    """The same density as a mixture of Gaussians, by enumeration: weights, means and log Z."""
+    """The same density as a mixture of independent features, by enumeration: weights, means and log Z."""
     settings = np.array(list(product([0.0, 1.0], repeat=len(p.weights))))
-    means = p.visible_bias + settings @ p.weights
-    quadratic = (means**2 - p.visible_bias**2) / (2 * p.variances)
-    log_weights = settings @ p.hidden_bias + quadratic.sum(axis=1)
-    log_partition = logsumexp(log_weights) + 0.5 * np.log(2 * np.pi * p.variances).sum()
+    inputs = p.visible_bias + settings @ p.weights
+    quadratic = (inputs**2 - p.visible_bias**2) / (2 * p.variances)
+    log_weights = settings @ p.hidden_bias + quadratic[:, ~p.binary].sum(axis=1)
+    log_weights += np.logaddexp(0.0, inputs[:, p.binary]).sum(axis=1)
+    log_partition = logsumexp(log_weights) + 0.5 * np.log(2 * np.pi * p.variances[~p.binary]).sum()
+    means = np.where(p.binary, expit(inputs), inputs)
     return np.exp(log_weights - logsumexp(log_weights)), means, float(log_partition)
 
 
-def random_rbm(d: int, h: int, seed: int = 0) -> Rbm:
-    p = random_rbm_parameters(d, h, seed)
-    weights, means, log_partition = mixture_of_rbm(p)
-    rng = np.random.default_rng(seed)
-    of_chain = rng.choice(len(weights), size=500, p=weights)
-    chains = means[of_chain] + np.sqrt(p.variances) * rng.normal(size=(500, d))
-    return Rbm(p, log_partition, 0.01, chains)
+def drawn_from_rbm(p: RbmParameters, n: int, rng: np.random.Generator) -> FloatArray:
+    """Records drawn from the mixture, without chains."""
+    weights, means, _ = mixture_of_rbm(p)
+    of_record = means[rng.choice(len(weights), size=n, p=weights)]
+    gaussian = of_record + np.sqrt(p.variances) * rng.normal(size=of_record.shape)
+    return np.where(p.binary, rng.random(of_record.shape) < of_record, gaussian)
+
+
+def random_rbm(d: int, h: int, seed: int = 0, binary: int = 0) -> Rbm:
+    p = random_rbm_parameters(d, h, seed, binary)
+    chains = drawn_from_rbm(p, 500, np.random.default_rng(seed))
+    return Rbm(p, mixture_of_rbm(p)[2], 0.01, chains)
 
 
 def random_gan(d: int, latent: int = 2, seed: int = 0) -> Gan:

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.special import logsumexp
-from scipy.stats import ks_2samp, norm
+from scipy.stats import bernoulli, ks_2samp, norm
 
 from detector.batch import FloatArray
 from detector.models import rbm as rbm_module
-from detector.models.rbm import Rbm, RbmParameters
+from detector.models.rbm import Rbm
+from detector.models.rbm_energy import RbmParameters
 from tests.models.families_by_hand import (
+    drawn_from_rbm,
     log_likelihood,
     mixture_of_rbm,
     random_rbm,
@@ -26,29 +28,73 @@ NO_GAP = np.array([np.nan])
 
 def marginal(p: RbmParameters, record: FloatArray, seen: np.ndarray) -> float:
     """Log-likelihood of some features of a record, under the mixture."""
-    weights, means, _ = mixture_of_rbm(p)
-    densities = norm.logpdf(record[seen], means[:, seen], np.sqrt(p.variances[seen])).sum(axis=1)
-    return float(logsumexp(np.log(weights) + densities))
+    weights, _, _ = mixture_of_rbm(p)
+    return float(logsumexp(np.log(weights) + log_of_setting(p, record, seen)))
 
 
-@pytest.mark.parametrize(("d", "h"), [(1, 1), (1, 5), (4, 3), (6, 8)])
-def test_free_energy_agrees_with_a_sum_over_all_hidden_settings(d: int, h: int) -> None:
-    p = random_rbm_parameters(d, h)
-    x = 3.0 * np.random.default_rng(1).normal(size=(30, d))
-    expected = [marginal(p, record, np.ones(d, dtype=bool)) for record in x]
-    np.testing.assert_allclose(log_likelihood(random_rbm(d, h), x), expected, rtol=1e-9)
+def log_of_setting(p: RbmParameters, record: FloatArray, seen: np.ndarray) -> FloatArray:
+    """log p(seen features | setting of the hidden units), shape (2^H,)."""
+    _, means, _ = mixture_of_rbm(p)
+    gaussian, binary = seen & ~p.binary, seen & p.binary
+    densities = norm.logpdf(record[gaussian], means[:, gaussian], np.sqrt(p.variances[gaussian]))
+    masses = bernoulli.logpmf(record[binary], means[:, binary])
+    return np.asarray(densities.sum(axis=1) + masses.sum(axis=1))
 
 
-@pytest.mark.parametrize(("d", "h"), [(2, 3), (5, 4), (6, 8)])
-def test_marginals_agree_with_a_sum_over_all_hidden_settings(d: int, h: int) -> None:
-    p = random_rbm_parameters(d, h)
+MACHINES = pytest.mark.parametrize(
+    ("d", "h", "binary"), [(1, 1, 0), (1, 5, 0), (4, 3, 0), (6, 8, 0), (1, 3, 1), (5, 4, 2), (6, 8, 6)]
+)
+
+
+def records(d: int, binary: int, n: int) -> FloatArray:
+    """Rows of no particular kind, but 0 or 1 in the last ``binary`` features."""
     rng = np.random.default_rng(1)
-    x = 3.0 * rng.normal(size=(40, d))
+    x = 3.0 * rng.normal(size=(n, d))
+    x[:, d - binary :] = rng.random((n, binary)) < 0.5
+    return x
+
+
+@MACHINES
+def test_free_energy_agrees_with_a_sum_over_all_hidden_settings(d: int, h: int, binary: int) -> None:
+    p, x = random_rbm_parameters(d, h, binary=binary), records(d, binary, 30)
+    expected = [marginal(p, record, np.ones(d, dtype=bool)) for record in x]
+    np.testing.assert_allclose(log_likelihood(random_rbm(d, h, binary=binary), x), expected, rtol=1e-9)
+
+
+@MACHINES
+def test_marginals_agree_with_a_sum_over_all_hidden_settings(d: int, h: int, binary: int) -> None:
+    p, x = random_rbm_parameters(d, h, binary=binary), records(d, binary, 40)
+    rng = np.random.default_rng(2)
     hidden = rng.random((40, d)) < 0.5
     hidden[np.arange(40), rng.integers(0, d, 40)] = False
     expected = [marginal(p, record, ~gone) for record, gone in zip(x, hidden, strict=True)]
-    values = log_likelihood(random_rbm(d, h), np.where(hidden, np.nan, x))
+    values = log_likelihood(random_rbm(d, h, binary=binary), np.where(hidden, np.nan, x))
     np.testing.assert_allclose(values, expected, rtol=1e-9)
+
+
+def test_binary_features_have_probabilities_that_sum_to_one() -> None:
+    every = np.array(list(product([0.0, 1.0], repeat=5)))
+    values = log_likelihood(random_rbm(5, 4, binary=5), every)
+    assert np.exp(values).sum() == pytest.approx(1.0, rel=1e-9)
+
+
+def test_a_missing_binary_value_is_the_sum_over_both() -> None:
+    rbm = random_rbm(4, 3, binary=2)
+    off, on, missing = ([0.4, -1.0, 1.0, value] for value in (0.0, 1.0, np.nan))
+    both = logsumexp(log_likelihood(rbm, np.array([off, on])))
+    assert log_likelihood(rbm, np.array([missing]))[0] == pytest.approx(both, rel=1e-9)
+
+
+def test_a_binary_feature_that_is_neither_0_nor_1_is_outside_the_support() -> None:
+    rbm = random_rbm(3, 4, binary=1)
+    nan = np.nan
+    x = np.array([[0.1, 0.2, 1.0], [0.1, 0.2, 0.5], [nan, 0.2, 2.0], [0.1, 0.2, nan], [1.0, 1.0, 1e300]])
+    values = log_likelihood(rbm, x)
+    np.testing.assert_array_equal(np.isneginf(values), [False, True, True, False, True])
+    assert np.isfinite(values[[0, 3]]).all()
+    explanation = rbm.explain(rbm.initial_state(5), x, np.full(5, np.nan))
+    assert np.isposinf(explanation.nats[[1, 2, 4], 2]).all()
+    assert np.isfinite(explanation.nats[[0, 1, 3], :2]).all()
 
 
 def test_marginals_agree_with_numerical_integration_of_the_free_energy() -> None:
@@ -62,9 +108,12 @@ def test_marginals_agree_with_numerical_integration_of_the_free_energy() -> None
     assert log_likelihood(rbm, record[None])[0] == pytest.approx(np.log(total), rel=1e-8)
 
 
-def test_many_hidden_units_leave_a_lower_bound_that_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("binary", [0, 3])
+def test_many_hidden_units_leave_a_lower_bound_that_is_close(
+    binary: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(2)
-    exact = random_rbm(6, 8)
+    exact = random_rbm(6, 8, binary=binary)
     x = with_gaps(exact.sample(200, rng), share=0.3)[:-1]
     known = log_likelihood(exact, x)
     monkeypatch.setattr(rbm_module, "MOST_ENUMERATED", 7)
@@ -76,19 +125,19 @@ def test_many_hidden_units_leave_a_lower_bound_that_is_close(monkeypatch: pytest
     assert np.median(known - bound) < 0.5
 
 
-def test_explanation_of_a_complete_record_is_its_exact_conditional() -> None:
-    p, rbm = random_rbm_parameters(4, 5), random_rbm(4, 5)
+@pytest.mark.parametrize("binary", [0, 2])
+def test_explanation_of_a_complete_record_is_its_exact_conditional(binary: int) -> None:
+    p, rbm = random_rbm_parameters(4, 5, binary=binary), random_rbm(4, 5, binary=binary)
     weights, means, _ = mixture_of_rbm(p)
-    record = np.array([0.5, -2.0, 1.0, 0.2])
+    record = np.array([0.5, -2.0, 1.0, 0.0])
     explanation = rbm.explain(rbm.initial_state(1), record[None], NO_GAP)
     for j in range(4):
         others = np.arange(4) != j
-        log_given = np.log(weights) + norm.logpdf(
-            record[others], means[:, others], np.sqrt(p.variances[others])
-        ).sum(axis=1)
+        log_given = np.log(weights) + log_of_setting(p, record, others)
         given = np.exp(log_given - logsumexp(log_given))
         expected = given @ means[:, j]
-        std = np.sqrt(p.variances[j] + given @ (means[:, j] - expected) ** 2)
+        within = given @ (means[:, j] * (1 - means[:, j])) if p.binary[j] else p.variances[j]
+        std = np.sqrt(within + given @ (means[:, j] - expected) ** 2)
         nats = marginal(p, record, others) - marginal(p, record, np.ones(4, dtype=bool))
         assert explanation.nats[0, j] == pytest.approx(nats, rel=1e-9)
         assert explanation.expected[0, j] == pytest.approx(expected, rel=1e-9)
@@ -149,11 +198,12 @@ def test_absurd_values_are_outside_the_support() -> None:
     assert values[2] < -1e9
 
 
-@pytest.mark.parametrize(("d", "h"), [(1, 3), (5, 4), (10, 12), (5, 20)])
-def test_batch_size_and_order_change_no_bit(d: int, h: int) -> None:
-    p = random_rbm_parameters(d, h)
-    rbm = Rbm(p, 3.0, 0.1, np.zeros((4, d)))
-    x = np.random.default_rng(2).normal(size=(150, d))
+@pytest.mark.parametrize(
+    ("d", "h", "binary"), [(1, 3, 0), (5, 4, 0), (10, 12, 0), (5, 20, 0), (5, 4, 2), (5, 20, 3)]
+)
+def test_batch_size_and_order_change_no_bit(d: int, h: int, binary: int) -> None:
+    rbm = Rbm(random_rbm_parameters(d, h, binary=binary), 3.0, 0.1, np.zeros((4, d)))
+    x = records(d, binary, 150)
     x[::2] = with_gaps(x[::2])
     together, lengths = log_likelihood(rbm, x), np.array([30, 120])
     np.testing.assert_array_equal(step_by_step(rbm, x, lengths)[1], scan(rbm, x, lengths)[1])
@@ -171,23 +221,22 @@ def test_a_record_without_features_has_no_score() -> None:
     assert log_likelihood(random_rbm(2, 3), np.empty((0, 2))).shape == (0,)
 
 
-def test_samples_are_distributed_like_the_mixture() -> None:
-    p, rbm = random_rbm_parameters(3, 4), random_rbm(3, 4)
-    weights, means, _ = mixture_of_rbm(p)
-    rng = np.random.default_rng(0)
-    component = rng.choice(len(weights), size=4000, p=weights)
-    direct = means[component] + np.sqrt(p.variances) * rng.normal(size=(4000, 3))
+@pytest.mark.parametrize("binary", [0, 1])
+def test_samples_are_distributed_like_the_mixture(binary: int) -> None:
+    p, rbm = random_rbm_parameters(3, 4, binary=binary), random_rbm(3, 4, binary=binary)
+    direct = drawn_from_rbm(p, 4000, np.random.default_rng(0))
     drawn = rbm.sample(4000, np.random.default_rng(1))
     for a, b in zip(
         [*drawn.T, log_likelihood(rbm, drawn)], [*direct.T, log_likelihood(rbm, direct)], strict=True
     ):
-        assert ks_2samp(a, b).pvalue > 1e-3
+        assert ks_2samp(a, b, method="asymp").pvalue > 1e-3
     np.testing.assert_array_equal(drawn, rbm.sample(4000, np.random.default_rng(1)))
 
 
-def test_arrays_round_trip_exactly() -> None:
-    rbm = random_rbm(3, 4)
-    x = with_gaps(np.random.default_rng(0).normal(size=(30, 3)))
+@pytest.mark.parametrize("binary", [0, 1, 3])
+def test_arrays_round_trip_exactly(binary: int) -> None:
+    rbm = random_rbm(3, 4, binary=binary)
+    x = with_gaps(records(3, binary, 30))
     rebuilt = Rbm.from_arrays(rbm.arrays())
     np.testing.assert_array_equal(log_likelihood(rebuilt, x), log_likelihood(rbm, x))
     assert (rebuilt.n_features, rebuilt.n_hidden, rebuilt.state_size, rebuilt.warmup_records) == (3, 4, 0, 0)
@@ -195,15 +244,25 @@ def test_arrays_round_trip_exactly() -> None:
         np.testing.assert_array_equal(rebuilt.arrays()[name], array)
 
 
+def test_without_a_mask_every_feature_is_gaussian() -> None:
+    assert "binary" not in random_rbm(3, 4).arrays()
+    mixed = random_rbm(3, 4, binary=1).arrays()
+    del mixed["binary"]
+    with pytest.raises(ValueError, match="'variances' has shape"):
+        Rbm.from_arrays(mixed)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("weights", np.zeros((4, 2)), "'visible_bias' has shape"),
+        ("weights", np.zeros((4, 2)), "'variances' has shape"),
+        ("visible_bias", np.zeros(2), "'visible_bias' has shape"),
         ("hidden_bias", np.zeros(3), "'hidden_bias' has shape"),
         ("variances", np.array([1.0, 0.0, 1.0]), "must be positive"),
         ("chains", np.zeros((5, 2)), "'chains' has shape"),
         ("log_partition", np.array([np.nan]), "not finite"),
         ("log_partition_error", np.array([-1.0]), "at least 0"),
+        ("binary", np.array([0.0, 0.5, 0.0]), "expected 0 and 1"),
     ],
 )
 def test_arrays_of_no_machine_are_refused(name: str, value: np.ndarray, message: str) -> None:
