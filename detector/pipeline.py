@@ -97,7 +97,7 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
         kept_lengths = np.add.reduceat(~late, starts_of(lengths)).astype(np.int64)
         present = kept_lengths > 0
         kept_lengths = kept_lengths[present]
-    before = take(state, present) if late.any() else state
+    before = take(state, np.flatnonzero(present)) if late.any() else state
     previous = lagged(batch.time[kept], before.time, starts_of(kept_lengths))
     gap_s = np.where(np.isfinite(previous), batch.time[kept] - previous, np.nan)
     rows = _Rows(kept, kept_lengths, gap_s)
@@ -129,7 +129,7 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
     if out.size:
         after, events = _decide(detector, before, after, batch, rows, scored, conditionals, scores)
     if late.any():
-        after = put(state, present, after)
+        after = put(state, np.flatnonzero(present), after)
     return Outcome(after, scores, events)
 
 
@@ -167,7 +167,7 @@ def _score(
     starts = starts_of(rows.lengths)
     of_row = np.repeat(before.model, rows.lengths)
     time = batch.time[rows.order]
-    z = model.density.scaling.standardise(batch.values[rows.order], of_row)
+    z = model.density.scaling.standardise(batch.values.take(rows.order, axis=0), of_row)
     conditionals = model.density.conditionals(
         before.predictor, before.family, z, time, rows.gap_s, rows.lengths, before.model
     )
@@ -211,27 +211,26 @@ def _decide(
     scores: Scores,
 ) -> tuple[EntityState, list[AlertEvent]]:
     """Run the alert rules over the scored rows and write the events; marks ``scores.alert``."""
-    out = rows.order[scored]
-    entity = np.repeat(np.arange(len(rows.lengths)), rows.lengths)
-    lengths = runs_of(entity[scored])
-    with_scores = np.zeros(len(rows.lengths), dtype=bool)
-    with_scores[entity[scored]] = True
+    position = np.flatnonzero(scored)
+    out = rows.order.take(position)
+    entity = np.repeat(np.arange(len(rows.lengths)), rows.lengths).take(position)
+    lengths = runs_of(entity)
+    with_scores = entity.take(starts_of(lengths))
     decision = decide(
-        before.alert[with_scores],
+        before.alert.take(with_scores),
         Scored(
-            batch.time[out],
-            batch.offset[out],
-            scores.log_likelihood[out],
-            scores.p_value[out],
-            scores.anomaly_score[out],
+            batch.time.take(out),
+            batch.offset.take(out),
+            scores.log_likelihood.take(out),
+            scores.p_value.take(out),
+            scores.anomaly_score.take(out),
             lengths,
         ),
         detector.rules,
     )
     scores.alert[out] = decision.firing
     alert = before.alert.copy()
-    alert[with_scores] = decision.state
-    position = np.flatnonzero(scored)
+    np.put(alert, with_scores, decision.state)
     explainer = _Explainer(detector, batch, rows, before, conditionals)
     events = [
         _event(explainer, transition, int(position[transition.row])) for transition in decision.transitions
@@ -342,24 +341,25 @@ class _Explainer:
         return e, state
 
 
-def take(state: EntityState, rows: IntArray | BoolArray) -> EntityState:
+def take(state: EntityState, rows: IntArray) -> EntityState:
     """Gather rows of a state."""
     return EntityState(
-        state.time[rows],
-        state.records[rows],
-        state.model[rows],
-        state.predictor[rows],
-        state.family[rows],
-        state.alert[rows],
+        state.time.take(rows),
+        state.records.take(rows),
+        state.model.take(rows),
+        state.predictor.take(rows, axis=0),
+        state.family.take(rows, axis=0),
+        state.alert.take(rows),
     )
 
 
-def put(state: EntityState, rows: IntArray | BoolArray, new: EntityState) -> EntityState:
+def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     """Scatter rows into a state, in place, and return it."""
     state.time[rows] = new.time
     state.records[rows] = new.records
     state.model[rows] = new.model
     state.predictor[rows] = new.predictor
     state.family[rows] = new.family
-    state.alert[rows] = new.alert
+    # Structures by index would be assigned field by field, put() moves them whole.
+    np.put(state.alert, rows, new.alert)
     return state

@@ -81,7 +81,9 @@ class Gmm:
             ValueError: ``x`` does not have D columns.
         """
         result = self._gaussians.log_mixture(self._log_weights, x)
-        result[np.isnan(x).all(axis=1)] = np.nan
+        missing = np.isnan(x)
+        if missing.any():
+            result[missing.all(axis=1)] = np.nan
         return result
 
     def step(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> tuple[FloatArray, FloatArray]:

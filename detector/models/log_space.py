@@ -14,10 +14,17 @@ def log_sum_exp(log_terms: FloatArray) -> FloatArray:
     Returns:
         Shape (N,); ``-inf`` for a row of ``-inf``, NaN for a row with a NaN.
     """
-    largest = log_terms.max(axis=1)
+    # Terms as rows: numpy adds up a few long rows much faster than many short ones. One column more than
+    # there are rows, because a single column would be added up in another order than one of many.
+    n, n_terms = log_terms.shape
+    terms = np.zeros((n_terms, n + 1))
+    terms[:, :n] = log_terms.T
+    largest = terms.max(axis=0)
     shift = np.where(np.isneginf(largest), 0.0, largest)
+    terms -= shift
+    np.exp(terms, out=terms)
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.exp(log_terms - shift[:, None]).sum(axis=1)) + shift)
+        return np.asarray((np.log(terms.sum(axis=0)) + shift)[:n])
 
 
 def normalise(log_weights: FloatArray) -> FloatArray:

@@ -89,7 +89,7 @@ def of_rows(parameters: FloatArray, model: IntArray) -> FloatArray:
     """
     if model.size and (model == model[0]).all():
         return parameters[model[:1]]
-    return parameters[model]
+    return parameters.take(model, axis=0)
 
 
 def fit_scaling(

@@ -67,7 +67,7 @@ def backtest(detector: Detector, batch: Batch, warmup: BoolArray | None = None) 
         state = run(detector, state, batch, order[past], _counted(past, starts)).state
         state = replace(state, alert=initial_alert_state(len(lengths)))
         left = _counted(~past, starts)
-        order, lengths, state = order[~past], left[left > 0], take(state, left > 0)
+        order, lengths, state = order[~past], left[left > 0], take(state, np.flatnonzero(left > 0))
     if order.size == 0:
         return Backtest(scores, [], 0.0)
     outcome = run(detector, state, batch, order, lengths)
