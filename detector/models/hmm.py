@@ -23,12 +23,18 @@ from detector.models.sequences import starts_of
 
 # Below this a product of probabilities may have lost terms to underflow, and logarithms take over.
 _TINY = 1e-200
+# Powers of the transition end where two of them agree to this, or at this one.
+_SAME_PROBABILITY = 1e-14
+_MOST_DOUBLINGS = 20
 
 
 class Hmm:
     """A Markov chain of K states with a Gaussian emission in each, over D features.
 
-    Records are taken as equally spaced: ``gap_s`` is accepted and has no effect.
+    Time passes in steps of the usual interval. A record that comes g seconds after the last one is
+    ``max(1, round(g / interval_s))`` steps later: the belief takes that many transitions, as if records
+    without any feature lay between, so a long silence leaves it where the chain spends its time in the
+    long run. Without an interval, or without a gap, it is one step.
 
     Args:
         start: Distribution of the state at an entity's first record, shape (K,).
@@ -36,6 +42,8 @@ class Hmm:
         means: Shape (K, D).
         covariances: Shape (K, D, D), or variances of shape (K, D) for diagonal covariances.
         warmup_records: Records after which a filter that began at ``start`` has forgotten that.
+        interval_s: Seconds between two records of an entity that are one transition apart; None where
+            every gap counts as one.
 
     Raises:
         ValueError: A covariance is not symmetric and positive definite.
@@ -51,11 +59,14 @@ class Hmm:
         means: FloatArray,
         covariances: FloatArray,
         warmup_records: int = 0,
+        interval_s: float | None = None,
     ) -> None:
         self._start = start
         self._transition = np.ascontiguousarray(transition)
         self._gaussians = Gaussians(means, covariances)
         self._warmup_records = warmup_records
+        self._interval_s = interval_s
+        self._powers = _powers(self._transition)
 
     @property
     def n_features(self) -> int:
@@ -88,21 +99,21 @@ class Hmm:
         A record under which every density is too small for a float gets ``-inf`` and teaches nothing:
         the belief is then the predicted one. So is that of a record without any feature.
         """
-        return self._forward(rows, x, _one_round(len(x)))[:2]
+        return self._forward(rows, x, gap_s, _one_round(len(x)))[:2]
 
     def scan(
         self, rows: FloatArray, x: FloatArray, gap_s: FloatArray, lengths: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        return self._forward(rows, x, _rounds(lengths))[:2]
+        return self._forward(rows, x, gap_s, _rounds(lengths))[:2]
 
-    def beliefs(self, rows: FloatArray, x: FloatArray, lengths: IntArray) -> FloatArray:
+    def beliefs(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray, lengths: IntArray) -> FloatArray:
         """Return the probability of each state after each record, shape (N, K); arguments as ``scan``."""
-        return self._forward(rows, x, _rounds(lengths))[2]
+        return self._forward(rows, x, gap_s, _rounds(lengths))[2]
 
     def explain(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Explanation:
         """Return the exact conditional of each feature given the record's others and the entity's past."""
         with np.errstate(divide="ignore"):
-            return self._gaussians.explain(np.log(self._predict(rows)), x)
+            return self._gaussians.explain(np.log(self._predict(rows, self._extra_steps(gap_s))), x)
 
     def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
         """Return the posterior of each entity's state after its record, shape (N, K)."""
@@ -119,13 +130,16 @@ class Hmm:
         return self._gaussians.sample(states, rng)
 
     def arrays(self) -> Arrays:
-        return {
+        arrays = {
             "start": self._start,
             "transition": self._transition,
             "means": self._gaussians.means,
             "covariances": self._gaussians.covariances,
             "warmup_records": np.array([float(self._warmup_records)]),
         }
+        if self._interval_s is not None:
+            arrays["interval_s"] = np.array([self._interval_s])
+        return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
@@ -137,19 +151,45 @@ class Hmm:
         is_diagonal = "covariances" in arrays and arrays["covariances"].ndim == 2
         shape = (n_states, n_features) if is_diagonal else (n_states, n_features, n_features)
         covariances = take(arrays, "covariances", shape)
-        return cls(start, transition, means, covariances, take_count(arrays, "warmup_records"))
+        warmup_records = take_count(arrays, "warmup_records")
+        # Bundles of before gaps counted have no interval.
+        interval_s = float(take(arrays, "interval_s", (1,))[0]) if "interval_s" in arrays else None
+        if interval_s is not None and interval_s <= 0:
+            raise ValueError(
+                f"array 'interval_s' is {interval_s}, expected more than 0; train the bundle again"
+            )
+        return cls(start, transition, means, covariances, warmup_records, interval_s)
 
-    def _predict(self, rows: FloatArray) -> FloatArray:
-        """Return the belief before the next record, shape (E, K)."""
+    def _extra_steps(self, gap_s: FloatArray) -> IntArray | None:
+        """Return the transitions beyond one before each record, shape (N,); None where there are none."""
+        if self._interval_s is None:
+            return None
+        # Nearly always nobody was silent; a half is rounded to the even number, so 1.5 is a second step.
+        if np.fmax.reduce(gap_s, initial=0.0) < 1.5 * self._interval_s:
+            return None
+        return np.minimum(steps_of(gap_s, self._interval_s) - 1, 1 << len(self._powers) - 1)
+
+    def _predict(self, rows: FloatArray, extra: IntArray | None) -> FloatArray:
+        """Return the belief before the next record, shape (E, K); ``extra`` steps later, shape (E,)."""
         # One product of the same shape per entity, so that the number of entities changes no bit.
         predicted = np.asarray(np.matmul(rows[:, None, :], self._transition)[:, 0, :])
+        if extra is not None:
+            self._advance(predicted, extra)
         new = np.isnan(rows[:, 0])
         if new.any():
             predicted[new] = self._start
         return predicted
 
+    def _advance(self, belief: FloatArray, extra: IntArray) -> None:
+        """Move beliefs, shape (E, K), ``extra`` transitions on, shape (E,), in place."""
+        needed = int(np.bitwise_or.reduce(extra))
+        for bit in range(needed.bit_length()):
+            if needed >> bit & 1:
+                far = np.flatnonzero(extra >> bit & 1)
+                belief[far] = np.matmul(belief[far][:, None, :], self._powers[bit])[:, 0, :]
+
     def _forward(
-        self, rows: FloatArray, x: FloatArray, rounds: "_Rounds"
+        self, rows: FloatArray, x: FloatArray, gap_s: FloatArray, rounds: "_Rounds"
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the states after, shape (E, K), log-likelihoods, (N,), and beliefs, (N, K)."""
         # Densities relative to the largest of their record, so that they cannot all underflow.
@@ -166,12 +206,21 @@ class Hmm:
         mass = np.ones(len(x))
         log_mass_of: list[tuple[IntArray, FloatArray]] = []
         beliefs = np.empty_like(density)
-        predicted = self._predict(rows if rounds.entities is None else rows[rounds.entities])
+        extra = self._extra_steps(gap_s)
+        if extra is not None and rounds.order is not None:
+            extra = extra[rounds.order]
+        has_extra = [False] * len(rounds.sizes)
+        if extra is not None:
+            has_extra = np.logical_or.reduceat(extra > 0, starts_of(np.array(rounds.sizes))).tolist()
+        entities = rows if rounds.entities is None else rows[rounds.entities]
+        predicted = self._predict(entities, None if extra is None else extra[: len(rows)])
         start, previous = 0, rows
-        for n in rounds.sizes:
+        for n, is_far in zip(rounds.sizes, has_extra, strict=True):
             end = start + n
             if start > 0:
                 predicted = np.matmul(previous[:n, None, :], self._transition)[:, 0, :]
+                if is_far and extra is not None:
+                    self._advance(predicted, extra[start:end])
             joint = predicted * density[start:end]
             belief, total = beliefs[start:end], mass[start:end]
             np.add.reduce(joint, axis=1, out=total)
@@ -195,6 +244,36 @@ class Hmm:
         log_likelihood[impossible] = -np.inf
         log_likelihood[np.isnan(x).all(axis=1)] = np.nan
         return beliefs[rounds.last], log_likelihood, beliefs
+
+
+def steps_of(gap_s: FloatArray, interval_s: float) -> IntArray:
+    """Return how many transitions lie before each record: at least one, and a million at most.
+
+    Args:
+        gap_s: Seconds since each entity's previous record, shape (N,); NaN for its first.
+        interval_s: Seconds of one transition.
+
+    Returns:
+        Shape (N,).
+    """
+    steps = np.fmin(np.rint(gap_s / interval_s), 2.0**_MOST_DOUBLINGS)
+    return np.fmax(steps, 1.0).astype(np.int64)
+
+
+def _powers(transition: FloatArray) -> list[FloatArray]:
+    """Return the transition over 1, 2, 4, 8, ... steps, up to where more steps change nothing.
+
+    A chain that goes round in circles never gets there; it is followed for a million steps.
+    """
+    powers = [transition]
+    while len(powers) <= _MOST_DOUBLINGS:
+        longer = powers[-1] @ powers[-1]
+        # Rounding errors double with the steps, and would wear probability off.
+        longer /= longer.sum(axis=1, keepdims=True)
+        if np.abs(longer - powers[-1]).max() < _SAME_PROBABILITY:
+            break
+        powers.append(longer)
+    return powers
 
 
 def _joint_by_logarithms(predicted: FloatArray, log_density: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from detector.batch import FloatArray, IntArray
-from detector.models.hmm import Hmm
-from detector.models.sequences import starts_of
+from detector.models.hmm import Hmm, steps_of
+from detector.models.sequences import runs_of, starts_of
 from detector.training.fitting_rows import (
     FittingRows,
     Progress,
@@ -34,6 +34,7 @@ _MAX_ITERATIONS = 60
 _MAX_ROWS = 20_000
 _TOLERANCE_NATS = 1e-3
 _PSEUDO_TRANSITIONS = 1.0
+_MOST_SILENCES = 1000
 _WARMUP_RESTARTS = 500
 _WARMUP_AGREEMENT = 0.01
 _WARMUP_SHARE = 0.99
@@ -44,6 +45,8 @@ def fit_hmm(
     *,
     lengths: IntArray,
     seed: int,
+    gap_s: FloatArray | None = None,
+    interval_s: float | None = None,
     n_states: int | None = None,
     covariance: Covariance = "diag",
     progress: Progress | None = None,
@@ -54,6 +57,10 @@ def fit_hmm(
     the chain's stationary one, not that of the few first records in ``x``. Each state has one transition
     more than was seen, spread over all states: a transition never seen is improbable, not impossible.
 
+    Transitions are learnt from records one step of ``interval_s`` apart: a silence of more steps ends a run.
+    Of more than 1,000 silences only the longest do, and the others count as one step. The choice between
+    numbers of states, and the warm-up, see every gap as scoring does.
+
     Incomplete rows are treated as ``complete_rows`` says. Of more than 20,000 rows, blocks spread evenly
     over time are used.
 
@@ -61,6 +68,9 @@ def fit_hmm(
         x: Standardised residuals, shape (N, D); NaN is missing.
         lengths: Records of each entity, shape (E,), summing to N, each entity's in time order.
         seed: Of the restarts.
+        gap_s: Seconds since each entity's previous record, shape (N,); NaN for its first. None where
+            records are equally spaced.
+        interval_s: Seconds of one transition; None where every gap counts as one.
         n_states: K; None tries 1, 2, 4, 8 and takes the fewest that predict the last fifth of each run best.
         covariance: Of the emissions.
         progress: Called as fitting goes on.
@@ -84,25 +94,38 @@ def fit_hmm(
     jitter = np.random.default_rng(seed).standard_normal(rows.x.shape) * np.sqrt(COVARIANCE_FLOOR)
     noisy = rows.x + jitter
     used = blocks_over_time(rows.lengths, _MAX_ROWS)
+    gaps = np.full(len(rows.x), np.nan) if gap_s is None else gap_s[rows.kept]
+    unbroken = _between_silences(rows.lengths, gaps, interval_s)
     chosen = candidates[0]
     if len(candidates) > 1:
         fitted = used & ~rows.held_out
-        fitted_lengths = lengths_kept(rows.lengths, fitted)
+        fitted_lengths = lengths_kept(unbroken, fitted)
         best = np.full(np.count_nonzero(rows.held_out), -np.inf)
         for done, k in enumerate(candidates, start=1):
-            model = _fit(noisy[fitted], fitted_lengths, k, covariance, [seed])
-            log_likelihood = _one_step_ahead(model, rows)[rows.held_out]
+            model = _fit(noisy[fitted], fitted_lengths, k, covariance, [seed], interval_s)
+            log_likelihood = _one_step_ahead(model, rows, gaps)[rows.held_out]
             if is_worth_having(log_likelihood, best):
                 chosen, best = k, log_likelihood
             report(done)
     seeds = list(range(seed, seed + (_RESTARTS if chosen > 1 else 1)))
-    model = _fit(noisy[used], lengths_kept(rows.lengths, used), chosen, covariance, seeds)
-    warmup = count_warmup_records(model, rows.x, rows.lengths)
+    model = _fit(noisy[used], lengths_kept(unbroken, used), chosen, covariance, seeds, interval_s)
+    warmup = count_warmup_records(model, rows.x, rows.lengths, gaps)
     report(total)
     return _in_units_of_x(model, rows.scale, warmup)
 
 
-def count_warmup_records(model: Hmm, x: FloatArray, lengths: IntArray) -> int:
+def _between_silences(lengths: IntArray, gap_s: FloatArray, interval_s: float | None) -> IntArray:
+    """Return the lengths of the runs that are left when each is cut at the longest silences."""
+    if interval_s is None:
+        return lengths
+    steps = steps_of(gap_s, interval_s)
+    longest_first = np.sort(steps)[::-1]
+    at_least = longest_first[_MOST_SILENCES] + 1 if len(steps) > _MOST_SILENCES else 2
+    run = np.repeat(np.arange(len(lengths)), lengths) + np.cumsum(steps >= max(at_least, 2))
+    return runs_of(run)
+
+
+def count_warmup_records(model: Hmm, x: FloatArray, lengths: IntArray, gap_s: FloatArray) -> int:
     """Return how many records a filter needs to forget where it began.
 
     Filters are restarted within the runs of ``x`` and compared with the one that ran on: they agree once
@@ -112,6 +135,7 @@ def count_warmup_records(model: Hmm, x: FloatArray, lengths: IntArray) -> int:
         model: What is filtered with.
         x: Shape (N, D).
         lengths: Records of each run, shape (E,).
+        gap_s: Seconds since the record before, shape (N,).
 
     Returns:
         In [0, 60]; 60 as well where no run is long enough to tell.
@@ -124,19 +148,25 @@ def count_warmup_records(model: Hmm, x: FloatArray, lengths: IntArray) -> int:
     if len(places) == 0:
         return horizon
     places = places[:: -(-len(places) // _WARMUP_RESTARTS)]
-    running = model.beliefs(model.initial_state(len(lengths)), x, lengths)
+    running = model.beliefs(model.initial_state(len(lengths)), x, gap_s, lengths)
     rows = model.initial_state(len(places))
-    gap_s = np.full(len(places), np.nan)
     agree = np.zeros(horizon, dtype=np.bool_)
     for t in range(horizon):
-        rows, _ = model.step(rows, x[places + t], gap_s)
+        rows, _ = model.step(rows, x[places + t], gap_s[places + t])
         variation = 0.5 * np.abs(rows - running[places + t]).sum(axis=1)
         agree[t] = np.mean(variation < _WARMUP_AGREEMENT) >= _WARMUP_SHARE
     disagree = np.flatnonzero(~agree)
     return min(int(disagree[-1]) + 2, horizon) if len(disagree) else 1
 
 
-def _fit(x: FloatArray, lengths: IntArray, n_states: int, covariance: Covariance, seeds: list[int]) -> Hmm:
+def _fit(
+    x: FloatArray,
+    lengths: IntArray,
+    n_states: int,
+    covariance: Covariance,
+    seeds: list[int],
+    interval_s: float | None,
+) -> Hmm:
     from hmmlearn.hmm import GaussianHMM
 
     best, best_value = None, -np.inf
@@ -170,7 +200,8 @@ def _fit(x: FloatArray, lengths: IntArray, n_states: int, covariance: Covariance
         covariances = np.maximum(np.diagonal(best.covars_, axis1=1, axis2=2), COVARIANCE_FLOOR)
     else:
         covariances = _floor_eigenvalues(best.covars_)
-    return Hmm(stationary_distribution(transition), transition, best.means_, covariances)
+    start = stationary_distribution(transition)
+    return Hmm(start, transition, best.means_, covariances, interval_s=interval_s)
 
 
 def stationary_distribution(transition: FloatArray) -> FloatArray:
@@ -189,14 +220,14 @@ def _floor_eigenvalues(covariances: FloatArray) -> FloatArray:
 
 def _in_units_of_x(model: Hmm, scale: FloatArray, warmup_records: int) -> Hmm:
     arrays = model.arrays()
-    covariances = arrays["covariances"]
-    squared_scale = scale**2 if covariances.ndim == 2 else np.outer(scale, scale)
-    means = arrays["means"] * scale
-    return Hmm(arrays["start"], arrays["transition"], means, covariances * squared_scale, warmup_records)
+    squared_scale = scale**2 if arrays["covariances"].ndim == 2 else np.outer(scale, scale)
+    arrays["means"] = arrays["means"] * scale
+    arrays["covariances"] = arrays["covariances"] * squared_scale
+    arrays["warmup_records"] = np.array([float(warmup_records)])
+    return Hmm.from_arrays(arrays)
 
 
-def _one_step_ahead(model: Hmm, rows: FittingRows) -> FloatArray:
-    gap_s = np.full(len(rows.x), np.nan)
+def _one_step_ahead(model: Hmm, rows: FittingRows, gap_s: FloatArray) -> FloatArray:
     return model.scan(model.initial_state(len(rows.lengths)), rows.x, gap_s, rows.lengths)[1]
 
 

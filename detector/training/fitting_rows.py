@@ -31,6 +31,8 @@ class FittingRows:
     """Shape (N,), the last fifth of each run as it was before rows were left out."""
     scale: FloatArray
     """Shape (D,), the standard deviation of each feature's body; 1 for a constant one."""
+    kept: BoolArray
+    """Which of the rows given these are; the number of True is N."""
 
 
 def check_rows(x: FloatArray, lengths: IntArray) -> None:
@@ -91,6 +93,7 @@ def complete_rows(x: FloatArray, lengths: IntArray) -> FittingRows:
         lengths=lengths_kept(lengths, kept),
         held_out=held_out_in_time(lengths)[kept],
         scale=scale,
+        kept=kept,
     )
 
 

@@ -121,11 +121,20 @@ def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress |
     report("preparing", 1, 1)
 
     try:
-        family = _fit_family(plan, residual[warmed_up], runs_of(of_entity[fit_rows][warmed_up]), report)
+        interval_s = _interval_s(ordered)
+        gap_s = np.diff(ordered.time, prepend=np.nan)
+        gap_s[starts_of(lengths)] = np.nan
+        family = _fit_family(
+            plan,
+            residual[warmed_up],
+            runs_of(of_entity[fit_rows][warmed_up]),
+            gap_s[fit_rows][warmed_up],
+            interval_s,
+            report,
+        )
         density = Density(scaling, predictor, residual_scale, family)
         needed = fewest_features(plan.min_features_share, z.shape[1])
         report("calibrating", 0, 1)
-        interval_s = _interval_s(ordered)
         calibration, examples, evidence, conditionals = calibrate(
             density, z, ordered.time, lengths, model, held_out, interval_s, needed
         )
@@ -228,7 +237,14 @@ def _check(ordered: _Ordered) -> None:
         )
 
 
-def _fit_family(plan: TrainingPlan, x: FloatArray, lengths: IntArray, report: Progress) -> Family:
+def _fit_family(
+    plan: TrainingPlan,
+    x: FloatArray,
+    lengths: IntArray,
+    gap_s: FloatArray,
+    interval_s: float,
+    report: Progress,
+) -> Family:
     # Imported here: each brings a library of its own, and torch alone takes seconds.
     if plan.family == "gmm":
         from detector.training.fit_gmm import fit_gmm
@@ -245,7 +261,15 @@ def _fit_family(plan: TrainingPlan, x: FloatArray, lengths: IntArray, report: Pr
         from detector.training.fit_hmm import fit_hmm
 
         n_states = _options(plan, "n_states").get("n_states")
-        return fit_hmm(x, lengths=lengths, seed=plan.seed, progress=report, n_states=n_states)
+        return fit_hmm(
+            x,
+            lengths=lengths,
+            seed=plan.seed,
+            gap_s=gap_s,
+            interval_s=interval_s,
+            progress=report,
+            n_states=n_states,
+        )
     if plan.family == "naive_bayes":
         from detector.training.fit_naive_bayes import fit_naive_bayes
 

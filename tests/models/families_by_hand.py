@@ -31,11 +31,12 @@ def random_gmm(k: int, d: int, seed: int = 0, covariance: str = "full") -> Gmm:
     return Gmm(weights, means, random_covariances(rng, 1 if covariance == "tied" else k, d))
 
 
-def random_hmm(k: int, d: int, *, diagonal: bool, seed: int = 0) -> Hmm:
+def random_hmm(k: int, d: int, *, diagonal: bool, seed: int = 0, interval_s: float | None = None) -> Hmm:
     rng = np.random.default_rng(seed)
     covariances = rng.gamma(2.0, size=(k, d)) if diagonal else random_covariances(rng, k, d)
     start, transition = rng.dirichlet(np.ones(k)), rng.dirichlet(np.full(k, 0.5), size=k)
-    return Hmm(start, transition, 2.0 * rng.normal(size=(k, d)), covariances, warmup_records=3)
+    means = 2.0 * rng.normal(size=(k, d))
+    return Hmm(start, transition, means, covariances, warmup_records=3, interval_s=interval_s)
 
 
 def random_naive_bayes(c: int, d: int, *, histograms: bool = True, seed: int = 0) -> NaiveBayes:

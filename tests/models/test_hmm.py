@@ -8,6 +8,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from detector.models.hmm import Hmm
+from detector.models.sequences import starts_of
 from tests.models.families_by_hand import log_likelihood, random_hmm, scan, step_by_step, with_gaps
 
 NO_GAP = np.array([np.nan])
@@ -99,6 +100,69 @@ def test_how_a_run_is_cut_and_how_many_entities_share_a_call_change_no_bit() -> 
     np.testing.assert_array_equal(shuffled_rows, rows[entities])
 
 
+@pytest.mark.parametrize(
+    ("gap_s", "steps"), [([9.0, 10.0, 14.9], [1, 1, 1]), ([0.0, 40.0, 16.0], [1, 4, 2]), ([71.0], [7])]
+)
+def test_a_silence_is_as_if_records_without_any_feature_lay_in_it(
+    gap_s: list[float], steps: list[int]
+) -> None:
+    hmm = random_hmm(3, 2, diagonal=True, interval_s=10.0)
+    x = hmm.sample(1 + len(gap_s), np.random.default_rng(4))
+    _, ours = hmm.scan(hmm.initial_state(1), x, np.array([np.nan, *gap_s]), np.array([len(x)]))
+    filled = [x[:1]]
+    for record, k in zip(x[1:], steps, strict=True):
+        filled += [np.full((k - 1, 2), np.nan), record[None]]
+    by_enumeration = log_probability_by_enumeration(hmm, np.concatenate(filled))
+    assert ours.sum() == pytest.approx(by_enumeration, rel=1e-9)
+
+
+def test_after_a_long_silence_an_entity_is_where_the_chain_is_in_the_long_run() -> None:
+    transition = np.array([[0.999, 0.001], [0.003, 0.997]])
+    means = np.array([[-50.0], [50.0]])
+    hmm = Hmm(np.array([0.5, 0.5]), transition, means, np.ones((2, 1)), interval_s=1.0)
+    rows, _ = hmm.step(hmm.initial_state(3), np.full((3, 1), 50.0), np.full(3, np.nan))
+    gap_s = np.array([1e5, 1e18, np.inf])
+    after, _ = hmm.step(rows, np.full((3, 1), np.nan), gap_s)
+    np.testing.assert_allclose(after, np.tile([0.75, 0.25], (3, 1)), rtol=1e-9)
+    expected = hmm.explain(rows, np.full((3, 1), np.nan), gap_s).expected
+    np.testing.assert_allclose(expected, np.full((3, 1), -25.0), rtol=1e-9)
+
+
+def test_a_silence_of_a_chain_that_never_settles_is_followed_step_by_step() -> None:
+    circle = np.roll(np.eye(3), 1, axis=1)
+    hmm = Hmm(np.array([1.0, 0.0, 0.0]), circle, np.zeros((3, 1)), np.ones((3, 1)), interval_s=1.0)
+    rows, _ = hmm.step(hmm.initial_state(1), np.zeros((1, 1)), NO_GAP)
+    for gap_s in (1.0, 2.0, 3.0, 1000.0):
+        after, _ = hmm.step(rows, np.zeros((1, 1)), np.array([gap_s]))
+        np.testing.assert_array_equal(after, np.eye(3)[[int(gap_s) % 3]])
+
+
+def test_without_an_interval_every_gap_is_one_step() -> None:
+    hmm = random_hmm(3, 2, diagonal=True)
+    x, lengths = hmm.sample(20, np.random.default_rng(0)), np.array([20])
+    gap_s = np.random.default_rng(0).exponential(1000.0, size=20)
+    np.testing.assert_array_equal(
+        hmm.scan(hmm.initial_state(1), x, gap_s, lengths)[1], scan(hmm, x, lengths)[1]
+    )
+
+
+def test_silences_of_neighbours_change_no_bit() -> None:
+    hmm = random_hmm(4, 3, diagonal=True, interval_s=10.0)
+    lengths = np.array([60, 1, 9, 30])
+    x = hmm.sample(100, np.random.default_rng(2))
+    gap_s = np.where(np.arange(100) % 3 == 0, np.random.default_rng(3).exponential(2e3, size=100), 10.0)
+    gap_s[[0, 60, 61, 70]] = np.nan
+    rows, together = hmm.scan(hmm.initial_state(4), x, gap_s, lengths)
+    apart = []
+    for start, length in zip(starts_of(lengths), lengths, strict=True):
+        state = hmm.initial_state(1)
+        for t in range(start, start + length):
+            state, value = hmm.step(state, x[t : t + 1], gap_s[t : t + 1])
+            apart.append(value[0])
+    np.testing.assert_array_equal(together, apart)
+    np.testing.assert_array_equal(state, rows[-1:])
+
+
 def test_an_impossible_record_keeps_the_predicted_belief() -> None:
     hmm = random_hmm(3, 2, diagonal=True)
     rows, _ = hmm.step(hmm.initial_state(1), np.array([[0.1, 0.2]]), NO_GAP)
@@ -122,7 +186,7 @@ def test_a_likely_state_that_cannot_be_reached_does_not_hide_the_others() -> Non
 def test_beliefs_are_the_posterior_of_the_last_state_by_enumeration() -> None:
     hmm = random_hmm(3, 2, diagonal=True)
     x = hmm.sample(4, np.random.default_rng(0))
-    beliefs = hmm.beliefs(hmm.initial_state(1), x, np.array([4]))
+    beliefs = hmm.beliefs(hmm.initial_state(1), x, np.full(4, np.nan), np.array([4]))
     arrays, emissions = hmm.arrays(), np.exp(log_emissions(hmm, x))
     weight = np.zeros(3)
     for path in product(range(3), repeat=4):
@@ -195,6 +259,7 @@ def test_arrays_round_trip_exactly(diagonal: bool) -> None:
     x = with_gaps(hmm.sample(50, np.random.default_rng(0)))
     rebuilt = Hmm.from_arrays(hmm.arrays())
     np.testing.assert_array_equal(log_likelihood(rebuilt, x), log_likelihood(hmm, x))
+    assert "interval_s" not in hmm.arrays()
     assert (rebuilt.n_features, rebuilt.state_size, rebuilt.warmup_records) == (4, 3, 3)
 
 
@@ -207,6 +272,7 @@ def test_arrays_round_trip_exactly(diagonal: bool) -> None:
         ("covariances", np.zeros((2, 3)), "not positive"),
         ("covariances", np.ones((2, 2)), "shape"),
         ("warmup_records", np.array([0.5]), "whole number"),
+        ("interval_s", np.array([0.0]), "more than 0"),
     ],
 )
 def test_arrays_of_no_chain_are_refused(name: str, value: np.ndarray, message: str) -> None:

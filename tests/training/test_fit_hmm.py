@@ -20,6 +20,7 @@ TRUTH = Hmm(
     np.array([[-2.0, 0.0], [2.0, 1.0]]),
     np.array([[1.0, 0.5], [0.5, 1.0]]),
 )
+NO_GAPS = np.full(3000, np.nan)
 
 
 def drawn(n: int, seed: int = 0) -> np.ndarray:
@@ -87,6 +88,27 @@ def test_rows_with_gaps_are_fitted() -> None:
     assert mean_log_likelihood(TRUTH, fresh) - mean_log_likelihood(hmm, fresh) < 0.05
 
 
+@pytest.mark.parametrize(("n", "stretch"), [(3000, 5), (6000, 1)])
+def test_transitions_are_learnt_over_one_interval_whatever_went_missing(n: int, stretch: int) -> None:
+    """A third of the records never arrived, in stretches; those of one record are too many to end a run."""
+    arrived = np.repeat(np.random.default_rng(0).random(n // stretch) > 0.3, stretch)
+    time = 60.0 * np.flatnonzero(arrived)
+    gap_s = np.diff(time, prepend=np.nan)
+    x, lengths = drawn(n)[arrived], np.array([len(time)])
+    hmm = fit_hmm(x, lengths=lengths, seed=0, gap_s=gap_s, interval_s=60.0, n_states=2)
+    arrays = hmm.arrays()
+    assert arrays["interval_s"] == [60.0]
+    order = np.argsort(arrays["means"][:, 0])
+    np.testing.assert_allclose(
+        arrays["transition"][np.ix_(order, order)], TRUTH.arrays()["transition"], atol=0.03
+    )
+    blind = fit_hmm(x, lengths=lengths, seed=0, n_states=2)
+    gain = hmm.scan(hmm.initial_state(1), x, gap_s, lengths)[1]
+    gain -= blind.scan(blind.initial_state(1), x, gap_s, lengths)[1]
+    assert gain.mean() > 0.0
+    assert gain[gap_s > 60.0].mean() > 0.01
+
+
 def test_progress_is_told_and_ends_complete() -> None:
     told: list[tuple[str, int, int]] = []
     fit_hmm(drawn(600), lengths=np.array([600]), seed=0, progress=lambda *step: told.append(step))
@@ -114,7 +136,7 @@ def test_warmup_is_short_where_states_are_plain_and_long_where_they_are_hidden()
         means = np.array([[-distance], [distance]])
         hmm = Hmm(np.array([0.5, 0.5]), transition, means, np.ones((2, 1)))
         x = hmm.sample(3000, np.random.default_rng(0))
-        return count_warmup_records(hmm, x, np.array([3000]))
+        return count_warmup_records(hmm, x, np.array([3000]), NO_GAPS[:3000])
 
     plain, hidden = warmup(5.0, 0.9), warmup(0.3, 0.97)
     assert 1 <= plain <= 3
@@ -123,12 +145,12 @@ def test_warmup_is_short_where_states_are_plain_and_long_where_they_are_hidden()
 
 def test_warmup_is_nothing_for_one_state_and_the_most_where_runs_are_too_short_to_tell() -> None:
     single = Hmm(np.ones(1), np.ones((1, 1)), np.zeros((1, 1)), np.ones((1, 1)))
-    assert count_warmup_records(single, np.zeros((200, 1)), np.array([200])) == 0
-    assert count_warmup_records(TRUTH, drawn(100), np.array([50, 50])) == 60
+    assert count_warmup_records(single, np.zeros((200, 1)), np.array([200]), NO_GAPS[:200]) == 0
+    assert count_warmup_records(TRUTH, drawn(100), np.array([50, 50]), NO_GAPS[:100]) == 60
 
 
 def test_warmup_counts_the_records_until_restarted_filters_agree() -> None:
     hmm = Hmm(np.array([0.5, 0.5]), np.full((2, 2), 0.5), np.array([[-1.0], [1.0]]), np.ones((2, 1)))
     x = hmm.sample(1000, np.random.default_rng(0))
     # Every row of the transition is the start distribution, so one record tells all there is to know.
-    assert count_warmup_records(hmm, x, np.array([1000])) == 1
+    assert count_warmup_records(hmm, x, np.array([1000]), NO_GAPS[:1000]) == 1

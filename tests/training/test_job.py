@@ -69,6 +69,15 @@ def test_calibration_rows_are_the_newest_and_shape_no_density() -> None:
     )
 
 
+def test_a_hidden_markov_model_counts_time_in_the_usual_interval() -> None:
+    time = 30.0 * np.arange(600.0)
+    time[100:] += 900.0
+    plan = TrainingPlan("hosts", "hmm", options={"n_states": 2})
+    bundle = train(batch(rows(600), time=time), plan, 1e9)
+    assert bundle.manifest.training.interval_s == 30.0
+    np.testing.assert_array_equal(bundle.model.arrays()["family/interval_s"], [30.0])
+
+
 def test_entities_with_few_records_are_scored_by_the_pooled_model() -> None:
     entity = ["big"] * 870 + ["small"] * 30
     bundle = train(batch(rows(), entity=entity), PLAN, 1e9)
