@@ -2,10 +2,12 @@
 
 A file has a ``time`` column, optionally an ``entity`` column, and features. Times are RFC 3339
 (without a zone: UTC), epoch seconds, or epoch milliseconds (numbers from 1e11 on); in Parquet
-also timestamps. A blank or NaN feature is missing; an infinite one is an error.
+also timestamps. A blank or NaN feature is missing; an infinite one is an error. A categorical feature
+is a column of text, or of whatever else counts as text in a record.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from detector.batch import Batch, FloatArray, Source
+from detector.batch import Batch, FloatArray, IntArray, Source
+from detector.models.kinds import Kind
+from detector.models.vocabulary import MAX_CATEGORY_LENGTH, category_code
 from detector.stream.event_time import MILLISECONDS_FROM
+from detector.stream.field_text import category_text
 
 DEFAULT_ENTITY = "default"
 _TOO_LARGE_FROM = 1e14
@@ -29,13 +34,20 @@ class SourceError(ValueError):
     """The rows cannot be used; the message names the file, the row and the column."""
 
 
-def read_file(path: Path, features: Sequence[str] | None = None) -> Batch:
+def read_file(
+    path: Path,
+    features: Sequence[str] | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+    labels: Sequence[str] = (),
+) -> Batch:
     """Read one CSV or Parquet file, every row in the file's order.
 
     Args:
         path: The format is told by the suffix: ``.csv``, ``.parquet`` or ``.pq``.
-        features: Columns to use, in this order; None means every column but ``time`` and ``entity``,
-            which then all have to be numeric, so that none is left out silently.
+        features: Columns to use, in this order; None means every column but ``time``, ``entity`` and labels,
+            which then all have to be numeric or of a declared kind, so that none is left out silently.
+        kinds: What the values of features are, by name; continuous, where nothing is said.
+        labels: Further columns, of text or anything that counts as text; none of them is a feature.
 
     Returns:
         A batch of one source, named after the file, with row numbers from 0 as offsets.
@@ -43,14 +55,20 @@ def read_file(path: Path, features: Sequence[str] | None = None) -> Batch:
     Raises:
         SourceError: The file cannot be read, lacks a column, or holds an unusable value.
     """
-    table = _read_table(path)
-    names = tuple(features) if features is not None else _all_features(table, path)
-    for name in ("time", *names):
+    kinds = kinds or {}
+    texts = {name for name, kind in kinds.items() if kind == "categorical"} | set(labels)
+    table = _read_table(path, texts)
+    names = tuple(features) if features is not None else _all_features(table, path, kinds, labels)
+    for name in ("time", *names, *labels):
         if name not in table.column_names:
             raise SourceError(f"{path}: no column {name!r}; the file has {', '.join(table.column_names)}")
     values = np.empty((table.num_rows, len(names)))
+    category_texts: dict[float, str] = {}
     for j, name in enumerate(names):
-        values[:, j] = _numbers(table[name], name, path)
+        if kinds.get(name) == "categorical":
+            values[:, j] = _categories(table[name], name, path, category_texts)
+        else:
+            values[:, j] = _numbers(table[name], name, path, kinds.get(name, "continuous"))
     return Batch(
         input="file",
         feature_names=names,
@@ -60,16 +78,18 @@ def read_file(path: Path, features: Sequence[str] | None = None) -> Batch:
         entity=_entities(table, path),
         time=_times(table["time"], path),
         values=values,
+        labels={name: _label_texts(table[name], name, path) for name in labels},
+        category_texts=category_texts,
     )
 
 
-def _read_table(path: Path) -> Any:
+def _read_table(path: Path, texts: set[str]) -> Any:
     suffix = path.suffix.lower()
     try:
         if suffix == ".csv":
-            # Types of these two are ours to tell: inference would read the entity "007" as 7.
-            as_text = pa_csv.ConvertOptions(column_types={"time": pa.string(), "entity": pa.string()})
-            table = pa_csv.read_csv(path, convert_options=as_text)
+            # Types of these are ours to tell: inference would read the entity "007" as 7.
+            as_text = {name: pa.string() for name in ("time", "entity", *texts)}
+            table = pa_csv.read_csv(path, convert_options=pa_csv.ConvertOptions(column_types=as_text))
         elif suffix in (".parquet", ".pq"):
             table = pq.read_table(path)
         else:
@@ -94,34 +114,48 @@ def _is_numeric(kind: Any) -> bool:
     )
 
 
-def _all_features(table: Any, path: Path) -> tuple[str, ...]:
-    columns = [name for name in table.column_names if name not in ("time", "entity")]
-    numeric = [name for name in columns if _is_numeric(table.schema.field(name).type)]
+def _is_usable(kind: Any, as_what: Kind) -> bool:
+    return _is_numeric(kind) or (as_what == "binary" and pa.types.is_boolean(kind))
+
+
+def _all_features(
+    table: Any, path: Path, kinds: Mapping[str, Kind], labels: Sequence[str]
+) -> tuple[str, ...]:
+    columns = [name for name in table.column_names if name not in ("time", "entity", *labels)]
+    usable = [
+        name
+        for name in columns
+        if kinds.get(name) == "categorical"
+        or _is_usable(table.schema.field(name).type, kinds.get(name, "continuous"))
+    ]
     for name in columns:
-        if name not in numeric:
+        if name not in usable:
             raise SourceError(
-                f"{_not_numeric(table[name], name, path)}; "
-                f"name the features to use, for example --features {','.join(numeric) or 'a,b'}"
+                f"{_not_numeric(table[name], name, path)}; or name the features to use, for example "
+                f"--features {','.join(usable) or 'a,b'}"
             )
-    if not numeric:
+    if not usable:
         raise SourceError(f"{path}: no feature column beside time and entity")
-    return tuple(numeric)
+    return tuple(usable)
 
 
 def _not_numeric(column: Any, name: str, path: Path) -> str:
-    """Say which column is not numeric, with the first value that shows it."""
+    """Say which column is not numeric, with the first value that shows it, and how it could be a feature."""
+    kind = "binary" if pa.types.is_boolean(column.type) else "categorical"
+    remedy = f"correct that, or declare it kind: {kind} (--kind {name}={kind})"
     for row, value in enumerate(column.to_pylist(), start=1):
         try:
-            float(value)
+            # To Python True is a number.
+            float("" if isinstance(value, bool) else value)
         except (TypeError, ValueError):
             if value not in (None, ""):
-                return f"{path}: column {name!r} is not numeric (row {row}: {value!r})"
-    return f"{path}: column {name!r} is not numeric ({column.type})"
+                return f"{path}: column {name!r} is not numeric (row {row}: {value!r}); {remedy}"
+    return f"{path}: column {name!r} is not numeric ({column.type}); {remedy}"
 
 
-def _numbers(column: Any, name: str, path: Path) -> FloatArray:
+def _numbers(column: Any, name: str, path: Path, kind: Kind) -> FloatArray:
     """Return a column as floats, shape (N,), NaN where blank."""
-    if not _is_numeric(column.type):
+    if not _is_usable(column.type, kind):
         raise SourceError(_not_numeric(column, name, path))
     numbers: FloatArray = _floats(column)
     infinite = np.flatnonzero(np.isinf(numbers))
@@ -131,6 +165,42 @@ def _numbers(column: Any, name: str, path: Path) -> FloatArray:
             "leave the cell blank where the value is unknown"
         )
     return numbers
+
+
+def _categories(column: Any, name: str, path: Path, category_texts: dict[float, str]) -> FloatArray:
+    """Return a column of categories as numbers, shape (N,), NaN where blank; adds their texts."""
+    distinct, index = _distinct_texts(column, name, path)
+    codes = np.array([np.nan if text is None else category_code(text) for text in distinct], dtype=np.float64)
+    category_texts.update(
+        (code, text[:MAX_CATEGORY_LENGTH])
+        for code, text in zip(codes.tolist(), distinct, strict=True)
+        if text is not None
+    )
+    return codes[index]
+
+
+def _label_texts(column: Any, name: str, path: Path) -> list[str | None]:
+    distinct, index = _distinct_texts(column, name, path)
+    return [distinct[i] for i in index.tolist()]
+
+
+def _distinct_texts(column: Any, name: str, path: Path) -> tuple[list[str | None], IntArray]:
+    """Return the distinct values of a column as texts, None last, and which of them each row has."""
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    kind = column.type
+    textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
+    if not (textual or _is_numeric(kind)):
+        raise SourceError(f"{path}: column {name!r} is of type {kind}, which is no text; write it as text")
+    if pa.types.is_decimal(kind):
+        column = pc.cast(column, pa.float64())
+    encoded = pa.chunked_array(column).combine_chunks().dictionary_encode()
+    values = encoded.dictionary.to_pylist()
+    if any(isinstance(value, float) and math.isinf(value) for value in values):
+        raise SourceError(f"{path}: column {name!r} is infinite somewhere; leave the cell blank instead")
+    distinct = [category_text(value) for value in values]
+    index: IntArray = pc.fill_null(encoded.indices, len(distinct)).to_numpy().astype(np.int64)
+    return [*distinct, None], index
 
 
 def _floats(column: Any) -> FloatArray:

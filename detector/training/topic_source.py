@@ -65,6 +65,8 @@ def concatenated(batches: Sequence[Batch]) -> Batch:
         np.array([sources[source] for source in batch.sources], dtype=np.int64)[batch.source]
         for batch in batches
     ]
+    # Successive batches of one codec share most of their texts, or all.
+    texts = {id(batch.category_texts): batch.category_texts for batch in batches}
     return Batch(
         input=batches[0].input,
         feature_names=batches[0].feature_names,
@@ -77,4 +79,5 @@ def concatenated(batches: Sequence[Batch]) -> Batch:
         labels={
             name: [text for batch in batches for text in batch.labels[name]] for name in batches[0].labels
         },
+        category_texts={code: text for each in texts.values() for code, text in each.items()},
     )

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from detector.batch import Source
+from detector.batch import Batch, Source
+from detector.models.vocabulary import category_code
 from detector.training.sources import DEFAULT_ENTITY, SourceError, read_file
 
 NOON = 1_700_049_600.0  # 2023-11-15T12:00:00Z
@@ -94,8 +95,69 @@ def test_named_features_come_in_the_order_asked_for_and_others_are_left_out(tmp_
 
 def test_column_that_is_not_numeric_is_never_dropped_silently(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "time,a,team,b\n1700049600,1,shop,2\n")
-    with pytest.raises(SourceError, match=r"'team' is not numeric \(row 1: 'shop'\).*--features a,b"):
+    with pytest.raises(
+        SourceError, match=r"'team' is not numeric \(row 1: 'shop'\).*--kind team=categorical.*--features a,b"
+    ):
         read_file(path)
+
+
+def texts(batch: Batch, j: int) -> list[str | None]:
+    return [batch.category_texts.get(code) for code in batch.values[:, j].tolist()]
+
+
+def test_text_is_a_feature_where_it_is_declared_to_be_one(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "time,method,code,n\n1700049600,GET,007,1\n1700049601,,7,2\n")
+    batch = read_file(path, kinds={"method": "categorical", "code": "categorical", "n": "count"})
+    assert batch.feature_names == ("method", "code", "n")
+    assert texts(batch, 0) == ["GET", None]
+    assert texts(batch, 1) == ["007", "7"]
+    np.testing.assert_array_equal(batch.values[:, 0], [category_code("GET"), np.nan])
+    assert batch.values[:, 2].tolist() == [1.0, 2.0]
+
+
+def test_categories_of_parquet_may_be_dictionaries_numbers_or_booleans(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "time": [1700049600, 1700049601, 1700049602],
+            "method": pa.array(["GET", None, "PUT"]).dictionary_encode(),
+            "status": [200, 404, 200],
+            "level": [1.0, None, 2.5],
+            "up": [True, False, None],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    batch = read_file(
+        tmp_path / "a.parquet",
+        kinds={"method": "categorical", "status": "categorical", "level": "categorical", "up": "categorical"},
+    )
+    assert texts(batch, 0) == ["GET", None, "PUT"]
+    assert texts(batch, 1) == ["200", "404", "200"]
+    assert texts(batch, 2) == ["1", None, "2.5"]
+    assert texts(batch, 3) == ["true", "false", None]
+
+
+def test_booleans_are_0_and_1_where_they_are_declared_binary(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "time,up\n1700049600,true\n1700049601,\n1700049602,false\n")
+    np.testing.assert_array_equal(read_file(path, kinds={"up": "binary"}).values.ravel(), [1.0, np.nan, 0.0])
+    with pytest.raises(SourceError, match=r"'up' is not numeric \(row 1: True\).*kind: binary"):
+        read_file(path)
+
+
+def test_labels_are_read_as_text_and_are_no_features(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "time,a,bad,shift\n1700049600,1,0,night\n1700049601,2,1,\n")
+    batch = read_file(path, labels=["shift", "bad"])
+    assert batch.feature_names == ("a",)
+    assert batch.labels == {"shift": ["night", None], "bad": ["0", "1"]}
+    with pytest.raises(SourceError, match="no column 'regime'"):
+        read_file(path, ["a"], labels=["regime"])
+
+
+def test_column_that_cannot_be_text_or_is_infinite_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"time": [1700049600], "a": [[1, 2]], "b": [np.inf]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    for name, message in (("a", "'a' is of type list"), ("b", "'b' is infinite")):
+        with pytest.raises(SourceError, match=message):
+            read_file(tmp_path / "a.parquet", [name], {name: "categorical"})
 
 
 def test_one_bad_number_is_named_by_row(tmp_path: Path) -> None:
