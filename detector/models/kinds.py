@@ -7,7 +7,10 @@ Kind = Literal["continuous", "count", "categorical", "binary"]
 neither scaled nor shifted. ``count``: a whole number >= 0. ``binary``: 0 or 1. ``categorical``: an index
 0 to V-1 into a vocabulary of V values; V stands for a value that is not in it. NaN is missing in each."""
 
-DISCRETE_KINDS: dict[str, tuple[Kind, ...]] = {"naive_bayes": ("count", "categorical", "binary")}
+DISCRETE_KINDS: dict[str, tuple[Kind, ...]] = {
+    "naive_bayes": ("count", "categorical", "binary"),
+    "rbm": ("binary",),
+}
 """What families take as it is, by family. To the others a count or a binary feature is a number like any."""
 
 

@@ -25,6 +25,7 @@ def calibrate(
     held_out: BoolArray,
     interval_s: float,
     min_features: int,
+    entity: IntArray | None = None,
 ) -> tuple[Calibration, Example, HeldOut, Conditionals]:
     """Score everything in order and learn from the held-out rows how improbable normal traffic gets.
 
@@ -37,6 +38,7 @@ def calibrate(
         held_out: Shape (N,), the newest rows of every entity.
         interval_s: Usual time between two records of an entity.
         min_features: Rows with fewer present features are not scored.
+        entity: Of each run, shape (E,), where an entity's records are not one run; None: one run each.
 
     Raises:
         ValueError: No held-out row can be scored.
@@ -75,7 +77,8 @@ def calibrate(
     p_value = calibration.p_value(
         conditionals.surprise[usable], of_row[usable], missing[usable], conditionals.past_missing[usable]
     )
-    evidence = _held_out(p_value, np.repeat(np.arange(e), lengths)[usable], gap_s[usable], interval_s)
+    of_run = np.arange(e) if entity is None else entity
+    evidence = _held_out(p_value, np.repeat(of_run, lengths)[usable], gap_s[usable], interval_s)
     return calibration, examples, evidence, conditionals
 
 

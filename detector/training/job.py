@@ -1,43 +1,48 @@
 """The offline job: read records, fit, calibrate on the newest of them, save a bundle."""
 
 import hashlib
+import logging
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
+from typing import Any
 
 import numpy as np
 
-from detector.batch import Batch, FloatArray, IntArray
+from detector.batch import Batch, BoolArray, FloatArray, IntArray
 from detector.bundles.manifest import Manifest, ManifestFeature, TrainingFacts
 from detector.bundles.serving import fewest_features
 from detector.bundles.store import Bundle
 from detector.models.contract import Family
+from detector.models.discrete_columns import DiscreteColumns
 from detector.models.families import FAMILIES
 from detector.models.gan import Gan
 from detector.models.gmm import Gmm
-from detector.models.predictors import NoPredictor
+from detector.models.kinds import Kind
+from detector.models.predictors import NoPredictor, predict
 from detector.models.rbm import Rbm
 from detector.models.scaling import fit_scaling
 from detector.models.sequences import runs_of, starts_of
 from detector.scoring.scoring_model import Density, ScoringModel
 from detector.training.calibrate import calibrate
+from detector.training.discrete_features import discrete_columns, kinds_for, without_impossible
 from detector.training.fit_predictor import fit_predictor, fit_residual_scale
+from detector.training.labels import regime_codes
+from detector.training.training_rows import TrainingError as TrainingError
+from detector.training.training_rows import TrainingRows, check_rows_to_train, rows_in_order
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and the total."""
 
-_HELD_OUT_SHARE = 0.3
 # An entity with fewer fitting rows is scored by the pooled model.
 _FEWEST_OWN_ROWS = 100
-_FEWEST_ROWS = 30
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "hmmlearn", "torch", "safetensors")
 
 
-class TrainingError(RuntimeError):
-    """The records cannot give a model; the message says which and what to do. No bundle was written."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +58,35 @@ class TrainingPlan:
     min_features_share: float = 0.5
     """A record with a smaller share of its features is not scored."""
     units: Mapping[str, str | None] = field(default_factory=dict)
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """What the values of features are, by name; continuous, where nothing is said."""
     options: Mapping[str, int | str] = field(default_factory=dict)
     """Settings of the family: ``n_components`` and ``covariance`` (gmm), ``n_states`` (hmm), ``n_classes``
     (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae), ``latent`` (gan)."""
 
 
-def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress | None = None) -> Bundle:
+def train(
+    records: Batch,
+    plan: TrainingPlan,
+    now_s: float,
+    progress: Progress | None = None,
+    *,
+    anomalous: BoolArray | None = None,
+    regime: Sequence[str | None] | None = None,
+) -> Bundle:
     """Fit, calibrate and describe a model; saving it is the caller's.
 
     The newest 30 % of every entity's records are held out in time: they shape no density, and calibrate.
+    Records labelled anomalous do neither, and an entity's past begins anew after them.
 
     Args:
-        records: Training records in any order; NaN is missing.
+        records: N training records in any order; NaN is missing.
         plan: What to learn.
         now_s: The time written into the version, seconds since 1970 UTC.
         progress: Told how far the job is.
+        anomalous: Which records are labelled anomalous, shape (N,).
+        regime: Which normal regime was at work, by name, length N; None is unknown. Of use to the family
+            ``naive_bayes`` alone.
 
     Raises:
         TrainingError: The records cannot give a model.
@@ -76,67 +95,80 @@ def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress |
     if plan.family not in FAMILIES:
         raise TrainingError(f"no family is called {plan.family!r}; this version knows {', '.join(FAMILIES)}")
     report("preparing", 0, 1)
-    ordered = _ordered(records)
-    _check(ordered)
-    names, lengths, of_entity = (
-        ordered.names,
-        ordered.lengths,
-        np.repeat(np.arange(len(ordered.lengths)), ordered.lengths),
-    )
-    position = np.arange(len(ordered.time)) - np.repeat(starts_of(lengths), lengths)
-    fitting_of = np.floor(lengths * (1 - _HELD_OUT_SHARE)).astype(np.int64)
-    held_out = position >= np.repeat(fitting_of, lengths)
+    codes, regimes = (None, ()) if regime is None else regime_codes(regime)
+    if regimes and plan.family != "naive_bayes":
+        _log.info("family %s has no use for the labels of regimes; they are not used", plan.family)
+    rows = rows_in_order(records, anomalous, codes).without_anomalous()
+    n_anomalous = len(records) - len(rows.time)
+    try:
+        kinds = kinds_for(plan.family, rows.feature_names, plan.kinds)
+        values = without_impossible(rows.values, rows.feature_names, kinds)
+        rows = replace(rows, values=values)
+        check_rows_to_train(rows, n_anomalous)
+        to_fit = rows.to_fit()
+        discrete = discrete_columns(to_fit.values, records.category_texts, kinds)
+    except ValueError as error:
+        raise TrainingError(f"detector {plan.detector!r}: {error}") from error
+    if discrete is not None and discrete.continuous.size == 0 and plan.predictor != "none":
+        _log.info("no feature is continuous, so nothing is predicted: predictor none, not %s", plan.predictor)
+        plan = replace(plan, predictor="none")
 
-    own = np.flatnonzero(fitting_of >= _FEWEST_OWN_ROWS)
-    model = np.full(len(lengths), own.size, dtype=np.int64)
+    own = np.flatnonzero(np.bincount(to_fit.entity, minlength=len(rows.names)) >= _FEWEST_OWN_ROWS)
+    model = np.full(len(rows.names), own.size, dtype=np.int64)
     model[own] = np.arange(own.size)
     n_models = own.size + 1
-    of_row = model[of_entity]
 
-    fit_rows = ~held_out
-    scaling = fit_scaling(ordered.values[fit_rows], of_row[fit_rows], n_models)
-    z = scaling.standardise(ordered.values, of_row)
-    fit_lengths = fitting_of[fitting_of > 0]
-    fit_model = model[fitting_of > 0]
-    fit_time = ordered.time[fit_rows]
+    of_row, of_run = model[to_fit.entity], model[to_fit.run_entity]
+    scaling = fit_scaling(to_fit.values, of_row, n_models, discrete)
+    z = scaling.standardise(to_fit.values, of_row)
+    columns = scaling.continuous
     try:
         predictor = fit_predictor(
-            plan.predictor, z[fit_rows], fit_time, fit_lengths, fit_model, n_models, plan.order
+            plan.predictor,
+            z if columns is None else z[:, columns],
+            to_fit.time,
+            to_fit.lengths,
+            of_run,
+            n_models,
+            plan.order,
         )
     except ValueError as error:
         raise TrainingError(f"detector {plan.detector!r}: {error}") from error
-    prediction = predictor.scan(
-        predictor.initial_state(len(fit_lengths)), z[fit_rows], fit_time, fit_lengths, fit_model
-    )
-    residual = z[fit_rows] - prediction.expected
-    warmed_up = position[fit_rows] >= predictor.warmup_records
-    fit_of_row = of_row[fit_rows]
+    before = predictor.initial_state(len(to_fit.lengths))
+    residual = z - predict(predictor, columns, before, z, to_fit.time, to_fit.lengths, of_run).expected
+    warmed_up = to_fit.position >= predictor.warmup_records
+    residual_scale = np.ones((n_models, z.shape[1]))
     if not isinstance(predictor, NoPredictor):
-        residual_scale = fit_residual_scale(
-            residual[warmed_up], z[fit_rows][warmed_up], fit_of_row[warmed_up], n_models
-        )
-    else:
-        residual_scale = np.ones((n_models, z.shape[1]))
-    residual /= residual_scale[fit_of_row]
+        measured = fit_residual_scale(residual[warmed_up], z[warmed_up], of_row[warmed_up], n_models)
+        some = slice(None) if columns is None else columns
+        residual_scale[:, some] = measured[:, some]
+    residual /= residual_scale[of_row]
     report("preparing", 1, 1)
 
     try:
-        interval_s = _interval_s(ordered)
-        gap_s = np.diff(ordered.time, prepend=np.nan)
-        gap_s[starts_of(lengths)] = np.nan
-        family = _fit_family(
-            plan,
+        interval_s = _interval_s(rows)
+        fitting = _Fitting(
             residual[warmed_up],
-            runs_of(of_entity[fit_rows][warmed_up]),
-            gap_s[fit_rows][warmed_up],
+            runs_of(to_fit.of_run[warmed_up]),
+            to_fit.gap_s[warmed_up],
             interval_s,
-            report,
+            discrete,
+            None if to_fit.regime is None else to_fit.regime[warmed_up],
         )
+        family = _fit_family(plan, fitting, report)
         density = Density(scaling, predictor, residual_scale, family)
         needed = fewest_features(plan.min_features_share, z.shape[1])
         report("calibrating", 0, 1)
         calibration, examples, evidence, conditionals = calibrate(
-            density, z, ordered.time, lengths, model, held_out, interval_s, needed
+            density,
+            scaling.standardise(rows.values, model[rows.entity]),
+            rows.time,
+            rows.lengths,
+            model[rows.run_entity],
+            rows.held_out,
+            interval_s,
+            needed,
+            rows.run_entity,
         )
         report("calibrating", 1, 1)
     except ValueError as error:
@@ -145,18 +177,21 @@ def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress |
     scoring_model = ScoringModel(
         records.feature_names,
         tuple(plan.units.get(name) for name in records.feature_names),
-        tuple(names[i] for i in own),
+        tuple(rows.names[i] for i in own),
         density,
         examples,
         calibration,
     )
-    digest = _digest(ordered)
+    digest = _digest(rows)
     facts = TrainingFacts(
-        records=len(ordered.time),
-        fitting_records=int(fit_rows.sum()),
+        records=len(records),
+        fitting_records=len(to_fit.time),
         calibration_records=int(evidence.p_value.size),
-        from_time_s=float(ordered.time.min()),
-        until_time_s=float(ordered.time.max()),
+        anomalous_records=n_anomalous,
+        regime_records=0 if rows.regime is None else int((rows.regime >= 0).sum()),
+        regimes=regimes,
+        from_time_s=float(rows.time.min()),
+        until_time_s=float(rows.time.max()),
         interval_s=interval_s,
         data_sha256=digest,
         seed=plan.seed,
@@ -171,11 +206,18 @@ def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress |
         predictor=plan.predictor,
         evidence=family.evidence,
         features=tuple(
-            ManifestFeature(name=name, unit=plan.units.get(name)) for name in records.feature_names
+            ManifestFeature(
+                name=name,
+                unit=plan.units.get(name),
+                kind=plan.kinds.get(name, "continuous"),
+                modelled_as=kinds[j],
+                vocabulary=None if (known := scoring_model.vocabulary(j)) is None else known.texts,
+            )
+            for j, name in enumerate(records.feature_names)
         ),
         entities=scoring_model.entities,
         training=facts,
-        held_out_mean_log_likelihood=_trimmed_mean(conditionals.log_likelihood[held_out]),
+        held_out_mean_log_likelihood=_trimmed_mean(conditionals.log_likelihood[rows.held_out]),
         libraries=_libraries(),
         files={},
     )
@@ -183,68 +225,23 @@ def train(records: Batch, plan: TrainingPlan, now_s: float, progress: Progress |
 
 
 @dataclass(frozen=True, slots=True)
-class _Ordered:
-    """Training records entity after entity, each in time order."""
+class _Fitting:
+    """What a family is fitted on: N residuals in R runs."""
 
-    feature_names: tuple[str, ...]
-    names: list[str]
+    x: FloatArray
+    """Shape (N, D); of discrete features the values themselves."""
     lengths: IntArray
-    time: FloatArray
-    values: FloatArray
+    """Shape (R,)."""
+    gap_s: FloatArray
+    """Seconds since the record before, shape (N,); NaN where a run begins."""
+    interval_s: float
+    discrete: DiscreteColumns | None
+    regime: IntArray | None
+    """Shape (N,), -1 where it is unknown."""
 
 
-def _ordered(records: Batch) -> _Ordered:
-    if len(records) == 0:
-        raise TrainingError("there are no records to train on; check the file, the topic and the time range")
-    names, entity = np.unique(np.array(records.entity, dtype=object), return_inverse=True)
-    # Stable in both keys: records of the same time stay in the order in which they came.
-    by_time = np.argsort(records.time, kind="stable")
-    order = by_time[np.argsort(entity[by_time], kind="stable")]
-    return _Ordered(
-        records.feature_names,
-        [str(name) for name in names],
-        runs_of(entity[order].astype(np.int64)),
-        records.time[order],
-        records.values[order],
-    )
-
-
-def _check(ordered: _Ordered) -> None:
-    n, d = ordered.values.shape
-    if d == 0:
-        raise TrainingError("the records have no features; name at least one")
-    infinite = np.isinf(ordered.values)
-    if infinite.any():
-        row, column = (int(i) for i in np.argwhere(infinite)[0])
-        raise TrainingError(
-            f"feature {ordered.feature_names[column]!r} is infinite in {int(infinite[:, column].sum())} "
-            f"records (first at time {ordered.time[row]}); drop those or mark the value as missing"
-        )
-    if n < _FEWEST_ROWS:
-        raise TrainingError(
-            f"{n} records are too few to fit and calibrate on; give at least {_FEWEST_ROWS}, "
-            "better some thousands"
-        )
-    fitting = np.floor(ordered.lengths * (1 - _HELD_OUT_SHARE))
-    position = np.arange(n) - np.repeat(starts_of(ordered.lengths), ordered.lengths)
-    fit_values = ordered.values[position < np.repeat(fitting, ordered.lengths)]
-    present = [bool((~np.isnan(column)).any()) for column in fit_values.T]
-    if not all(present):
-        absent = [name for name, here in zip(ordered.feature_names, present, strict=True) if not here]
-        raise TrainingError(
-            f"features {absent} have no value in the oldest 70 % of the records; check their names "
-            "(field paths) or leave them out"
-        )
-
-
-def _fit_family(
-    plan: TrainingPlan,
-    x: FloatArray,
-    lengths: IntArray,
-    gap_s: FloatArray,
-    interval_s: float,
-    report: Progress,
-) -> Family:
+def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress) -> Family:
+    x, lengths, discrete = fitting.x, fitting.lengths, fitting.discrete
     # Imported here: each brings a library of its own, and torch alone takes seconds.
     if plan.family == "gmm":
         from detector.training.fit_gmm import fit_gmm
@@ -265,8 +262,8 @@ def _fit_family(
             x,
             lengths=lengths,
             seed=plan.seed,
-            gap_s=gap_s,
-            interval_s=interval_s,
+            gap_s=fitting.gap_s,
+            interval_s=fitting.interval_s,
             progress=report,
             n_states=n_states,
         )
@@ -274,12 +271,20 @@ def _fit_family(
         from detector.training.fit_naive_bayes import fit_naive_bayes
 
         n_classes = _options(plan, "n_classes").get("n_classes")
-        return fit_naive_bayes(x, lengths=lengths, seed=plan.seed, progress=report, n_classes=n_classes)
+        kinds: dict[str, Any] = {}
+        if discrete is not None:
+            kinds = {"kinds": discrete.kinds, "n_categories": discrete.n_categories}
+        if fitting.regime is not None:
+            kinds["regimes"] = fitting.regime
+        return fit_naive_bayes(
+            x, lengths=lengths, seed=plan.seed, progress=report, n_classes=n_classes, **kinds
+        )
     if plan.family == "rbm":
         from detector.training.fit_rbm import fit_rbm
 
         n_hidden = _options(plan, "n_hidden").get("n_hidden")
-        return fit_rbm(x, lengths=lengths, seed=plan.seed, progress=report, n_hidden=n_hidden)
+        binary = None if discrete is None else np.isin(np.arange(x.shape[1]), discrete.columns)
+        return fit_rbm(x, lengths=lengths, seed=plan.seed, progress=report, binary=binary, n_hidden=n_hidden)
     if plan.family == "gan":
         from detector.training.fit_gan import fit_gan
 
@@ -341,10 +346,10 @@ def _choices(family: Family) -> dict[str, float | int | str]:
     return chosen
 
 
-def _interval_s(ordered: _Ordered) -> float:
+def _interval_s(rows: TrainingRows) -> float:
     """Return the median time between two records of an entity; 1 where time does not advance."""
-    gaps = np.diff(ordered.time)
-    gaps = np.delete(gaps, starts_of(ordered.lengths)[1:] - 1)
+    gaps = np.diff(rows.time)
+    gaps = np.delete(gaps, starts_of(rows.lengths)[1:] - 1)
     gaps = gaps[gaps > 0]
     return float(np.median(gaps)) if gaps.size else 1.0
 
@@ -357,10 +362,10 @@ def _trimmed_mean(log_likelihood: FloatArray) -> float | None:
     return float(trimmed.mean()) if trimmed.size else None
 
 
-def _digest(ordered: _Ordered) -> str:
+def _digest(rows: TrainingRows) -> str:
     digest = hashlib.sha256()
-    digest.update("\0".join(ordered.names).encode())
-    for array in (ordered.lengths, ordered.time, ordered.values):
+    digest.update("\0".join(rows.names).encode())
+    for array in (np.bincount(rows.entity), rows.time, rows.values):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

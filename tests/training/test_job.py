@@ -1,6 +1,7 @@
 """Tests for detector.training.job."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Scores, Status
 from detector.bundles.serving import serve
+from detector.bundles.store import Bundle, BundleStore, load_bundle
 from detector.models.predictors import PREDICTORS
 from detector.training.job import TrainingError, TrainingPlan, train
 from tests.made import batch
-from tests.pipelines import outcome_of
+from tests.pipelines import outcome_of, scores_of
 
 PLAN = TrainingPlan("hosts", "gmm", options={"n_components": 1})
 
@@ -143,6 +145,95 @@ def test_order_of_the_autoregression_is_the_plans_and_warms_up_as_long() -> None
     assert (scores.status[:4] == Status.SCORED).tolist() == [False, False, False, True]
     with pytest.raises(TrainingError, match="order 6 of predictor autoregressive"):
         train(batch(rows()), replace(PLAN, order=6), 1e9)
+
+
+def with_block(height: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of which 60 are an incident in the part that fits and 60 one in the part held out."""
+    x, incident = rows(2000), np.zeros(2000, dtype=bool)
+    incident[500:560] = incident[1700:1760] = True
+    x[incident] += height
+    return x, incident
+
+
+@pytest.mark.parametrize("predictor", ["autoregressive", "ewma"])
+def test_records_labelled_anomalous_leave_no_trace_in_the_bundle(predictor: str) -> None:
+    plan = replace(PLAN, predictor=predictor)
+    bundles = []
+    for height in (5.0, 4000.0):
+        x, incident = with_block(height)
+        bundles.append(train(batch(x), plan, 1e9, anomalous=incident))
+    one, two = bundles
+    for name, array in one.model.arrays().items():
+        np.testing.assert_array_equal(array, two.model.arrays()[name], err_msg=name)
+    np.testing.assert_array_equal(one.held_out.p_value, two.held_out.p_value)
+    facts = one.manifest.training
+    assert (facts.records, facts.anomalous_records, facts.fitting_records) == (2000, 120, 1316)
+    # Each part of a broken sequence has to warm up again, and it is one entity still.
+    assert one.held_out.lengths.tolist() == [1880 - 1316 - 1]
+
+
+def test_incident_moves_the_calibration_unless_it_is_labelled() -> None:
+    x, incident = with_block(300.0)
+    clean = train(batch(with_block(0.0)[0]), PLAN, 1e9)
+    labelled, ignored = train(batch(x), PLAN, 1e9, anomalous=incident), train(batch(x), PLAN, 1e9)
+
+    def p_value_of_a_surprise(bundle: Bundle) -> float:
+        later = rows(60, seed=5)
+        later[50] += 25.0
+        return float(outcome_of(serve(bundle, AlertRules()), batch(later))[0].p_value[50])
+
+    assert p_value_of_a_surprise(labelled) == pytest.approx(p_value_of_a_surprise(clean), rel=0.7)
+    assert p_value_of_a_surprise(ignored) > 10 * p_value_of_a_surprise(clean)
+
+
+def test_labels_do_not_depend_on_the_order_of_the_records() -> None:
+    x, incident = with_block(9.0)
+    records, shuffle = batch(x), np.random.default_rng(1).permutation(2000)
+    shuffled = replace(records, time=records.time[shuffle], values=records.values[shuffle])
+    one = train(records, PLAN, 1e9, anomalous=incident)
+    two = train(shuffled, PLAN, 1e9, anomalous=incident[shuffle])
+    assert one.manifest.training.data_sha256 == two.manifest.training.data_sha256
+    np.testing.assert_array_equal(one.held_out.p_value, two.held_out.p_value)
+
+
+def test_records_that_are_all_anomalous_are_too_few() -> None:
+    with pytest.raises(TrainingError, match="0 records beside 900 labelled anomalous are too few"):
+        train(batch(rows()), PLAN, 1e9, anomalous=np.ones(900, dtype=bool))
+
+
+def test_family_without_counts_takes_them_for_numbers_and_the_manifest_says_so() -> None:
+    x = rows()
+    x[:, 1] = np.random.default_rng(0).poisson(3, 900)
+    x[:, 2] = np.random.default_rng(1).uniform(size=900) < 0.3
+    declared = train(batch(x), replace(PLAN, kinds={"f1": "count", "f2": "binary"}), 1e9)
+    plain = train(batch(x), PLAN, 1e9)
+    for name, array in plain.model.arrays().items():
+        np.testing.assert_array_equal(array, declared.model.arrays()[name], err_msg=name)
+    assert [f.kind for f in declared.manifest.features] == ["continuous", "count", "binary"]
+    assert {f.modelled_as for f in declared.manifest.features} == {"continuous"}
+
+
+def test_family_without_use_for_texts_names_the_feature_and_who_has() -> None:
+    with pytest.raises(TrainingError, match=r"'f1' is categorical, which family gmm cannot.*naive_bayes"):
+        train(batch(rows()), replace(PLAN, kinds={"f1": "categorical"}), 1e9)
+
+
+def test_binary_feature_of_a_machine_with_binary_units_is_neither_shifted_nor_scaled(tmp_path: Path) -> None:
+    x = rows(600)
+    x[:, 1] = np.random.default_rng(1).uniform(size=600) < 0.3
+    x[7, 1] = 3.0
+    plan = TrainingPlan("hosts", "rbm", options={"n_hidden": 2}, kinds={"f1": "binary"})
+    bundle = train(batch(x), plan, 1e9)
+    density = bundle.model.density
+    np.testing.assert_array_equal(density.scaling.location[:, 1], 0.0)
+    np.testing.assert_array_equal(density.scaling.scale[:, 1] * density.residual_scale[:, 1], 1.0)
+    assert density.predictor.state_size == 2
+    loaded = load_bundle(BundleStore(tmp_path).save(bundle.manifest, bundle.model, bundle.held_out))
+    later = batch(rows(50, seed=2))
+    later.values[:, 1] = 1.0
+    one, two = (scores_of(serve(b, AlertRules()), later.values) for b in (bundle, loaded))
+    np.testing.assert_array_equal(one.p_value, two.p_value)
+    assert np.isfinite(one.p_value[1:]).all()
 
 
 def test_unknown_family_is_named() -> None:

@@ -1,0 +1,40 @@
+"""What people know of training records: which were anomalous, and which regime was at work."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detector.batch import BoolArray, IntArray
+
+
+def anomalous_rows(texts: Sequence[str | None]) -> BoolArray:
+    """Return which records are labelled anomalous, shape (N,): those whose label says anything but no.
+
+    No is a label that is absent or blank, 0 however it is written, ``false``, and NaN. Anything else is yes.
+    """
+    marked = {text: _says_yes(text) for text in set(texts)}
+    return np.fromiter((marked[text] for text in texts), np.bool_, len(texts))
+
+
+def regime_codes(texts: Sequence[str | None]) -> tuple[IntArray, tuple[str, ...]]:
+    """Return each record's regime as an index, -1 where it is unknown, and the names in that order.
+
+    Args:
+        texts: Length N; absent and blank are unknown.
+
+    Returns:
+        Shape (N,), and the names in alphabetical order, which does not depend on that of the records.
+    """
+    names = sorted({text for text in texts if text})
+    index: dict[str | None, int] = {name: i for i, name in enumerate(names)}
+    return np.fromiter((index.get(text, -1) for text in texts), np.int64, len(texts)), tuple(names)
+
+
+def _says_yes(text: str | None) -> bool:
+    said = (text or "").strip().lower()
+    if said in ("", "false", "nan"):
+        return False
+    try:
+        return float(said) != 0.0
+    except ValueError:
+        return True

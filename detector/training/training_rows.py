@@ -1,0 +1,158 @@
+"""The records of a training job in order: entity after entity, each in time, broken at anomalous ones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from detector.batch import Batch, BoolArray, FloatArray, IntArray
+from detector.models.sequences import runs_of, starts_of
+
+_HELD_OUT_SHARE = 0.3
+_FEWEST_ROWS = 30
+
+
+class TrainingError(RuntimeError):
+    """The records cannot give a model; the message says which and what to do. No bundle was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """N records of E entities in R runs: each is of one entity, in time order, with nothing left out."""
+
+    feature_names: tuple[str, ...]
+    names: list[str]
+    """Of the entities, length E."""
+    entity: IntArray
+    """Shape (N,), rising."""
+    lengths: IntArray
+    """Records of each run, shape (R,)."""
+    time: FloatArray
+    values: FloatArray
+    """Shape (N, D)."""
+    anomalous: BoolArray
+    """Shape (N,), labelled so."""
+    regime: IntArray | None
+    """Shape (N,), -1 where it is unknown; None without such labels."""
+    held_out: BoolArray
+    """Shape (N,), the newest 30 % of every entity's records, not counting anomalous ones."""
+
+    @property
+    def of_run(self) -> IntArray:
+        """Return the run of each record, shape (N,)."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+    @property
+    def run_entity(self) -> IntArray:
+        """Return the entity of each run, shape (R,)."""
+        return self.entity[starts_of(self.lengths)]
+
+    @property
+    def position(self) -> IntArray:
+        """Return how many records of its run come before each, shape (N,)."""
+        return np.arange(len(self.time)) - np.repeat(starts_of(self.lengths), self.lengths)
+
+    @property
+    def gap_s(self) -> FloatArray:
+        """Return the seconds since the record before, shape (N,), NaN where a run begins."""
+        gap_s = np.diff(self.time, prepend=np.nan)
+        gap_s[starts_of(self.lengths)] = np.nan
+        return gap_s
+
+    def without_anomalous(self) -> "TrainingRows":
+        """Return the others, a run broken in two wherever records were anomalous."""
+        return self._taken(~self.anomalous, self.of_run + np.cumsum(self.anomalous))
+
+    def to_fit(self) -> "TrainingRows":
+        """Return those that are not held out: the beginnings of the runs."""
+        return self._taken(~self.held_out, self.of_run)
+
+    def _taken(self, kept: BoolArray, of_run: IntArray) -> "TrainingRows":
+        return TrainingRows(
+            self.feature_names,
+            self.names,
+            self.entity[kept],
+            runs_of(of_run[kept]),
+            self.time[kept],
+            self.values[kept],
+            self.anomalous[kept],
+            None if self.regime is None else self.regime[kept],
+            self.held_out[kept],
+        )
+
+
+def rows_in_order(
+    records: Batch, anomalous: BoolArray | None = None, regime: IntArray | None = None
+) -> TrainingRows:
+    """Return records in order, a run for every entity.
+
+    Args:
+        records: N records in any order.
+        anomalous: Which are labelled so, shape (N,); None: none.
+        regime: Of each, -1 where it is unknown, shape (N,).
+
+    Raises:
+        TrainingError: There are no records.
+    """
+    if len(records) == 0:
+        raise TrainingError("there are no records to train on; check the file, the topic and the time range")
+    names, entity = np.unique(np.array(records.entity, dtype=object), return_inverse=True)
+    # Stable in both keys: records of the same time stay in the order in which they came.
+    by_time = np.argsort(records.time, kind="stable")
+    order = by_time[np.argsort(entity[by_time], kind="stable")]
+    entity = entity[order].astype(np.int64)
+    marked = np.zeros(len(order), dtype=np.bool_) if anomalous is None else anomalous[order]
+    lengths = runs_of(entity)
+    return TrainingRows(
+        records.feature_names,
+        [str(name) for name in names],
+        entity,
+        lengths,
+        records.time[order],
+        records.values[order],
+        marked,
+        None if regime is None else regime[order],
+        _held_out(marked, lengths),
+    )
+
+
+def _held_out(anomalous: BoolArray, lengths: IntArray) -> BoolArray:
+    starts = starts_of(lengths)
+    usual = np.concatenate(([0], np.cumsum(~anomalous)))
+    before = usual[:-1] - np.repeat(usual[starts], lengths)
+    fitting = np.floor((usual[starts + lengths] - usual[starts]) * (1 - _HELD_OUT_SHARE))
+    return np.asarray(before >= np.repeat(fitting, lengths))
+
+
+def check_rows_to_train(rows: TrainingRows, n_anomalous: int = 0) -> None:
+    """Refuse records that cannot give a model.
+
+    Args:
+        rows: Without anomalous ones.
+        n_anomalous: How many were left out.
+
+    Raises:
+        TrainingError: They are too few, have no features, or a feature is infinite or nowhere present.
+    """
+    n, d = rows.values.shape
+    if d == 0:
+        raise TrainingError("the records have no features; name at least one")
+    infinite = np.isinf(rows.values)
+    if infinite.any():
+        row, column = (int(i) for i in np.argwhere(infinite)[0])
+        raise TrainingError(
+            f"feature {rows.feature_names[column]!r} is infinite in {int(infinite[:, column].sum())} "
+            f"records (first at time {rows.time[row]}); drop those or mark the value as missing"
+        )
+    if n < _FEWEST_ROWS:
+        left_out = f" beside {n_anomalous} labelled anomalous" if n_anomalous else ""
+        raise TrainingError(
+            f"{n} records{left_out} are too few to fit and calibrate on; give at least {_FEWEST_ROWS}, "
+            "better some thousands"
+        )
+    present = np.asarray((~np.isnan(rows.values[~rows.held_out])).any(axis=0))
+    if not present.all():
+        absent = [name for name, here in zip(rows.feature_names, present.tolist(), strict=True) if not here]
+        raise TrainingError(
+            f"features {absent} have no value in the oldest 70 % of the records; check their names "
+            "(field paths) or leave them out"
+        )
