@@ -1,8 +1,9 @@
-"""Densities of one feature in each of C classes: a bell, or a histogram with exponential tails.
+"""Densities of one continuous feature in each of C classes: a bell, a histogram, or smoothed kernels.
 
 Every kind answers the same few questions, so a model that combines features needs not know which kind one
 has. Classes come first in all shapes: a kind works along records, element by element, and no bit of a
-result depends on how many records there are.
+result depends on how many records there are. Histogram and kernels end in exponential tails: beyond the
+values seen in training the density falls for ever, by one nat per tail scale, and reaches zero nowhere.
 """
 
 from typing import ClassVar, Protocol, Self
@@ -14,6 +15,10 @@ from detector.models.arrays import take, take_distribution
 from detector.models.contract import Arrays
 
 _LOG_2PI = float(np.log(2.0 * np.pi))
+_MOST_BUCKETS = 4096
+# Points of Gauss-Legendre quadrature between two knots: exact but for rounding while these differ by no more
+# than a few nats.
+_NODES = 8
 
 
 class FeatureDensity(Protocol):
@@ -21,18 +26,19 @@ class FeatureDensity(Protocol):
 
     kind: ClassVar[str]
 
-    @property
-    def mean(self) -> FloatArray:
-        """Shape (C,)."""
-        ...
-
-    @property
-    def variance(self) -> FloatArray:
-        """Shape (C,)."""
-        ...
-
     def log_density(self, x: FloatArray) -> FloatArray:
-        """Return log p(x_n | class c) of values of shape (N,), shape (C, N), never NaN where x is not."""
+        """Return log p(x_n | class c) of values of shape (N,), shape (C, N), never NaN where x is not.
+
+        Continuous features have a density, all others a probability. ``-inf`` is outside the support.
+        """
+        ...
+
+    def expectation(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return what is expected when class c has weight w_nc, and the standard deviation, both shape (N,).
+
+        Args:
+            weights: Shape (N, C), rows summing to one.
+        """
         ...
 
     def sample(self, classes: IntArray, rng: np.random.Generator) -> FloatArray:
@@ -79,6 +85,9 @@ class GaussianFeature:
         result += self._log_norm[:, None]
         return result
 
+    def expectation(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return mixed_moments(weights, self.mean, self.variance)
+
     def sample(self, classes: IntArray, rng: np.random.Generator) -> FloatArray:
         return np.asarray(self.mean[classes] + self._std[classes] * rng.standard_normal(len(classes)))
 
@@ -88,7 +97,7 @@ class GaussianFeature:
     @classmethod
     def from_arrays(cls, arrays: Arrays, prefix: str, n_classes: int) -> Self:
         mean = take(arrays, f"{prefix}mean", (n_classes,))
-        return cls(mean, _take_positive(arrays, f"{prefix}std", n_classes))
+        return cls(mean, take_positive(arrays, f"{prefix}std", n_classes))
 
 
 class HistogramFeature:
@@ -109,6 +118,7 @@ class HistogramFeature:
         self._edges = edges
         self._probabilities = probabilities
         self._tail_scales = tail_scales
+        self._cells = _Cells(edges)
         low, high = tail_scales
         widths = np.diff(edges)
         with np.errstate(divide="ignore"):
@@ -121,15 +131,16 @@ class HistogramFeature:
 
     def log_density(self, x: FloatArray) -> FloatArray:
         low, high = self._tail_scales
-        cell = np.searchsorted(self._edges, x, side="right")
-        result = self._log_density.take(cell, axis=1)
+        result = self._log_density.take(self._cells.of(x), axis=1)
         # Zero inside the bins; at most one of the two is positive.
         result -= np.maximum((self._edges[0] - x) / low, 0.0) + np.maximum((x - self._edges[-1]) / high, 0.0)
         return result
 
+    def expectation(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return mixed_moments(weights, self.mean, self.variance)
+
     def sample(self, classes: IntArray, rng: np.random.Generator) -> FloatArray:
-        cumulative = np.cumsum(self._probabilities, axis=1)[:, :-1]
-        cell = (rng.random(len(classes))[:, None] >= cumulative[classes]).sum(axis=1)
+        cell = draw_cells(self._probabilities, classes, rng)
         n_bins = len(self._edges) - 1
         inside = np.clip(cell - 1, 0, n_bins - 1)
         uniform, beyond = rng.random(len(classes)), rng.standard_exponential(len(classes))
@@ -153,10 +164,167 @@ class HistogramFeature:
                 f"array '{prefix}edges' must rise, and hold two at least; train the bundle again"
             )
         probabilities = take_distribution(arrays, f"{prefix}probabilities", (n_classes, len(edges) + 1))
-        return cls(edges, probabilities, _take_positive(arrays, f"{prefix}tail_scales", 2))
+        return cls(edges, probabilities, take_positive(arrays, f"{prefix}tail_scales", 2))
 
 
-def _take_positive(arrays: Arrays, name: str, length: int) -> FloatArray:
+class KernelFeature:
+    """Smoothed kernels as a table: the log density at K evenly spaced knots, and lines between them.
+
+    Beyond the outermost knots the lines go on as exponential tails, so the density is continuous
+    everywhere. It is normalised here, its integral being known.
+
+    Args:
+        ends: Shape (2,), where the first and the last knot lie.
+        log_shape: Shape (C, K), log density at the knots up to a constant per class, K >= 2.
+        tail_scales: Shape (2,), distance in which the lower and the upper tail fall by one nat, positive.
+    """
+
+    kind: ClassVar[str] = "kernel"
+
+    def __init__(self, ends: FloatArray, log_shape: FloatArray, tail_scales: FloatArray) -> None:
+        self._ends = ends
+        self._log_shape = log_shape
+        self._tail_scales = tail_scales
+        n_knots = log_shape.shape[1]
+        self._last = float(n_knots - 1)
+        step = float(ends[1] - ends[0]) / self._last
+        self._step = step
+        low, high = tail_scales
+
+        shape = log_shape - log_shape.max(axis=1, keepdims=True)
+        slopes = np.diff(shape, axis=1)
+        nodes, node_weights = np.polynomial.legendre.leggauss(_NODES)
+        nodes, node_weights = 0.5 * (nodes + 1.0), 0.5 * node_weights * step
+        at_nodes = np.exp(shape[:, :-1, None] + slopes[:, :, None] * nodes) * node_weights
+        masses = np.column_stack(
+            (low * np.exp(shape[:, 0]), at_nodes.sum(axis=2), high * np.exp(shape[:, -1]))
+        )
+        mass = masses.sum(axis=1, keepdims=True)
+        self._probabilities = masses / mass
+        x_at_nodes = ends[0] + step * (np.arange(n_knots - 1)[:, None] + nodes)
+        tails = self._probabilities[:, [0, -1]]
+        tail_means = np.array([ends[0] - low, ends[1] + high])
+        self.mean = (at_nodes * x_at_nodes).sum(axis=(1, 2)) / mass[:, 0] + (tails * tail_means).sum(axis=1)
+        square = (at_nodes * (x_at_nodes - self.mean[:, None, None]) ** 2).sum(axis=(1, 2)) / mass[:, 0]
+        tail_square = tail_scales**2 + (tail_means - self.mean[:, None]) ** 2
+        self.variance = np.asarray(square + (tails * tail_square).sum(axis=1))
+
+        # One line per cell over the position in steps from the first knot: lower tail, between knots, upper.
+        log_density = shape - np.log(mass)
+        self._slopes = np.column_stack(
+            (np.full(len(shape), step / low), slopes, np.full(len(shape), -step / high))
+        )
+        at_knot = np.concatenate(([0.0], np.arange(n_knots)))
+        self._intercepts = np.column_stack((log_density[:, 0], log_density)) - self._slopes * at_knot
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        position = x - self._ends[0]
+        position *= 1.0 / self._step
+        # NaN goes to the lower tail, where it stays NaN.
+        cell = np.fmin(np.fmax(position, -1.0), self._last)
+        np.floor(cell, out=cell)
+        cell += 1.0
+        index = cell.astype(np.intp)
+        result = self._slopes.take(index, axis=1)
+        result *= position
+        result += self._intercepts.take(index, axis=1)
+        return np.asarray(result)
+
+    def expectation(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return mixed_moments(weights, self.mean, self.variance)
+
+    def sample(self, classes: IntArray, rng: np.random.Generator) -> FloatArray:
+        cell = draw_cells(self._probabilities, classes, rng)
+        uniform, beyond = rng.random(len(classes)), rng.standard_exponential(len(classes))
+        slope = self._slopes[classes, cell]
+        level = np.abs(slope) < 1e-6
+        steep = np.where(level, 1.0, np.where((cell == 0) | (cell > self._last), -1.0, slope))
+        within = np.where(level, uniform, np.log1p(uniform * np.expm1(steep)) / steep)
+        x = self._ends[0] + self._step * (cell - 1 + within)
+        x = np.where(cell == 0, self._ends[0] - self._tail_scales[0] * beyond, x)
+        return np.asarray(np.where(cell > self._last, self._ends[1] + self._tail_scales[1] * beyond, x))
+
+    def arrays(self) -> Arrays:
+        return {"ends": self._ends, "log_shape": self._log_shape, "tail_scales": self._tail_scales}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str, n_classes: int) -> Self:
+        ends = take(arrays, f"{prefix}ends", (2,))
+        log_shape = take(arrays, f"{prefix}log_shape", (n_classes, None))
+        if ends[0] >= ends[1] or log_shape.shape[1] < 2:
+            raise ValueError(
+                f"array '{prefix}ends' is {ends} for {log_shape.shape[1]} knots; it must rise, and there "
+                "must be two knots at least; train the bundle again"
+            )
+        return cls(ends, log_shape, take_positive(arrays, f"{prefix}tail_scales", 2))
+
+
+class _Cells:
+    """Finds the cell of a value among rising edges, as ``searchsorted(edges, x, side="right")`` does, faster.
+
+    Even buckets say between which edges a value can lie, and comparing with those decides. A value and an
+    edge are put into buckets by the same rising function, so rounding never puts a value into a wrong cell.
+    """
+
+    def __init__(self, edges: FloatArray) -> None:
+        self._edges = np.append(edges, np.inf)
+        span = edges[-1] - edges[0]
+        self._n_buckets = int(min(_MOST_BUCKETS, np.ceil(span / np.diff(edges).min()) + 1))
+        self._per_unit = self._n_buckets / span
+        bucket = self._bucket(edges)
+        self._edges_before = np.searchsorted(bucket, np.arange(self._n_buckets + 2))
+        self._most_in_bucket = int(np.bincount(bucket).max())
+
+    def of(self, x: FloatArray) -> IntArray:
+        """Return how many edges lie at or below each value, shape (N,); 0 for NaN."""
+        cell: IntArray = self._edges_before.take(self._bucket(x))
+        for _ in range(self._most_in_bucket):
+            cell += x >= self._edges.take(cell)
+        return cell
+
+    def _bucket(self, x: FloatArray) -> IntArray:
+        position = x - self._edges[0]
+        position *= self._per_unit
+        position += 1.0
+        return np.asarray(np.fmin(np.fmax(position, 0.0), self._n_buckets + 1.0).astype(np.int64))
+
+
+def mixed_moments(
+    weights: FloatArray, mean: FloatArray, variance: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return mean and standard deviation of mixtures of C classes, both shape (N,).
+
+    Args:
+        weights: Shape (N, C), rows summing to one.
+        mean: Of each class, shape (C,).
+        variance: Of each class, shape (C,).
+    """
+    expected = (weights * mean).sum(axis=1)
+    spread = variance + (mean - expected[:, None]) ** 2
+    return np.asarray(expected), np.sqrt((weights * spread).sum(axis=1))
+
+
+def draw_cells(probabilities: FloatArray, classes: IntArray, rng: np.random.Generator) -> IntArray:
+    """Draw one of B cells for each given class, shape (N,).
+
+    Args:
+        probabilities: Shape (C, B), rows summing to one.
+        classes: Shape (N,).
+        rng: The only source of chance.
+    """
+    n_classes, n_cells = probabilities.shape
+    # One rising row of all classes' steps, each class's on an interval of its own.
+    steps = np.cumsum(probabilities, axis=1)[:, :-1].clip(max=1.0) + np.arange(n_classes)[:, None]
+    cell = np.searchsorted(steps.ravel(), classes + rng.random(len(classes)), side="right")
+    return np.asarray(np.clip(cell - classes * (n_cells - 1), 0, n_cells - 1))
+
+
+def take_positive(arrays: Arrays, name: str, length: int) -> FloatArray:
+    """Return an array of shape (length,) from a bundle.
+
+    Raises:
+        ValueError: As ``take``, or a value is not positive.
+    """
     array = take(arrays, name, (length,))
     if (array <= 0).any():
         raise ValueError(f"array {name!r} must be positive; train the bundle again")

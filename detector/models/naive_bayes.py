@@ -4,11 +4,15 @@ p(x) = sum_c w_c prod_j p_j(x_j | c). Features depend on one another only throug
 observed. A missing feature drops out of the product, so its marginal is exact. A record's past plays no
 part; what the past says of the next record is left to the predictor in front of it.
 
+Continuous features have densities, discrete ones probabilities, and the log-likelihood is of both together.
+p-values are ranks of it. While a continuous feature is present they are uniform on normal traffic; of
+discrete features alone there are few different values, and their p-values are conservative: P(p <= u) <= u.
+
 References:
     Hastie, Tibshirani and Friedman (2009), The Elements of Statistical Learning, sections 6.6.3 and 6.8.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -16,11 +20,30 @@ import numpy as np
 from detector.batch import FloatArray, IntArray
 from detector.models.arrays import take, take_distribution
 from detector.models.contract import Arrays, Evidence, Explanation
-from detector.models.feature_densities import FeatureDensity, GaussianFeature, HistogramFeature
+from detector.models.discrete_densities import (
+    CategoricalFeature,
+    NegativeBinomialFeature,
+    PoissonFeature,
+    TabulatedFeature,
+)
+from detector.models.feature_densities import (
+    FeatureDensity,
+    GaussianFeature,
+    HistogramFeature,
+    KernelFeature,
+)
 from detector.models.log_space import log_sum_exp, normalise, posterior
 
 # Bundles name a kind by its place here: append only.
-_KINDS: tuple[type[GaussianFeature] | type[HistogramFeature], ...] = (GaussianFeature, HistogramFeature)
+_KINDS: tuple[type[FeatureDensity], ...] = (
+    GaussianFeature,
+    HistogramFeature,
+    KernelFeature,
+    PoissonFeature,
+    NegativeBinomialFeature,
+    TabulatedFeature,
+    CategoricalFeature,
+)
 _PLACE_OF_KIND = {kind.kind: place for place, kind in enumerate(_KINDS)}
 # C of these columns stay in a core's cache.
 _RECORDS_AT_ONCE = 4096
@@ -86,26 +109,35 @@ class NaiveBayes:
         Raises:
             ValueError: ``x`` does not have D columns.
         """
-        result = log_sum_exp(self.log_joint(x))
+        self._check(x)
+        result = np.empty(len(x))
+        for part in _parts(len(x)):
+            result[part] = _log_sum_over_classes(self._joint(x[part]))
         result[np.isnan(x).all(axis=1)] = np.nan
         return result
 
     def log_joint(self, x: FloatArray) -> FloatArray:
         """Return log p(x_n, class c), shape (N, C); arguments as ``log_likelihood``."""
+        self._check(x)
+        result = np.empty((len(x), self.n_classes))
+        for part in _parts(len(x)):
+            result[part] = self._joint(x[part]).T
+        return result
+
+    def _check(self, x: FloatArray) -> None:
         if x.ndim != 2 or x.shape[1] != self.n_features:
             raise ValueError(f"records have shape {x.shape}, the model has {self.n_features} features")
-        result = np.empty((len(x), self.n_classes))
+
+    def _joint(self, x: FloatArray) -> FloatArray:
+        """Return log p(x_n, class c), shape (C, N)."""
+        columns = np.ascontiguousarray(x.T)
+        joint = np.repeat(self._log_weights[:, None], len(x), axis=1)
         # Sums run in the order of the features, element by element along the records: no bit of a record
         # depends on its neighbours.
         with np.errstate(over="ignore"):
-            for start in range(0, len(x), _RECORDS_AT_ONCE):
-                part = slice(start, start + _RECORDS_AT_ONCE)
-                columns = np.ascontiguousarray(x[part].T)
-                joint = np.repeat(self._log_weights[:, None], columns.shape[1], axis=1)
-                for feature, column in zip(self._features, columns, strict=True):
-                    joint += _log_density(feature, column)
-                result[part] = joint.T
-        return result
+            for feature, column in zip(self._features, columns, strict=True):
+                joint += _log_density(feature, column)
+        return joint
 
     def step(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> tuple[FloatArray, FloatArray]:
         return rows, self.log_likelihood(x)
@@ -117,7 +149,10 @@ class NaiveBayes:
 
     def explain(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Explanation:
         """Return the exact conditional of each feature: its density under the classes, as probable as the
-        record's other features make them."""
+        record's other features make them.
+
+        Of a categorical or binary feature the likeliest value is expected, and the standard deviation is NaN.
+        """
         # Filled rather than stacked: sums over classes must run along memory, whatever the batch.
         log_density = np.empty((*x.shape, self.n_classes))
         for j, feature in enumerate(self._features):
@@ -128,17 +163,16 @@ class NaiveBayes:
         log_others[np.isneginf(log_others).all(axis=2)] = 0.0
         shape, n_terms = x.shape, x.size
         weights = normalise(log_others.reshape(n_terms, self.n_classes)).reshape(log_others.shape)
-        means = np.stack([feature.mean for feature in self._features])
-        variances = np.stack([feature.variance for feature in self._features])
-        expected = (weights * means).sum(axis=2)
-        spread = variances + (means - expected[:, :, None]) ** 2
+        expected, std = np.empty(shape), np.empty(shape)
+        for j, feature in enumerate(self._features):
+            expected[:, j], std[:, j] = feature.expectation(weights[:, j])
         with np.errstate(divide="ignore"):
             log_conditional = np.log(weights) + log_density
         nats = -log_sum_exp(log_conditional.reshape(n_terms, self.n_classes)).reshape(shape)
         return Explanation(
             nats=np.where(np.isnan(x), np.nan, nats),
             expected=expected,
-            std=np.sqrt((weights * spread).sum(axis=2)),
+            std=std,
         )
 
     def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
@@ -179,6 +213,11 @@ def _prefix(j: int) -> str:
     return f"feature_{j}_"
 
 
+def _parts(n: int) -> Iterator[slice]:
+    for start in range(0, n, _RECORDS_AT_ONCE):
+        yield slice(start, start + _RECORDS_AT_ONCE)
+
+
 def _log_density(feature: FeatureDensity, column: FloatArray) -> FloatArray:
     """Return log p(x_n | class), shape (C, N), 0 for missing values: they say nothing of the class."""
     log_density = feature.log_density(column)
@@ -186,6 +225,20 @@ def _log_density(feature: FeatureDensity, column: FloatArray) -> FloatArray:
     if missing.any():
         log_density[:, missing] = 0.0
     return log_density
+
+
+def _log_sum_over_classes(log_terms: FloatArray) -> FloatArray:
+    """Return log(sum(exp(column))) of terms of shape (C, N), shape (N,); ``-inf`` where all terms are."""
+    if len(log_terms) == 1:
+        return np.asarray(log_terms[0])
+    largest = log_terms.max(axis=0)
+    largest[np.isneginf(largest)] = 0.0
+    # Class by class: in which order an axis is summed depends on the length of the other.
+    total = np.zeros_like(largest)
+    for terms in log_terms:
+        total += np.exp(terms - largest)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(total) + largest)
 
 
 def _sum_before(terms: FloatArray) -> FloatArray:

@@ -1,23 +1,38 @@
-"""From values of one feature, and how much of each belongs to which class, to its density in each class."""
+"""From values of a continuous feature, and how much of each belongs to which class, to its densities."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
-from detector.models.feature_densities import FeatureDensity, GaussianFeature, HistogramFeature
+from detector.models.feature_densities import (
+    FeatureDensity,
+    GaussianFeature,
+    HistogramFeature,
+    KernelFeature,
+)
 
 VARIANCE_FLOOR = 1e-3
 """Added to every variance, relative to the variance of the feature's body."""
 NARROWEST_BIN = float(np.sqrt(2.0 * np.pi * VARIANCE_FLOOR))
 """Least width of a bin and least scale of a tail, relative to the standard deviation of the feature's body:
-as dense as a bell of the least variance is at its peak, so that neither kind wins by being narrower."""
+as dense as a bell of the least variance is at its peak, so that no kind wins by being narrower."""
+NARROWEST_KERNEL = float(np.sqrt(VARIANCE_FLOOR))
+"""Least bandwidth of a kernel, likewise."""
 
 # Rows that every class is given of the feature over all classes, so that an empty class has a spread.
-_GAUSSIAN_PRIOR_ROWS = 1e-6
+_GAUSSIAN_PRIOR_ROWS = 1e-9
 _HISTOGRAM_PRIOR_ROWS_PER_CELL = 0.5
+_PRIOR_ROWS_PER_KERNEL = 0.5
 _TAIL_SHARE = 0.005
 _MOST_BINS = 64
+# Of Silverman's bandwidth, which is far too wide for narrow modes that lie far apart.
+_BANDWIDTH_FACTORS = 2.0 ** np.arange(-5.0, 2.0)
+_KNOTS_PER_BANDWIDTH = 4
+_REACH = 4
+"""Bandwidths after which a kernel is cut off, and by which knots reach beyond the body of the values."""
+_MOST_KNOTS = 2000
 
 
 class FeatureEstimate(Protocol):
@@ -69,12 +84,7 @@ class HistogramEstimate:
         narrowest = NARROWEST_BIN * scale
         self._edges = bin_edges(seen, narrowest)
         self._cell: IntArray = np.searchsorted(self._edges, seen, side="right")
-        self._tail_scales = np.array(
-            [
-                max(narrowest, _median(self._edges[0] - seen[self._cell == 0]) / np.log(2.0)),
-                max(narrowest, _median(seen[self._cell == len(self._edges)] - self._edges[-1]) / np.log(2.0)),
-            ]
-        )
+        self._tail_scales = _tail_scales(seen, self._edges[[0, -1]], narrowest)
 
     def density(self, responsibilities: FloatArray) -> HistogramFeature:
         weights = responsibilities[self._observed]
@@ -84,6 +94,108 @@ class HistogramEstimate:
         pooled = counts.sum(axis=0) + _HISTOGRAM_PRIOR_ROWS_PER_CELL
         blended = counts + prior_rows * pooled / pooled.sum()
         return HistogramFeature(self._edges, blended / blended.sum(axis=1, keepdims=True), self._tail_scales)
+
+
+class KernelEstimate:
+    """Weighted Gaussian kernels of one bandwidth, tabulated at knots a quarter of it apart.
+
+    The bandwidth is Silverman's, halved or doubled until values are likeliest under the kernels of all
+    others. Knots span the values but for the outermost 0.5 % on either side, which shape the tails' scales as
+    in a histogram, and four bandwidths more. Kernels of a class are blended with those of all classes, half
+    a row per kernel that the values are spread over, and with one row spread evenly.
+
+    Args:
+        values: Shape (N,); NaN is missing and counts for nothing, but not everywhere.
+        scale: Standard deviation of the feature's body.
+
+    References:
+        Silverman (1986), Density Estimation for Statistics and Data Analysis, sections 3.4.2 and 3.4.4.
+    """
+
+    def __init__(self, values: FloatArray, scale: float) -> None:
+        self._observed: BoolArray = ~np.isnan(values)
+        seen = values[self._observed]
+        body = np.quantile(seen, [_TAIL_SHARE, 1.0 - _TAIL_SHARE])
+        narrowest = max(
+            NARROWEST_KERNEL * scale, float(body[1] - body[0]) * _KNOTS_PER_BANDWIDTH / _MOST_KNOTS
+        )
+        candidates = np.unique(np.maximum(_silverman(seen) * _BANDWIDTH_FACTORS, narrowest))
+        grids = [_KernelGrid.over(body, float(bandwidth)) for bandwidth in candidates]
+        self._grid = max(grids, key=lambda grid: grid.left_out_log_likelihood(seen, body))
+        self._cell = self._grid.cell(seen)
+        self._tail_scales = _tail_scales(seen, body, NARROWEST_BIN * scale)
+        self._pooled = self._smooth(np.ones(len(seen)))
+        self._prior_rows = _PRIOR_ROWS_PER_KERNEL * self._grid.kernels(self._cell, self._pooled)
+
+    def density(self, responsibilities: FloatArray) -> KernelFeature:
+        weights = responsibilities[self._observed]
+        smooth = np.stack([self._smooth(w) for w in weights.T])
+        blended = smooth + self._prior_rows / (len(weights) + 1.0) * self._pooled
+        return KernelFeature(self._grid.ends, np.log(blended), self._tail_scales)
+
+    def _smooth(self, weights: FloatArray) -> FloatArray:
+        """Return the weighted kernels at the knots, and the weights' part of the row spread evenly."""
+        evenly = float(weights.mean()) / self._grid.span
+        return np.asarray(self._grid.smooth(self._cell, weights) + evenly)
+
+
+@dataclass(frozen=True, slots=True)
+class _KernelGrid:
+    """K knots for Gaussian kernels of one bandwidth, and cells around them as far out as kernels reach."""
+
+    ends: FloatArray
+    """Shape (2,), the first and the last knot."""
+    n_knots: int
+    kernel: FloatArray
+    """Density of one kernel at the distances of knots within reach, middle first in the middle."""
+
+    @classmethod
+    def over(cls, body: FloatArray, bandwidth: float) -> "_KernelGrid":
+        ends = body + np.array([-_REACH, _REACH]) * bandwidth
+        n_knots = int(np.ceil((ends[1] - ends[0]) / bandwidth * _KNOTS_PER_BANDWIDTH)) + 1
+        step = (ends[1] - ends[0]) / (n_knots - 1)
+        reach = _REACH * _KNOTS_PER_BANDWIDTH
+        kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / bandwidth) ** 2)
+        return cls(ends, n_knots, kernel / (kernel.sum() * step))
+
+    @property
+    def span(self) -> float:
+        return float(self.ends[1] - self.ends[0])
+
+    def cell(self, values: FloatArray) -> IntArray:
+        """Return the cell of each value, shape (N,); those out of all reach are in the outer two."""
+        reach = len(self.kernel) // 2
+        position = (values - self.ends[0]) / self.span * (self.n_knots - 1)
+        n_inner = self.n_knots + 2 * reach
+        return np.asarray(np.clip(np.rint(position) + reach + 1, 0, n_inner + 1).astype(np.int64))
+
+    def smooth(self, cell: IntArray, weights: FloatArray) -> FloatArray:
+        """Return the weighted sum of the kernels at the knots, shape (K,)."""
+        n_cells = self.n_knots + len(self.kernel) + 1
+        counts = np.bincount(cell, weights=weights, minlength=n_cells)[1:-1]
+        return np.convolve(counts, self.kernel, mode="valid")
+
+    def kernels(self, cell: IntArray, pooled: FloatArray) -> float:
+        """Return over how many kernels, side by side, the values are spread."""
+        return float((self.kernel.max() / self._at(cell, pooled)).sum())
+
+    def left_out_log_likelihood(self, values: FloatArray, body: FloatArray) -> float:
+        """Return the mean log density of the values in the body under the kernels of all others.
+
+        One part in a hundred is spread evenly, so that a value far from all others does not decide alone.
+        """
+        cell = self.cell(values)
+        others = self._at(cell, self.smooth(cell, np.ones(len(values)))) - self.kernel.max()
+        inside = ((values >= body[0]) & (values <= body[1]))[self._is_at_knot(cell)]
+        density = others[inside].clip(min=0.0) / max(1, len(values) - 1)
+        return float(np.log(0.99 * density + 0.01 / self.span).mean())
+
+    def _at(self, cell: IntArray, at_knots: FloatArray) -> FloatArray:
+        return at_knots[cell[self._is_at_knot(cell)] - len(self.kernel) // 2 - 1]
+
+    def _is_at_knot(self, cell: IntArray) -> BoolArray:
+        reach = len(self.kernel) // 2
+        return np.asarray((cell > reach) & (cell <= reach + self.n_knots))
 
 
 def bin_edges(values: FloatArray, narrowest: float) -> FloatArray:
@@ -129,12 +241,19 @@ def _at_least_apart(edges: FloatArray, narrowest: float) -> FloatArray:
     return np.array([*kept, max(float(edges[-1]), kept[-1] + narrowest)])
 
 
+def _silverman(values: FloatArray) -> float:
+    """Return the bandwidth that is best for a bell, from its narrower measure of spread."""
+    quarter, three_quarters = np.quantile(values, [0.25, 0.75])
+    low, high = np.quantile(values, [_TAIL_SHARE, 1.0 - _TAIL_SHARE])
+    std, robust = float(np.clip(values, low, high).std()), float(three_quarters - quarter) / 1.349
+    return float(0.9 * (min(std, robust) or std) * len(values) ** -0.2)
+
+
+def _tail_scales(values: FloatArray, ends: FloatArray, narrowest: float) -> FloatArray:
+    """Return the scales of exponential tails below and above, shape (2,): median distances over log 2."""
+    beyond = (ends[0] - values[values < ends[0]], values[values >= ends[1]] - ends[1])
+    return np.array([max(narrowest, _median(distances) / np.log(2.0)) for distances in beyond])
+
+
 def _median(distances: FloatArray) -> float:
     return float(np.median(distances)) if distances.size else 0.0
-
-
-ESTIMATES: dict[str, type[GaussianEstimate] | type[HistogramEstimate]] = {
-    GaussianFeature.kind: GaussianEstimate,
-    HistogramFeature.kind: HistogramEstimate,
-}
-"""Kinds of densities, the plainest first."""

@@ -1,19 +1,18 @@
-"""Fit naive Bayes with hidden classes; held-out time says how many, and which density each feature has.
+"""Fit naive Bayes; held-out time says how many hidden classes there are, and which density each feature has.
 
-scikit-learn's mixture of diagonal Gaussians is naive Bayes with bells, so it finds the classes. Where a
-histogram predicts a feature better, or values are missing, own expectation maximisation goes on from there.
+Every feature starts with the plainest density of its kind. Another one, and another class, must predict
+held-out rows better by a margin: a sharper density that only nearly wins finds anomalies no better.
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.feature_densities import FeatureDensity
+from detector.models.kinds import Kind
 from detector.models.log_space import log_sum_exp
 from detector.models.naive_bayes import NaiveBayes
-from detector.training.feature_estimates import ESTIMATES, VARIANCE_FLOOR, FeatureEstimate
 from detector.training.fitting_rows import (
     Progress,
     absurd,
@@ -24,15 +23,12 @@ from detector.training.fitting_rows import (
     is_worth_having,
     require_enough_values,
 )
-from detector.training.initial_clusters import initial_clusters
+from detector.training.naive_bayes_em import maximise, mean_log_likelihood, responsibilities, start
+from detector.training.naive_bayes_rows import DENSITIES, FeatureKinds, Rows, thinning
 
-CANDIDATES = (1, 2, 3, 4, 5, 6, 7, 8)
+MOST_CLASSES = 8
 
 _RESTARTS = 3
-_MAX_ITERATIONS = 100
-_LEAST_GAIN_NATS = 1e-3
-_MAX_ROWS = 20_000
-_PLAINEST, *_OTHERS = ESTIMATES
 
 
 def fit_naive_bayes(
@@ -42,38 +38,63 @@ def fit_naive_bayes(
     seed: int,
     n_classes: int | None = None,
     density: str | None = None,
+    kinds: Sequence[Kind] | None = None,
+    n_categories: Sequence[int] | None = None,
+    regimes: IntArray | None = None,
     progress: Progress | None = None,
 ) -> NaiveBayes:
     """Fit by expectation maximisation; missing values count for nothing, rows that have some count.
 
-    A value 10,000 standard deviations of its feature's body from the median is an error of measurement
+    A number 10,000 standard deviations of its feature's body from the median is an error of measurement
     and counts as missing. Of more than 20,000 rows, evenly spaced ones are used.
 
+    Labelled regimes are classes 0 to R - 1: their rows belong to them for certain. Rows without a label
+    belong to them, and to hidden classes beside them, as far as expectation maximisation says.
+
     Args:
-        x: Standardised residuals, shape (N, D); NaN is missing.
+        x: Shape (N, D): standardised residuals of continuous features, others as their kind has them; NaN
+            is missing.
         lengths: Records of each entity, shape (E,), summing to N, each entity's in time order.
         seed: Of the restarts.
-        n_classes: C; None tries 1 to 8 and takes the fewest that predict the last fifth of each run best.
-        density: Kind of every feature's density, ``gaussian`` or ``histogram``; None takes a Gaussian for
-            each feature unless a histogram predicts the last fifth of each run better.
+        n_classes: C, at least R; None takes the fewest that predict the last fifth of each run best, from R
+            (or 1) to 8, or R where every row has a label.
+        density: Of every continuous feature, ``gaussian``, ``kernel`` or ``histogram``; None takes for each
+            feature the plainest unless another predicts the last fifth of each run better.
+        kinds: Of each feature, D of them; None is all continuous.
+        n_categories: Size V of the vocabulary of each categorical feature, D of them.
+        regimes: Labelled normal regime of each row, shape (N,), 0 to R - 1; -1 where it is not known. None is
+            not known anywhere. A regime without any row is a class of weight zero.
         progress: Called as fitting goes on.
 
     Raises:
-        ValueError: The rows cannot be fitted, or there is no such kind; the message says what to do.
+        ValueError: The rows cannot be fitted, or an argument does not fit them; the message says what to do.
     """
     check_rows(x, lengths)
-    if density is not None and density not in ESTIMATES:
-        raise ValueError(f"no density is called {density!r}; take one of {', '.join(ESTIMATES)}")
+    if density is not None and density not in DENSITIES["continuous"]:
+        known = ", ".join(DENSITIES["continuous"])
+        raise ValueError(f"no density is called {density!r}; take one of {known}")
+    features = FeatureKinds.of(x, kinds, n_categories)
+    regimes = np.full(len(x), -1) if regimes is None else regimes
+    least, most = _classes_from_and_to(regimes, len(x), n_classes)
     scale = body_std(x)
-    x = np.where(absurd(x, scale), np.nan, x)
-    usable = ~np.isnan(x).all(axis=1)
+    x = np.where(absurd(x, scale) & features.is_number, np.nan, x)
+    usable: BoolArray = np.asarray(~np.isnan(x).all(axis=1))
     held_out = held_out_in_time(lengths)
-    everything = _Rows.of(x[usable], scale)
-    _require_enough(everything.x, n_classes or 1)
-    candidates: Sequence[int] = (n_classes,) if n_classes else CANDIDATES
-    to_fit, to_judge = x[usable & ~held_out], _thin(x[usable & held_out])
-    candidates = [c for c in candidates if has_enough_values(to_fit, _parameters(c, x.shape[1]))]
-    must_choose = len(candidates) > 0 and len(to_judge) > 0 and not (n_classes and density)
+    _require_enough(x[usable], least)
+
+    def rows_of(which: BoolArray, densities: Sequence[Sequence[str]]) -> Rows:
+        return Rows.of(x[which], scale, regimes[which], features, densities)
+
+    allowed = [(density,) if density and kind == "continuous" else DENSITIES[kind] for kind in features.kinds]
+    to_judge = x[usable & held_out]
+    to_judge = to_judge[thinning(len(to_judge))]
+    to_fit: BoolArray = np.asarray(usable & ~held_out)
+    candidates = [
+        c for c in range(least, most + 1) if has_enough_values(x[to_fit], _parameters(c, x.shape[1]))
+    ]
+    open_questions = len(candidates) > 1 or any(len(densities) > 1 for densities in allowed)
+    can_judge = len(to_judge) > 0 and bool((~np.isnan(x[to_fit])).any(axis=0).all())
+    must_choose = open_questions and can_judge and len(candidates) > 0
     total = (len(candidates) if must_choose else 0) + 1
 
     def report(done: int) -> None:
@@ -81,138 +102,101 @@ def fit_naive_bayes(
             progress("fitting naive_bayes", done, total)
 
     report(0)
-    chosen, kinds = n_classes or 1, (density or _PLAINEST,) * x.shape[1]
-    if must_choose and (~np.isnan(to_fit)).any(axis=0).all():
-        rows = _Rows.of(to_fit, scale)
+    chosen, densities = least, tuple(plainest for plainest, *_ in allowed)
+    if must_choose:
+        rows = rows_of(to_fit, allowed)
         best = np.full(len(to_judge), -np.inf)
         for done, c in enumerate(candidates, start=1):
-            candidate = _fit(rows, c, density, to_judge, seed)
+            candidate = _fit(rows, c, to_judge, seed)
             log_likelihood = candidate.log_likelihood(to_judge)
             if is_worth_having(log_likelihood, best):
-                chosen, kinds, best = c, candidate.kinds, log_likelihood
+                chosen, densities, best = c, candidate.kinds, log_likelihood
             report(done)
-    starts = [_start(everything, chosen, s) for s in range(seed, seed + (_RESTARTS if chosen > 1 else 1))]
-    models = [_maximise(everything, kinds, start) for start in starts]
+    everything = rows_of(usable, [(chosen_density,) for chosen_density in densities])
+    # Without hidden classes there is nothing that chance decides.
+    restarts = _RESTARTS if chosen > max(1, everything.n_regimes) else 1
+    models = [_fit(everything, chosen, None, s) for s in range(seed, seed + restarts)]
     report(total)
-    return max(models, key=lambda model: _mean_log_likelihood(model, everything))
+    return max(models, key=lambda model: mean_log_likelihood(everything, model))
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """What is fitted on: N rows with at least one value each, at most 20,000 of them."""
-
-    x: FloatArray
-    """Shape (N, D); NaN is missing."""
-    filled: FloatArray
-    """Shape (N, D), divided by the features' scales, gaps filled with the median: for clustering."""
-    observed: BoolArray
-    """Shape (N, D)."""
-    estimates: tuple[Mapping[str, FeatureEstimate], ...]
-    """Of each feature, by kind."""
-
-    @classmethod
-    def of(cls, x: FloatArray, scale: FloatArray) -> "_Rows":
-        x = _thin(x)
-        observed = ~np.isnan(x)
-        filled = np.where(observed, x, np.nanmedian(x, axis=0)) / scale
-        estimates = tuple(
-            {kind: estimate(values, float(own)) for kind, estimate in ESTIMATES.items()}
-            for values, own in zip(x.T, scale, strict=True)
+def _classes_from_and_to(regimes: IntArray, n: int, n_classes: int | None) -> tuple[int, int]:
+    if regimes.shape != (n,):
+        raise ValueError(
+            f"regimes have shape {regimes.shape}, but there are {n} rows; give one label per row"
         )
-        return cls(x, filled, observed, estimates)
+    if (regimes < -1).any():
+        raise ValueError(f"regimes are numbered from 0, and -1 is unknown; there is {regimes.min()}")
+    n_regimes = int(regimes.max()) + 1
+    if n_classes is not None and n_classes < n_regimes:
+        raise ValueError(f"{n_regimes} regimes are labelled, which {n_classes} classes cannot tell apart")
+    if (regimes >= 0).all():
+        if n_classes is not None and n_classes > n_regimes:
+            raise ValueError(
+                f"{n_classes} classes for {n_regimes} regimes, but every row has a label, so no row is left "
+                "for a hidden class; leave the number of classes out"
+            )
+        return n_regimes, n_regimes
+    least = max(1, n_regimes)
+    return (least, max(least, MOST_CLASSES)) if n_classes is None else (n_classes, n_classes)
 
 
-def _fit(rows: _Rows, n_classes: int, density: str | None, to_judge: FloatArray, seed: int) -> NaiveBayes:
-    responsibilities = _start(rows, n_classes, seed)
-    kinds = (density,) * rows.x.shape[1] if density else _best_kinds(rows, responsibilities, to_judge)
-    return _maximise(rows, kinds, responsibilities)
+def _fit(rows: Rows, n_classes: int, to_judge: FloatArray | None, seed: int) -> NaiveBayes:
+    """Fit with the plainest densities, or with those that predict rows to judge better.
+
+    Under a wrong density of one feature the classes are wrong, and so is what they say of another's: hence
+    the second look.
+    """
+    shares = start(rows, n_classes, seed)
+    if to_judge is None:
+        return _settle(rows, rows.plainest, shares)
+    first = _best_densities(rows, shares, to_judge, rows.plainest)
+    model = _settle(rows, first, shares)
+    shares = responsibilities(rows, model)
+    second = _best_densities(rows, shares, to_judge, first)
+    return model if second == first else _settle(rows, second, shares)
 
 
-def _start(rows: _Rows, n_classes: int, seed: int) -> FloatArray:
-    """Return how much of each row belongs to each class under diagonal Gaussians, shape (N, C)."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    if n_classes == 1:
-        return np.ones((len(rows.x), 1))
-    clusters = initial_clusters(rows.filled, n_classes, VARIANCE_FLOOR, seed)
-    mixture = GaussianMixture(
-        n_classes,
-        covariance_type="diag",
-        reg_covar=VARIANCE_FLOOR,
-        max_iter=_MAX_ITERATIONS,
-        weights_init=clusters.weights,
-        means_init=clusters.means,
-        precisions_init=1.0 / np.diagonal(clusters.covariances, axis1=1, axis2=2),
-        # Not used, since all is given; scikit-learn's default would cluster once more.
-        init_params="random",
-        random_state=seed,
-    )
-    with warnings.catch_warnings():
-        # Stopping before convergence costs a little likelihood.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(rows.filled)
-    return np.asarray(mixture.predict_proba(rows.filled))
+def _settle(rows: Rows, densities: tuple[str, ...], shares: FloatArray) -> NaiveBayes:
+    bells = set(densities) == {"gaussian"} and bool(rows.observed.all())
+    converged = bool((rows.regimes >= 0).all()) or (bells and rows.n_regimes == 0)
+    return maximise(rows, densities, shares, converged=converged)
 
 
-def _best_kinds(rows: _Rows, responsibilities: FloatArray, to_judge: FloatArray) -> tuple[str, ...]:
-    """Return for each feature the kind under which held-out rows are likeliest, all others being plain."""
-    plain = _estimate(rows, (_PLAINEST,) * len(rows.estimates), responsibilities)
-    log_joint = plain.log_joint(to_judge)
-    best_kinds = []
-    for j, by_kind in enumerate(rows.estimates):
-        column = to_judge[:, j : j + 1]
-        only = {kind: by_kind[kind].density(responsibilities) for kind in ESTIMATES}
-        of_kind = {
-            kind: NaiveBayes(np.ones(len(log_joint.T)), [d]).log_joint(column) for kind, d in only.items()
-        }
-        best_kind, best = _PLAINEST, log_sum_exp(log_joint)
-        for kind in _OTHERS:
-            log_likelihood = log_sum_exp(log_joint - of_kind[_PLAINEST] + of_kind[kind])
-            if is_worth_having(log_likelihood, best):
-                best_kind, best = kind, log_likelihood
-        best_kinds.append(best_kind)
-    return tuple(best_kinds)
-
-
-def _maximise(
-    rows: _Rows,
-    kinds: tuple[str, ...],
-    responsibilities: FloatArray,
-    most_iterations: int = _MAX_ITERATIONS,
-) -> NaiveBayes:
-    """Estimate, and alternate with expectation until the mean log-likelihood gains 0.001 nats no more."""
-    model = _estimate(rows, kinds, responsibilities)
-    converged = model.n_classes == 1 or (set(kinds) == {_PLAINEST} and rows.observed.all())
-    before = -np.inf
-    for _ in range(0 if converged else most_iterations):
-        log_joint = model.log_joint(rows.x)
-        log_likelihood = log_sum_exp(log_joint)
-        mean = float(log_likelihood.mean())
-        if mean - before < _LEAST_GAIN_NATS:
-            break
-        before = mean
-        model = _estimate(rows, kinds, np.exp(log_joint - log_likelihood[:, None]))
-    return model
-
-
-def _estimate(rows: _Rows, kinds: tuple[str, ...], responsibilities: FloatArray) -> NaiveBayes:
-    weights = responsibilities.mean(axis=0)
-    densities = [
-        by_kind[kind].density(responsibilities) for kind, by_kind in zip(kinds, rows.estimates, strict=True)
+def _best_densities(
+    rows: Rows, shares: FloatArray, to_judge: FloatArray, current: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return for each feature the density under which held-out rows are likeliest, all others as they are."""
+    by_feature = [
+        {name: estimate.density(shares) for name, estimate in by_density.items()}
+        for by_density in rows.estimates
     ]
-    return NaiveBayes(weights / weights.sum(), densities)
+    model = NaiveBayes(
+        shares.mean(axis=0), [own[name] for own, name in zip(by_feature, current, strict=True)]
+    )
+    log_joint = model.log_joint(to_judge)
+    best_names = []
+    for j, (own, name) in enumerate(zip(by_feature, current, strict=True)):
+        best_name, best = "", np.full(len(to_judge), -np.inf)
+        for other_name, other in own.items():
+            log_likelihood = log_sum_exp(log_joint + _ratio(other, own[name], to_judge[:, j]))
+            if not best_name or is_worth_having(log_likelihood, best):
+                best_name, best = other_name, log_likelihood
+        best_names.append(best_name)
+    return tuple(best_names)
 
 
-def _mean_log_likelihood(model: NaiveBayes, rows: _Rows) -> float:
-    return float(model.log_likelihood(rows.x).mean())
-
-
-def _thin(x: FloatArray) -> FloatArray:
-    return x[:: max(1, -(-len(x) // _MAX_ROWS))]
+def _ratio(density: FeatureDensity, reference: FeatureDensity, values: FloatArray) -> FloatArray:
+    """Return log p(x | c) under one density minus that under another, shape (M, C), 0 where x is missing."""
+    seen = np.flatnonzero(~np.isnan(values))
+    difference = density.log_density(values[seen]) - reference.log_density(values[seen])
+    result = np.zeros((len(values), len(difference)))
+    result[seen] = difference.T
+    return result
 
 
 def _parameters(n_classes: int, n_features: int) -> int:
+    # Where rows are few a class leans on all rows together, so every density counts as two parameters.
     return n_classes * (1 + 2 * n_features) - 1
 
 
