@@ -234,7 +234,11 @@ class Bench:
                     "family": "gmm",
                     "predictor": self._arguments.predictor,
                     "store": str(self._folder / "bundles"),
-                    "training": {"files": [str(self._folder / "train.parquet")], "n_components": N_REGIMES},
+                    "training": {
+                        "files": [str(self._folder / "train.parquet")],
+                        "n_components": N_REGIMES,
+                        "covariance": "full",
+                    },
                 }
             ],
             "outputs": {
