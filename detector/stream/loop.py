@@ -53,7 +53,7 @@ from detector.stream.score_record import encode_scores
 from detector.stream.watch import Watch
 from detector.stream.watchdog import Watchdog
 
-MAX_POLL_RECORDS = 5_000
+MAX_POLL_RECORDS = 10_000
 POLL_TIMEOUT_S = 0.2
 """Bounds how long a request to stop waits while there is nothing to read."""
 DELIVERY_TIMEOUT_S = 60.0
