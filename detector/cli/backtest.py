@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 
@@ -16,6 +16,7 @@ from detector.cli.check import duration_text
 from detector.cli.failure import Failure, explained
 from detector.config.section import parse_duration
 from detector.models.families import FAMILIES
+from detector.models.kinds import Kind
 from detector.models.predictors import PREDICTORS
 from detector.pipeline import Detector
 
@@ -40,22 +41,48 @@ class _Budget(click.ParamType[Budget]):
         return Budget(false_alarms, "entity", every_s)
 
 
+class _NamedKind(click.ParamType[tuple[str, Kind]]):
+    """``method=categorical``: a feature and what its values are."""
+
+    name = "name=kind"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Kind]:
+        name, _, text = str(value).rpartition("=")
+        kind = next((known for known in get_args(Kind) if known == text), None)
+        if not name or kind is None:
+            kinds = ", ".join(get_args(Kind))
+            self.fail(
+                f"{value!r} is no kind of a feature; write NAME=KIND, the kind one of {kinds}", param, ctx
+            )
+        return name, kind
+
+
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """What to train when no bundle is given; None means the default."""
+    """What to train when no bundle is given; None and nothing mean the default."""
 
     features: str | None
+    kind: tuple[tuple[str, Kind], ...]
     family: str | None
     predictor: str | None
     seed: int | None
+    anomaly_field: str | None
+    regime_field: str | None
 
     def given(self) -> list[str]:
         """Return the options that were set."""
         return [
-            f"--{name}"
-            for name in ("features", "family", "predictor", "seed")
-            if getattr(self, name) is not None
+            f"--{entry.name.replace('_', '-')}"
+            for entry in fields(self)
+            if getattr(self, entry.name) not in (None, ())
         ]
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """Return the kinds that were given, by feature."""
+        return dict(self.kind)
 
     def feature_names(self) -> list[str] | None:
         """Return the columns asked for, None for all."""
@@ -69,6 +96,12 @@ class _Recipe:
 @click.option("--warmup", type=click.IntRange(min=1), help="Learn from the first N records of each entity.")
 @click.option("--bundle", "bundle_path", type=click.Path(path_type=Path), help="Use this trained version.")
 @click.option("--features", help="Columns to use, a,b,c; all numeric ones, without.")
+@click.option(
+    "--kind",
+    type=_NamedKind(),
+    multiple=True,
+    help="Of a feature: method=categorical, errors=count, up=binary; repeat for several.",
+)
 @click.option("--family", type=click.Choice(list(FAMILIES)), help="Kind of model.  [default: gmm]")
 @click.option(
     "--predictor",
@@ -79,6 +112,10 @@ class _Recipe:
 @click.option("--per", type=click.Choice(["entity", "fleet"]), default="entity", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random in training.  [default: 0]")
 @click.option(
+    "--anomaly-field", help="Column that says which records were anomalous: learn nothing from them."
+)
+@click.option("--regime-field", help="Column that names a record's normal regime, for naive_bayes.")
+@click.option(
     "--latent", is_flag=True, help="Also write what the model believes to be behind each row: latent_0, ..."
 )
 def backtest(
@@ -88,11 +125,14 @@ def backtest(
     warmup: int | None,
     bundle_path: Path | None,
     features: str | None,
+    kind: tuple[tuple[str, Kind], ...],
     family: str | None,
     predictor: str | None,
     budget: Budget,
     per: Literal["entity", "fleet"],
     seed: int | None,
+    anomaly_field: str | None,
+    regime_field: str | None,
     latent: bool,
 ) -> None:
     """Send a file down the daemon's own pipeline; write one row per row, in order.
@@ -105,24 +145,27 @@ def backtest(
         from detector.training.backtest import latent_columns, rows_of, warmup_rows
         from detector.training.backtest_file import check_suffix, write_backtest
         from detector.training.job import TrainingError
+        from detector.training.labels import LabelFields
         from detector.training.sources import SourceError, read_file
     except ModuleNotFoundError as error:
         raise Failure(f"a backtest needs {error.name}; pip install 'detector[train]'") from error
 
-    recipe = _Recipe(features, family, predictor, seed)
+    recipe = _Recipe(features, kind, family, predictor, seed, anomaly_field, regime_field)
+    labels = LabelFields(anomaly_field, regime_field)
     _check_options(recipe, input_file, out_file, train_file, warmup, bundle_path)
     with explained(SourceError, TrainingError, BundleError, ValueError, OSError):
         check_suffix(out_file)
         skipped: BoolArray | None = None
         if bundle_path is not None:
             bundle = load_bundle(bundle_path)
-            batch = read_file(input_file, [feature.name for feature in bundle.manifest.features])
+            trained_on = {feature.name: feature.kind for feature in bundle.manifest.features}
+            batch = read_file(input_file, list(trained_on), trained_on)
         elif train_file is not None:
-            records = read_file(train_file, recipe.feature_names())
-            batch = read_file(input_file, records.feature_names)
+            records = read_file(train_file, recipe.feature_names(), recipe.kinds, labels.names)
+            batch = read_file(input_file, records.feature_names, recipe.kinds)
             bundle = _trained(records, recipe)
         else:
-            batch = read_file(input_file, recipe.feature_names())
+            batch = read_file(input_file, recipe.feature_names(), recipe.kinds, labels.names)
             skipped = warmup_rows(batch, warmup or 0)
             bundle = _trained(rows_of(batch, skipped), recipe)
         rules = AlertRules(budget=Budget(budget.false_alarms, per, budget.every_s))
@@ -154,14 +197,17 @@ def _check_options(
 
 def _trained(records: Batch, recipe: _Recipe) -> Bundle:
     from detector.training.job import TrainingPlan, train
+    from detector.training.labels import LabelFields
 
     plan = TrainingPlan(
         detector="backtest",
         family=recipe.family or "gmm",
         predictor=recipe.predictor or "autoregressive",
         seed=recipe.seed or 0,
+        kinds=recipe.kinds,
     )
-    return train(records, plan, time.time())
+    labels = LabelFields(recipe.anomaly_field, recipe.regime_field).of(records)
+    return train(records, plan, time.time(), anomalous=labels.anomalous, regime=labels.regime)
 
 
 def _summary(

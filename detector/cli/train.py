@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,8 +38,16 @@ _log = logging.getLogger(__name__)
 )
 @click.option("--from", "from_time", help="Start of the range of the input's topics, RFC 3339.")
 @click.option("--until", "until_time", help="End of that range; now, without.")
+@click.option("--anomaly-field", help="Column or field that says which records were anomalous.")
+@click.option("--regime-field", help="Column or field that names a record's normal regime.")
 def train(
-    config: Path, detector: str, files: tuple[Path, ...], from_time: str | None, until_time: str | None
+    config: Path,
+    detector: str,
+    files: tuple[Path, ...],
+    from_time: str | None,
+    until_time: str | None,
+    anomaly_field: str | None,
+    regime_field: str | None,
 ) -> None:
     """Train DETECTOR of CONFIG on files, or on a time range of its input's topics.
 
@@ -59,6 +68,7 @@ def train(
     from detector.stream.record_struct import PathError
     from detector.training.job import TrainingError, TrainingPlan
     from detector.training.job import train as run_job
+    from detector.training.labels import LabelFields
     from detector.training.sources import SourceError
 
     plan = TrainingPlan(
@@ -69,12 +79,19 @@ def train(
         seed=chosen.training.seed,
         min_features_share=chosen.min_features,
         units={feature.name: feature.unit for feature in chosen.features},
+        kinds=chosen.kinds,
         options=chosen.fit_options,
     )
+    fields = LabelFields(
+        anomaly_field or chosen.training.anomaly_field, regime_field or chosen.training.regime_field
+    )
     with explained(SourceError, TrainingError, BundleError, KafkaClientError, PathError):
-        records = _records(loaded, chosen, files, from_time, until_time)
+        records = _records(loaded, chosen, files, from_time, until_time, fields.names)
+        labels = fields.of(records)
         with _reporting() as report:
-            bundle = run_job(records, plan, time.time(), report)
+            bundle = run_job(
+                records, plan, time.time(), report, anomalous=labels.anomalous, regime=labels.regime
+            )
         store = BundleStore(chosen.store)
         folder = store.save(bundle.manifest, bundle.model, bundle.held_out)
         store.set_alias(chosen.name, bundle.manifest.version)
@@ -82,7 +99,8 @@ def train(
     facts = bundle.manifest.training
     click.echo(f"{folder}: champion")
     click.echo(
-        f"  {facts.records} records, {facts.fitting_records} fitted, {facts.calibration_records} held out; "
+        f"  {facts.records} records, {facts.fitting_records} fitted, {facts.calibration_records} held out, "
+        f"{facts.anomalous_records} labelled anomalous; "
         f"{bundle.manifest.family} with predictor {bundle.manifest.predictor}"
     )
     _say_what_the_evidence_supports(bundle.held_out, chosen)
@@ -109,6 +127,7 @@ def _records(
     files: Sequence[Path],
     from_time: str | None,
     until_time: str | None,
+    labels: tuple[str, ...],
 ) -> Batch:
     """Read the training records from where the command line, else the configuration, says."""
     from detector.training.sources import read_file
@@ -118,7 +137,9 @@ def _records(
     if not paths and not (from_time or until_time):
         paths = detector.training.paths()
     if paths:
-        return concatenated([read_file(path, detector.feature_names) for path in paths])
+        return concatenated(
+            [read_file(path, detector.feature_names, detector.kinds, labels) for path in paths]
+        )
 
     from detector.daemon import client_settings, input_schema
 
@@ -130,9 +151,10 @@ def _records(
         raise click.UsageError(
             f"the range from {start:.0f} s to {end:.0f} s since 1970 is empty; swap the times"
         )
-    batch, rejected = read_topic(
-        client_settings(config), entry.topics, input_schema(config, entry, detector), start, end, now_s
-    )
+    schema = input_schema(config, entry, detector)
+    paths_of_labels = dict(schema.labels) | {name: tuple(name.split(".")) for name in labels}
+    schema = replace(schema, labels=tuple(paths_of_labels.items()))
+    batch, rejected = read_topic(client_settings(config), entry.topics, schema, start, end, now_s)
     for reason, count in rejected.items():
         _log.warning("left out %d records of %s: %s", count, ", ".join(entry.topics), reason.value)
     return batch

@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from detector.config.section import Names, Section
 
@@ -17,6 +17,18 @@ class TrainingConfig(Section):
         None, alias="from", description="Start of the range of the input's topics."
     )
     until_time: datetime | None = Field(None, alias="until", description="End of the range; now, without.")
+    anomaly_field: str | None = Field(
+        None,
+        description="Column or field that says which records were anomalous; they are left out. Blank, 0 and "
+        "false mean normal, anything else does not.",
+        examples=["incident"],
+    )
+    regime_field: str | None = Field(
+        None,
+        description="Column or field that names the normal regime of a record, where it is known; for "
+        "naive_bayes.",
+        examples=["shift"],
+    )
     n_components: int | None = Field(None, ge=1, le=100, description="gmm: components; chosen, without.")
     covariance: Literal["full", "diagonal", "tied"] | None = Field(
         None, description="gmm: of the components; tied is one that all share; chosen, without."
@@ -39,6 +51,13 @@ class TrainingConfig(Section):
         None, ge=1, le=5, description="autoregressive: past records that count; 1, without."
     )
     seed: int = Field(0, ge=0, description="Of everything random in the job.")
+
+    @field_validator("anomaly_field", "regime_field")
+    @classmethod
+    def _path_is_whole(cls, field: str | None) -> str | None:
+        if field is not None and not all(field.split(".")):
+            raise ValueError("is not a field path; write it like 'incident' or 'tags.incident'")
+        return field
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -1,10 +1,41 @@
 """What people know of training records: which were anomalous, and which regime was at work."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from detector.batch import BoolArray, IntArray
+from detector.batch import Batch, BoolArray, IntArray
+
+
+class Labels(NamedTuple):
+    """Of N records; None where nobody labels them."""
+
+    anomalous: BoolArray | None
+    """Shape (N,)."""
+    regime: Sequence[str | None] | None
+    """Length N, None where it is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFields:
+    """Where a record says it: columns of a file, or paths from the record's root, like ``tags.incident``."""
+
+    anomaly: str | None = None
+    regime: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that are given, as the labels of a batch are called."""
+        return tuple(name for name in (self.anomaly, self.regime) if name is not None)
+
+    def of(self, records: Batch) -> Labels:
+        """Return what the records' labels say."""
+        return Labels(
+            None if self.anomaly is None else anomalous_rows(records.labels[self.anomaly]),
+            None if self.regime is None else records.labels[self.regime],
+        )
 
 
 def anomalous_rows(texts: Sequence[str | None]) -> BoolArray:

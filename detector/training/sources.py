@@ -57,11 +57,17 @@ def read_file(
     """
     kinds = kinds or {}
     texts = {name for name, kind in kinds.items() if kind == "categorical"} | set(labels)
+    for name in labels:
+        if name in (features or ()) or name in kinds:
+            raise SourceError(f"{path}: column {name!r} is a label and a feature; it can only be one of them")
     table = _read_table(path, texts)
     names = tuple(features) if features is not None else _all_features(table, path, kinds, labels)
     for name in ("time", *names, *labels):
         if name not in table.column_names:
             raise SourceError(f"{path}: no column {name!r}; the file has {', '.join(table.column_names)}")
+    for name in kinds:
+        if name not in names:
+            raise SourceError(f"{path}: {name!r} has a kind but is no feature; these are: {', '.join(names)}")
     values = np.empty((table.num_rows, len(names)))
     category_texts: dict[float, str] = {}
     for j, name in enumerate(names):

@@ -87,6 +87,34 @@ def test_saved_bundle_scores_as_if_trained_here(folder: Path) -> None:
     assert (folder / "b.csv").read_text() == (folder / "t.csv").read_text()
 
 
+def test_kinds_and_labels_are_declared_on_the_command_line(folder: Path) -> None:
+    """Among records that are all alike, those with the label would have moved the threshold."""
+    rng = np.random.default_rng(0)
+    lines = ["time,cpu,up,bad,shift"]
+    for i in range(600):
+        bad = 300 <= i < 330
+        up = str(rng.uniform() < 0.5).lower()
+        lines.append(f"{1_700_000_000 + 60 * i},{rng.normal() + 50 * bad},{up},{int(bad)},a")
+    path, out = folder / "labelled.csv", folder / "labelled-scores.csv"
+    path.write_text("\n".join(lines) + "\n")
+    options = ("--train", path, "--input", path, "--out", out, "--kind", "up=binary")
+    labels = ("--anomaly-field", "bad", "--regime-field", "shift")
+    result = run(*options, *labels)
+    assert result.exit_code == 0, result.output
+    p_value = [float(row["p_value"]) for row in rows_of(out)[300:330]]
+    assert max(p_value) < 1e-4
+    assert "is not numeric (row 1: " in run(*options[:-2], *labels).output
+
+
+def test_a_kind_that_does_not_exist_is_refused(folder: Path) -> None:
+    for text in ("cpu=number", "count", "=count"):
+        result = run(
+            "--train", folder / "old.csv", "--input", folder / "new.csv", "--out", "x.csv", "--kind", text
+        )
+        assert result.exit_code == 2
+        assert f"'{text}' is no kind of a feature" in result.output
+
+
 def test_what_is_behind_each_row_is_written_on_request(folder: Path) -> None:
     out = folder / "latent.csv"
     result = run("--train", folder / "old.csv", "--input", folder / "new.csv", "--out", out, "--latent")

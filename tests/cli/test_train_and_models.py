@@ -79,6 +79,31 @@ def test_several_files_are_one_training_set(project: Project) -> None:
     assert BundleStore(project.store).load("hosts").manifest.training.records == 1200
 
 
+def test_labels_and_kinds_of_the_configuration_reach_the_bundle(project: Project) -> None:
+    lines = project.data.read_text().splitlines()
+    labelled = [f"{line},{int(i % 10 == 0)},{'night' if i % 2 else ''}" for i, line in enumerate(lines[1:])]
+    project.data.write_text("\n".join([f"{lines[0]},bad,shift", *labelled]) + "\n")
+    text = project.config.read_text()
+    fields = "n_components: 1, anomaly_field: bad, regime_field: absent"
+    project.config.write_text(
+        text.replace("n_components: 1", fields).replace('unit: "1/s"', 'unit: "1/s", kind: count')
+    )
+    result = project.train("hosts", "--input", str(project.data))
+    assert result.exit_code == 2
+    assert "no column 'absent'" in result.output
+    project.data.write_text(project.data.read_text().replace(",-", ","))
+    result = project.train("hosts", "--input", str(project.data), "--regime-field", "shift")
+    assert result.exit_code == 0, result.output
+    assert "60 labelled anomalous" in result.output
+    manifest = BundleStore(project.store).load("hosts").manifest
+    assert manifest.training.anomalous_records == 60
+    assert manifest.training.regimes == ("night",)
+    assert [(f.kind, f.modelled_as) for f in manifest.features] == [
+        ("continuous", "continuous"),
+        ("count", "continuous"),
+    ]
+
+
 def test_an_unknown_detector_exits_2_and_names_the_known(project: Project) -> None:
     result = project.train("host", "--input", str(project.data))
     assert result.exit_code == 2

@@ -1,8 +1,12 @@
 """Tests for detector.training.labels."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from detector.training.labels import anomalous_rows, regime_codes
+from detector.training.labels import LabelFields, anomalous_rows, regime_codes
+from tests.made import batch
 
 
 @pytest.mark.parametrize("text", ["1", "true", "True", "yes", "2", "0.5", "-1", "spike", "anomaly"])
@@ -24,3 +28,16 @@ def test_regimes_are_numbered_in_the_order_of_the_alphabet() -> None:
 def test_no_records_have_no_labels() -> None:
     assert anomalous_rows([]).tolist() == []
     assert regime_codes([])[1] == ()
+
+
+def test_labels_are_those_of_the_fields_that_are_named() -> None:
+    records = replace(
+        batch(np.zeros((2, 1))), labels={"bad": ["1", None], "shift": [None, "night"], "team": ["a", "b"]}
+    )
+    both, none = LabelFields("bad", "shift"), LabelFields()
+    assert (both.names, none.names) == (("bad", "shift"), ())
+    anomalous, regime = both.of(records)
+    assert anomalous is not None
+    assert anomalous.tolist() == [True, False]
+    assert regime == [None, "night"]
+    assert none.of(records) == (None, None)

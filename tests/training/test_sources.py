@@ -150,6 +150,14 @@ def test_labels_are_read_as_text_and_are_no_features(tmp_path: Path) -> None:
     assert batch.labels == {"shift": ["night", None], "bad": ["0", "1"]}
     with pytest.raises(SourceError, match="no column 'regime'"):
         read_file(path, ["a"], labels=["regime"])
+    with pytest.raises(SourceError, match="'bad' is a label and a feature"):
+        read_file(path, ["bad"], labels=["bad"])
+
+
+def test_kind_of_something_that_is_no_feature_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "time,a,b\n1700049600,1,0\n")
+    with pytest.raises(SourceError, match="'c' has a kind but is no feature; these are: a, b"):
+        read_file(path, kinds={"c": "count"})
 
 
 def test_column_that_cannot_be_text_or_is_infinite_is_refused(tmp_path: Path) -> None:

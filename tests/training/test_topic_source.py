@@ -81,3 +81,20 @@ def test_range_without_a_usable_record_says_what_was_there(monkeypatch: pytest.M
     read_from(monkeypatch, [poll((Source("hosts", 0),), [0], [1], [b"{"])])
     with pytest.raises(SourceError, match=r"topics hosts: no usable record .*1 malformed_json"):
         read_topic(SETTINGS, ["hosts"], SCHEMA, 0.0, 2e9, 1.8e9)
+
+
+def test_texts_of_all_polls_are_known_and_labels_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (Source("hosts", 0),)
+    texts = [(b"GET", b"0"), (b"PUT", b"1"), (b"GET", b"null")]
+    value = b'{"entity": "a", "time": 1700000000, "features": {"method": "%b"}, "tags": {"incident": %b}}'
+    polls = [poll(source, [0], [i], [value % each]) for i, each in enumerate(texts)]
+    schema = InputSchema(
+        name="hosts",
+        features=(("method", ("method",)),),
+        categorical=frozenset({("method",)}),
+        labels=(("tags.incident", ("tags", "incident")),),
+    )
+    read_from(monkeypatch, polls)
+    batch, _ = read_topic(SETTINGS, ["hosts"], schema, 0.0, 2e9, 1.8e9)
+    assert [batch.category_texts[code] for code in batch.values[:, 0].tolist()] == ["GET", "PUT", "GET"]
+    assert batch.labels == {"tags.incident": ["0", "1", None]}
