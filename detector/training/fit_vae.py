@@ -1,4 +1,14 @@
-"""Fit a conditional variational autoencoder with torch; held-out time says when to stop."""
+"""Fit a conditional variational autoencoder with torch; held-out time says when to stop.
+
+What is missing, and what is labelled anomalous, is left out of the reconstruction, but stays in the windows
+of the records after it (Donut's modified bound). Donut also scales the prior by the share of points that are
+left. Here a record that is left out altogether has no term at all, and of one that lacks some features the
+bound is that on the marginal of the others, in which the prior has its full weight.
+
+References:
+    Xu et al. (2018), Unsupervised anomaly detection via variational auto-encoder for seasonal KPIs in web
+        applications, arXiv:1802.03903: the modified bound, and the hiding of values in training.
+"""
 
 import importlib.util
 from dataclasses import replace
@@ -38,6 +48,7 @@ def fit_vae(
     *,
     lengths: IntArray,
     seed: int,
+    anomalous: BoolArray | None = None,
     window: int = 1,
     latent: int | None = None,
     hidden: tuple[int, ...] = (64, 64),
@@ -47,14 +58,15 @@ def fit_vae(
 ) -> Vae:
     """Maximise the importance-weighted bound with Adam; the epoch that scores held-out time best wins.
 
-    Missing values take no part in the loss. In half of the rows of each step up to half of the features
-    are hidden as well, so that the encoder learns what a mask means. Held-out time, the last fifth of each
-    run, is scored by ``Vae`` itself, with noise of its own.
+    Missing values and anomalous rows take no part in the loss. In half of the rows of each step up to half
+    of the features are hidden as well, so that the encoder learns what a mask means. Held-out time, the last
+    fifth of each run, is scored by ``Vae`` itself, with noise of its own.
 
     Args:
         x: Standardised residuals, shape (N, D); NaN is missing.
         lengths: Records of each entity, shape (E,), summing to N, each entity's in time order.
         seed: Of weights, noise, order and hiding.
+        anomalous: Rows known to be anomalous, shape (N,); None where none is known.
         window: W, records that the model looks at, the scored one included.
         latent: Z; None takes one per two features, at most 8.
         hidden: Units of the hidden layers of encoder and decoder; empty for linear maps.
@@ -70,21 +82,29 @@ def fit_vae(
         if value < 1:
             raise ValueError(f"{name} is {value}, expected at least 1")
     held_out = held_out_in_time(lengths)
-    n_usable = np.count_nonzero(~np.isnan(x).all(axis=1) & ~held_out)
-    if n_usable < LEAST_ROWS or not held_out.any():
+    normal = np.ones(len(x), dtype=np.bool_) if anomalous is None else ~anomalous
+    if normal.shape != (len(x),):
+        raise ValueError(f"anomalous has shape {normal.shape}, expected ({len(x)},), one mark per row")
+    usable = normal & ~np.isnan(x).all(axis=1)
+    n_usable, n_held_out = np.count_nonzero(usable & ~held_out), np.count_nonzero(usable & held_out)
+    if n_usable < LEAST_ROWS or n_held_out == 0:
         raise ValueError(
-            f"{n_usable} usable rows are too few for a variational autoencoder; give at least "
-            f"{LEAST_ROWS} besides the last fifth, or take a Gaussian mixture"
+            f"{n_usable} usable rows, and {n_held_out} in the last fifth, are too few for a variational "
+            f"autoencoder; give at least {LEAST_ROWS} besides the last fifth, or take a Gaussian mixture"
         )
+    if anomalous is not None:
+        # Refused where only anomalous rows have a feature: nothing would say what is normal of it.
+        check_rows(np.where(normal[:, None], x, np.nan), lengths)
     if importlib.util.find_spec("torch") is None:
         raise ValueError("fitting a vae needs torch, which is not installed; install detector[torch]")
     latent = latent or max(1, min(_MOST_LATENT, (x.shape[1] + 1) // 2))
-    return _train(x, lengths, held_out, seed, window, latent, hidden, samples, max_epochs, progress)
+    return _train(x, lengths, usable, held_out, seed, window, latent, hidden, samples, max_epochs, progress)
 
 
 def _train(
     x: FloatArray,
     lengths: IntArray,
+    usable: BoolArray,
     held_out: BoolArray,
     seed: int,
     window: int,
@@ -99,14 +119,14 @@ def _train(
     from detector.training.vae_network import VaeNetwork
 
     rng = np.random.default_rng(seed)
-    scale = body_std(x)
+    scale = body_std(x[usable])
     observed = ~np.isnan(x)
     # Beyond the limit a value counts as the limit here, so that no single row sets the variances.
     filled = np.where(observed, x / scale, 0.0).clip(-INPUT_LIMIT_STD, INPUT_LIMIT_STD)
     n_features = x.shape[1]
     past = Past.of(np.zeros((len(lengths), (window - 1) * n_features)), filled, lengths)
-    to_fit = np.flatnonzero(observed.any(axis=1) & ~held_out)
-    to_judge = held_out & observed.any(axis=1)
+    to_fit = np.flatnonzero(usable & ~held_out)
+    to_judge = usable & held_out
     # Another noise than the one stored: the epoch chosen must not be the one that suits the latter.
     noise, judging_noise = stratified_noise(rng, samples, latent), stratified_noise(rng, samples, latent)
     steps_per_epoch = -(-len(to_fit) // _BATCH_ROWS)

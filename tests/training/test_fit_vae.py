@@ -87,6 +87,41 @@ def test_missing_values_are_trained_around() -> None:
     assert truth.logpdf(fresh).mean() - log_likelihood(vae, fresh).mean() < 0.25
 
 
+def test_labelled_anomalies_are_not_learnt_and_what_follows_them_is() -> None:
+    rng = np.random.default_rng(0)
+    anomalous = rng.random(3000) < 0.05
+    x = correlated(3000)
+    x[anomalous] = [4.0, -4.0] + 0.3 * rng.normal(size=(anomalous.sum(), 2))
+    # Every spike leaves a dent behind, which is as normal as anything.
+    dent = np.roll(anomalous, 1) & ~anomalous
+    x[dent] -= 3.0
+    with_labels, without = (
+        log_likelihood(
+            fit_vae(
+                x, lengths=np.array([3000]), seed=0, anomalous=labels, window=2, hidden=(24,), max_epochs=30
+            ),
+            x,
+        )
+        for labels in (anomalous, None)
+    )
+    assert with_labels[anomalous].mean() < without[anomalous].mean() - 20.0
+    assert with_labels[~anomalous].mean() > without[~anomalous].mean() - 0.05
+    assert with_labels[dent].mean() > without[dent].mean() - 0.5
+
+
+def test_labels_that_leave_nothing_to_learn_from_are_refused() -> None:
+    x, lengths = correlated(400), np.array([400])
+    with pytest.raises(ValueError, match="80 usable rows, and 80 in the last fifth, are too few"):
+        fit_vae(x, lengths=lengths, seed=0, anomalous=np.arange(400) < 240)
+    with pytest.raises(ValueError, match="0 in the last fifth"):
+        fit_vae(x, lengths=lengths, seed=0, anomalous=np.arange(400) >= 320)
+    with pytest.raises(ValueError, match=r"anomalous has shape \(399,\)"):
+        fit_vae(x, lengths=lengths, seed=0, anomalous=np.zeros(399, dtype=bool))
+    x[10:, 1] = np.nan
+    with pytest.raises(ValueError, match=r"features \[1\] .* are missing in every row"):
+        fit_vae(x, lengths=lengths, seed=0, anomalous=np.arange(400) < 20)
+
+
 def test_same_seed_same_bits_and_the_global_generator_is_left_alone() -> None:
     x = correlated(400)
     before = torch.random.get_rng_state()
@@ -122,7 +157,7 @@ def test_progress_ends_complete_where_training_stops_early() -> None:
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        (100, {}, "too few for a variational autoencoder"),
+        (100, {}, "are too few for a variational autoencoder"),
         (400, {"window": 0}, "window is 0"),
         (400, {"samples": 0}, "samples is 0"),
     ],
