@@ -307,15 +307,15 @@ class _Explainer:
         return tuple(self._reason(j, float(actual[j]), explanation) for j in top)
 
     def _reason(self, j: int, actual: float, explanation: Explanation) -> FeatureReason:
-        """Return feature j's part, the value, expectation and spread of a category being text and none."""
+        """Return feature j's part; a category is told by its text and has no spread."""
         model = self.detector.model
-        expected = float(explanation.expected[0, j])
+        expected, std = float(explanation.expected[0, j]), float(explanation.std[0, j])
         vocabulary = model.vocabulary(j)
         return FeatureReason(
             feature=model.feature_names[j],
             actual=actual if vocabulary is None else self.batch.category_texts.get(actual),
             expected=expected if vocabulary is None else vocabulary.text(expected),
-            std=float(explanation.std[0, j]) if vocabulary is None else None,
+            std=None if vocabulary is not None or np.isnan(std) else std,
             nats=float(explanation.nats[0, j]),
             unit=model.units[j],
         )

@@ -23,7 +23,7 @@ class FeatureReason:
     """What the model expected of it, given the other features and the entity's past: of a categorical
     feature the likeliest text, None where that is one that was not seen in training."""
     std: float | None
-    """Standard deviation of that expectation; None where the feature is categorical."""
+    """Standard deviation of that expectation; None where the feature is categorical or binary."""
     nats: float
     """-log p(actual | the other features, the past); large is surprising."""
     unit: str | None = None

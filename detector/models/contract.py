@@ -19,9 +19,10 @@ class Explanation:
     nats: FloatArray
     """Shape (N, D), -log p(x_j | the other features, the past), large is surprising; NaN where x is."""
     expected: FloatArray
-    """Shape (N, D), conditional mean of each feature given the others and the past."""
+    """Shape (N, D), conditional mean of each feature given the others and the past; of a categorical one
+    the most probable index."""
     std: FloatArray
-    """Shape (N, D), conditional standard deviation."""
+    """Shape (N, D), conditional standard deviation; NaN where the values have none, as categories."""
 
 
 class Family(Protocol):

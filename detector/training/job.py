@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ from detector.scoring.scoring_model import Density, ScoringModel
 from detector.training.calibrate import calibrate
 from detector.training.discrete_features import discrete_columns, kinds_for, without_impossible
 from detector.training.fit_predictor import fit_predictor, fit_residual_scale
-from detector.training.labels import regime_codes
+from detector.training.labels import regime_codes, those_that_occur
 from detector.training.training_rows import TrainingError as TrainingError
 from detector.training.training_rows import TrainingRows, check_rows_to_train, rows_in_order
 
@@ -147,13 +146,16 @@ def train(
 
     try:
         interval_s = _interval_s(rows)
+        regime_of_row = None
+        if to_fit.regime is not None:
+            regime_of_row, regimes = those_that_occur(to_fit.regime[warmed_up], regimes)
         fitting = _Fitting(
             residual[warmed_up],
             runs_of(to_fit.of_run[warmed_up]),
             to_fit.gap_s[warmed_up],
             interval_s,
             discrete,
-            None if to_fit.regime is None else to_fit.regime[warmed_up],
+            regime_of_row,
         )
         family = _fit_family(plan, fitting, report)
         density = Density(scaling, predictor, residual_scale, family)
@@ -271,13 +273,15 @@ def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress) -> Fami
         from detector.training.fit_naive_bayes import fit_naive_bayes
 
         n_classes = _options(plan, "n_classes").get("n_classes")
-        kinds: dict[str, Any] = {}
-        if discrete is not None:
-            kinds = {"kinds": discrete.kinds, "n_categories": discrete.n_categories}
-        if fitting.regime is not None:
-            kinds["regimes"] = fitting.regime
         return fit_naive_bayes(
-            x, lengths=lengths, seed=plan.seed, progress=report, n_classes=n_classes, **kinds
+            x,
+            lengths=lengths,
+            seed=plan.seed,
+            progress=report,
+            n_classes=n_classes,
+            kinds=None if discrete is None else discrete.kinds,
+            n_categories=None if discrete is None else discrete.n_categories,
+            regimes=fitting.regime,
         )
     if plan.family == "rbm":
         from detector.training.fit_rbm import fit_rbm

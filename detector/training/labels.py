@@ -61,6 +61,18 @@ def regime_codes(texts: Sequence[str | None]) -> tuple[IntArray, tuple[str, ...]
     return np.fromiter((index.get(text, -1) for text in texts), np.int64, len(texts)), tuple(names)
 
 
+def those_that_occur(codes: IntArray, names: tuple[str, ...]) -> tuple[IntArray, tuple[str, ...]]:
+    """Return some records' regimes numbered anew, without names that none of these records has.
+
+    Args:
+        codes: As from ``regime_codes``, shape (N,), -1 is unknown.
+        names: Theirs.
+    """
+    present = np.unique(codes[codes >= 0])
+    renumbered = np.where(codes >= 0, np.searchsorted(present, codes), -1)
+    return renumbered.astype(np.int64), tuple(names[i] for i in present.tolist())
+
+
 def _says_yes(text: str | None) -> bool:
     said = (text or "").strip().lower()
     if said in ("", "false", "nan"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detector.training.labels import LabelFields, anomalous_rows, regime_codes
+from detector.training.labels import LabelFields, anomalous_rows, regime_codes, those_that_occur
 from tests.made import batch
 
 
@@ -23,6 +23,12 @@ def test_regimes_are_numbered_in_the_order_of_the_alphabet() -> None:
     codes, names = regime_codes(["night", None, "day", "", "night"])
     assert names == ("day", "night")
     assert codes.tolist() == [1, -1, 0, -1, 1]
+
+
+def test_regimes_without_a_record_are_left_out_of_the_numbers() -> None:
+    codes, names = those_that_occur(np.array([4, -1, 1, 4]), ("a", "b", "c", "d", "e"))
+    assert names == ("b", "e")
+    assert codes.tolist() == [1, -1, 0, 1]
 
 
 def test_no_records_have_no_labels() -> None:

@@ -1,0 +1,183 @@
+"""Texts, counts and flags from JSON records to alerts, through the job, the store and the codec."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.alerting.event import AlertEvent
+from detector.alerting.rules import AlertRules, Budget
+from detector.batch import Batch, Scores
+from detector.bundles.serving import serve
+from detector.bundles.store import Bundle, BundleStore, load_bundle
+from detector.pipeline import Detector
+from detector.stream.alert_record import encode_alert
+from detector.stream.codec_json import InputSchema, JsonCodec
+from detector.training.backtest import rows_of
+from detector.training.job import TrainingPlan, train
+from tests.pipelines import outcome_of, scores_of, watch
+from tests.stream.records import raw_records
+
+START_S = 1_780_000_000.0
+NOW_S = START_S + 1e6
+SCHEMA = InputSchema(
+    name="requests",
+    features=(
+        ("latency", ("latency",)),
+        ("method", ("http", "method")),
+        ("errors", ("errors",)),
+        ("cached", ("cached",)),
+    ),
+    categorical=frozenset({("http", "method")}),
+    binary=frozenset({("cached",)}),
+)
+PLAN = TrainingPlan(
+    "requests",
+    "naive_bayes",
+    kinds={"method": "categorical", "errors": "count", "cached": "binary"},
+    options={"n_classes": 1},
+)
+
+
+def features(n: int, seed: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "latency": float(rng.normal(0.2, 0.02)),
+            "http": {"method": str(rng.choice(["GET", "POST", "PUT"], p=[0.8, 0.19, 0.01]))},
+            "errors": int(rng.poisson(2.0)),
+            "cached": bool(rng.uniform() < 0.5),
+        }
+        for _ in range(n)
+    ]
+
+
+def decoded(rows: list[dict[str, Any]], codec: JsonCodec | None = None) -> Batch:
+    records = [{"entity": "shop", "time": START_S + 10 * i, "features": row} for i, row in enumerate(rows)]
+    raw = raw_records([json.dumps(record).encode() for record in records])
+    batch, rejected = (codec or JsonCodec(SCHEMA)).decode(raw, NOW_S)
+    assert rejected == []
+    return batch
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    trained = train(decoded(features(3000, 0)), PLAN, 1e9)
+    store = BundleStore(tmp_path_factory.mktemp("store"))
+    return load_bundle(store.save(trained.manifest, trained.model, trained.held_out))
+
+
+@pytest.fixture(scope="module")
+def detector(bundle: Bundle) -> Detector:
+    return serve(bundle, AlertRules(Budget(1, "entity", 3e4), fire_m=1, fire_of=1))
+
+
+def with_odd(at: int, **changed: Any) -> list[dict[str, Any]]:
+    rows = features(60, 1)
+    rows[at] |= changed
+    return rows
+
+
+def scored(detector: Detector, rows: list[dict[str, Any]]) -> tuple[Scores, list[AlertEvent]]:
+    return outcome_of(detector, decoded(rows))
+
+
+def test_manifest_says_what_every_feature_is(bundle: Bundle) -> None:
+    kinds = [(f.kind, f.modelled_as, f.vocabulary) for f in bundle.manifest.features]
+    assert kinds == [
+        ("continuous", "continuous", None),
+        ("categorical", "categorical", ("GET", "POST", "PUT")),
+        ("count", "count", None),
+        ("binary", "binary", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "feature", "actual", "expected"),
+    [
+        ({"http": {"method": "DELETE"}}, "method", "DELETE", "GET"),
+        ({"http": {"method": 7}}, "method", "7", "GET"),
+        ({"errors": 40}, "errors", 40.0, pytest.approx(2.0, abs=0.2)),
+        ({"errors": -1}, "errors", -1.0, pytest.approx(2.0, abs=0.2)),
+        ({"errors": 0.5}, "errors", 0.5, pytest.approx(2.0, abs=0.2)),
+    ],
+)
+def test_odd_value_is_improbable_and_the_reason_names_it(
+    detector: Detector, changed: dict[str, Any], feature: str, actual: Any, expected: Any
+) -> None:
+    scores, events = scored(detector, with_odd(50, **changed))
+    assert scores.status[50] == 0
+    assert scores.p_value[50] < 1e-2 < np.median(scores.p_value[1:50])
+    event = next(event for event in events if event.last_offset == 50)
+    reason = event.reasons[0]
+    assert (reason.feature, reason.actual, reason.expected) == (feature, actual, expected)
+    written = json.loads(encode_alert(event, "group").value)["reasons"][0]
+    assert (written["feature"], written["actual"]) == (feature, actual)
+    assert (written["std"] is None) == (feature == "method")
+
+
+def test_likelihood_of_an_ordinary_record_is_the_product_of_its_features(detector: Detector) -> None:
+    """A text that is four times as frequent is four times as likely, whatever else is in the record."""
+    rows = with_odd(20, http={"method": "GET"})
+    other = [row | {"http": {"method": "POST"}} if i == 20 else row for i, row in enumerate(rows)]
+    one, two = scored(detector, rows)[0], scored(detector, other)[0]
+    ratio = np.exp(one.log_likelihood[20] - two.log_likelihood[20])
+    assert ratio == pytest.approx(0.8 / 0.19, rel=0.15)
+    # The past of other features holds no texts, so nothing else has changed.
+    np.testing.assert_array_equal(np.delete(one.log_likelihood, 20), np.delete(two.log_likelihood, 20))
+
+
+def test_missing_text_is_marginalised(detector: Detector) -> None:
+    missing, there = with_odd(20, http={}), with_odd(20, http={"method": "GET"})
+    one, two = scored(detector, missing)[0], scored(detector, there)[0]
+    assert one.log_likelihood[20] - two.log_likelihood[20] == pytest.approx(-np.log(0.8), abs=0.1)
+
+
+def test_scores_have_the_same_bits_after_a_restart_and_record_by_record(
+    bundle: Bundle, detector: Detector
+) -> None:
+    rows = with_odd(50, http={"method": "DELETE"}, cached=None)
+    whole = scored(detector, rows)[0]
+    used = JsonCodec(SCHEMA)
+    used.decode(
+        raw_records([json.dumps({"features": {"http": {"method": f"m{i}"}}}).encode() for i in range(99)]),
+        NOW_S,
+    )
+    own = watch(detector)
+    one_by_one = []
+    polled = decoded(rows, used)
+    for i in range(len(rows)):
+        part = rows_of(polled, np.arange(len(rows)) == i)
+        one_by_one.append(own.process(part, np.zeros(1, dtype=np.int64))[0].log_likelihood[0])
+    np.testing.assert_array_equal(whole.log_likelihood, one_by_one)
+
+
+def test_features_without_any_number_need_no_predictor(tmp_path: Path) -> None:
+    records = decoded(features(600, 0))
+    texts = replace(records, feature_names=("method",), values=records.values[:, 1:2])
+    trained = train(texts, TrainingPlan("m", "naive_bayes", kinds={"method": "categorical"}), 1e9)
+    assert trained.manifest.predictor == "none"
+    loaded = load_bundle(BundleStore(tmp_path).save(trained.manifest, trained.model, trained.held_out))
+    one, two = (scores_of(serve(b, AlertRules()), texts.values) for b in (trained, loaded))
+    np.testing.assert_array_equal(one.log_likelihood, two.log_likelihood)
+
+
+def test_labelled_regimes_are_the_classes_and_are_named_in_the_manifest() -> None:
+    rng = np.random.default_rng(0)
+    night = rng.uniform(size=900) < 0.5
+    rows = features(900, 0)
+    for row, is_night in zip(rows, night.tolist(), strict=True):
+        row["latency"] += 1.0 if is_night else 0.0
+    regime = [None if i % 3 == 0 else "night" if night[i] else "day" for i in range(900)]
+    regime[-1] = "holiday"
+    bundle = train(decoded(rows), replace(PLAN, options={}), 1e9, regime=regime)
+    facts = bundle.manifest.training
+    assert (facts.regimes, facts.regime_records) == (("day", "night"), 600)
+    assert facts.choices["classes"] == 2
+    z = bundle.model.density.scaling.standardise(decoded(rows).values, np.zeros(900, dtype=np.int64))
+    family = bundle.model.density.family
+    believed = family.latent(family.initial_state(900), z, np.full(900, np.nan))
+    assert (believed.argmax(axis=1) == night).mean() > 0.99
