@@ -37,7 +37,7 @@ class TrainingFacts(BaseModel):
     calibration_records: int = Field(description="Rows held out in time, after them.")
     anomalous_records: int = Field(0, description="Rows labelled anomalous: they took part in nothing.")
     regime_records: int = Field(0, description="Rows labelled with a regime.")
-    regimes: tuple[str, ...] = Field((), description="Their names, in the order of the family's classes.")
+    regimes: tuple[str, ...] = Field((), description="Their names; the first classes of naive_bayes.")
     from_time_s: float = Field(description="Event time of the first row, seconds since 1970 UTC.")
     until_time_s: float = Field(description="Event time of the last row.")
     interval_s: float = Field(description="Median time between two records of an entity.")

@@ -15,9 +15,13 @@ from detector.bundles.store import Bundle, BundleError, BundleStore, load_bundle
 from detector.cli.failure import Failure, explained
 from detector.config.section import parse_duration
 from detector.scoring.generate import generate as generate_values
+from detector.scoring.scoring_model import ScoringModel
 
 _PARQUET = (".parquet", ".pq")
 _JSON_LINES = (".jsonl", ".ndjson")
+
+Column = list[float] | list[int] | list[str | None]
+"""Of one feature, as it is written."""
 
 
 class _Seconds(click.ParamType[float]):
@@ -91,13 +95,13 @@ def generate(
         time = np.repeat(first_s + step_s * np.arange(n), len(names))
         # Round by round, so that the file is in the order of time.
         rows = values.transpose(1, 0, 2).reshape(-1, values.shape[2])
-        features = trained.model.feature_names
+        features, columns = trained.model.feature_names, _columns(trained.model, rows)
         if suffix in _PARQUET:
-            _write_parquet(out, features, time, list(names) * n, rows)
+            _write_parquet(out, features, time, list(names) * n, columns)
         else:
             write = _write_csv if suffix == ".csv" else _write_json_lines
             with click.open_file(str(out), "w", encoding="utf-8") as file:
-                write(file, features, time, list(names) * n, rows)
+                write(file, features, time, list(names) * n, columns)
 
 
 def _load(reference: str) -> Bundle:
@@ -107,25 +111,39 @@ def _load(reference: str) -> Bundle:
     return load_bundle(Path(reference))
 
 
+def _columns(model: ScoringModel, rows: FloatArray) -> list[Column]:
+    """Return features as records have them: categories as text, counts and flags as whole numbers."""
+    discrete = model.density.scaling.discrete
+    columns: list[Column] = []
+    for j, values in enumerate(rows.T):
+        vocabulary = model.vocabulary(j)
+        if vocabulary is not None:
+            columns.append([vocabulary.text(index) for index in values.tolist()])
+        elif discrete is not None and discrete.kinds[j] != "continuous":
+            columns.append(values.astype(np.int64).tolist())
+        else:
+            columns.append(values.tolist())
+    return columns
+
+
 def _write_json_lines(
-    file: IO[str], features: tuple[str, ...], time: FloatArray, entity: list[str], rows: FloatArray
+    file: IO[str], features: tuple[str, ...], time: FloatArray, entity: list[str], columns: list[Column]
 ) -> None:
-    for stamp, name, row in zip(_texts(time), entity, rows.tolist(), strict=True):
+    for stamp, name, *row in zip(_texts(time), entity, *columns, strict=True):
         record = {"entity": name, "time": stamp, "features": dict(zip(features, row, strict=True))}
         file.write(json.dumps(record) + "\n")
 
 
 def _write_csv(
-    file: IO[str], features: tuple[str, ...], time: FloatArray, entity: list[str], rows: FloatArray
+    file: IO[str], features: tuple[str, ...], time: FloatArray, entity: list[str], columns: list[Column]
 ) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["time", "entity", *features])
-    for stamp, name, row in zip(_texts(time), entity, rows.tolist(), strict=True):
-        writer.writerow([stamp, name, *row])
+    writer.writerows(zip(_texts(time), entity, *columns, strict=True))
 
 
 def _write_parquet(
-    path: Path, features: tuple[str, ...], time: FloatArray, entity: list[str], rows: FloatArray
+    path: Path, features: tuple[str, ...], time: FloatArray, entity: list[str], columns: list[Column]
 ) -> None:
     try:
         import pyarrow as pa
@@ -135,8 +153,8 @@ def _write_parquet(
             f"{path}: Parquet needs {error.name}; pip install 'detector[train]', or write .csv"
         ) from error
     stamps = pa.array(_microseconds(time), pa.timestamp("us", tz="UTC"))
-    columns = [stamps, pa.array(entity, pa.string()), *(pa.array(column) for column in rows.T)]
-    pq.write_table(pa.table(columns, names=["time", "entity", *features]), path)
+    arrays = [stamps, pa.array(entity, pa.string()), *(pa.array(column) for column in columns)]
+    pq.write_table(pa.table(arrays, names=["time", "entity", *features]), path)
 
 
 def _texts(time: FloatArray) -> Iterator[str]:

@@ -15,7 +15,7 @@ from detector.batch import Batch, BoolArray, FloatArray, IntArray
 from detector.bundles.manifest import Manifest, ManifestFeature, TrainingFacts
 from detector.bundles.serving import fewest_features
 from detector.bundles.store import Bundle
-from detector.models.contract import Family
+from detector.models.contract import Family, Predictor
 from detector.models.discrete_columns import DiscreteColumns
 from detector.models.families import FAMILIES
 from detector.models.gan import Gan
@@ -23,7 +23,7 @@ from detector.models.gmm import Gmm
 from detector.models.kinds import Kind
 from detector.models.predictors import NoPredictor, predict
 from detector.models.rbm import Rbm
-from detector.models.scaling import fit_scaling
+from detector.models.scaling import Scaling, fit_scaling
 from detector.models.sequences import runs_of, starts_of
 from detector.scoring.scoring_model import Density, ScoringModel
 from detector.training.calibrate import calibrate
@@ -76,7 +76,9 @@ def train(
     """Fit, calibrate and describe a model; saving it is the caller's.
 
     The newest 30 % of every entity's records are held out in time: they shape no density, and calibrate.
-    Records labelled anomalous do neither, and an entity's past begins anew after them.
+    Records labelled anomalous do neither, and an entity's past begins anew after them; only a ``vae`` gets to
+    see them, in the windows of the records that follow, and learns neither from them nor from what leans on
+    them.
 
     Args:
         records: N training records in any order; NaN is missing.
@@ -97,7 +99,8 @@ def train(
     codes, regimes = (None, ()) if regime is None else regime_codes(regime)
     if regimes and plan.family != "naive_bayes":
         _log.info("family %s has no use for the labels of regimes; they are not used", plan.family)
-    rows = rows_in_order(records, anomalous, codes).without_anomalous()
+    every_row = rows_in_order(records, anomalous, codes)
+    rows = every_row.without_anomalous()
     n_anomalous = len(records) - len(rows.time)
     try:
         kinds = kinds_for(plan.family, rows.feature_names, plan.kinds)
@@ -133,30 +136,28 @@ def train(
         )
     except ValueError as error:
         raise TrainingError(f"detector {plan.detector!r}: {error}") from error
-    before = predictor.initial_state(len(to_fit.lengths))
-    residual = z - predict(predictor, columns, before, z, to_fit.time, to_fit.lengths, of_run).expected
+    residual = _residual(to_fit, z, scaling, predictor, model)
     warmed_up = to_fit.position >= predictor.warmup_records
     residual_scale = np.ones((n_models, z.shape[1]))
     if not isinstance(predictor, NoPredictor):
         measured = fit_residual_scale(residual[warmed_up], z[warmed_up], of_row[warmed_up], n_models)
         some = slice(None) if columns is None else columns
         residual_scale[:, some] = measured[:, some]
-    residual /= residual_scale[of_row]
     report("preparing", 1, 1)
 
     try:
         interval_s = _interval_s(rows)
-        regime_of_row = None
-        if to_fit.regime is not None:
-            regime_of_row, regimes = those_that_occur(to_fit.regime[warmed_up], regimes)
-        fitting = _Fitting(
-            residual[warmed_up],
-            runs_of(to_fit.of_run[warmed_up]),
-            to_fit.gap_s[warmed_up],
-            interval_s,
-            discrete,
-            regime_of_row,
-        )
+        shown = to_fit
+        if plan.family == "vae" and n_anomalous:
+            # It sees what it must not learn: at work, the windows of records that follow hold it, too.
+            shown = every_row.to_fit()
+            z = scaling.standardise(shown.values, model[shown.entity])
+            residual = _residual(shown, z, scaling, predictor, model)
+        residual /= residual_scale[model[shown.entity]]
+        fitting = _Fitting.of(shown, residual, predictor.warmup_records, interval_s, discrete)
+        if fitting.regime is not None:
+            numbers, regimes = those_that_occur(fitting.regime, regimes)
+            fitting = replace(fitting, regime=numbers)
         family = _fit_family(plan, fitting, report)
         density = Density(scaling, predictor, residual_scale, family)
         needed = fewest_features(plan.min_features_share, z.shape[1])
@@ -240,6 +241,48 @@ class _Fitting:
     discrete: DiscreteColumns | None
     regime: IntArray | None
     """Shape (N,), -1 where it is unknown."""
+    anomalous: BoolArray | None
+    """Shape (N,), labelled so, or expected from such records; None where none is."""
+
+    @classmethod
+    def of(
+        cls,
+        rows: TrainingRows,
+        residual: FloatArray,
+        warmup_records: int,
+        interval_s: float,
+        discrete: DiscreteColumns | None,
+    ) -> "_Fitting":
+        """Take the rows that a predictor expected from as many records as it leans on."""
+        taken = rows.position >= warmup_records
+        return cls(
+            residual[taken],
+            runs_of(rows.of_run[taken]),
+            rows.gap_s[taken],
+            interval_s,
+            discrete,
+            None if rows.regime is None else rows.regime[taken],
+            rows.anomalous_or_after(warmup_records)[taken] if rows.anomalous.any() else None,
+        )
+
+
+def _residual(
+    rows: TrainingRows, z: FloatArray, scaling: Scaling, predictor: Predictor, model: IntArray
+) -> FloatArray:
+    """Return what a predictor leaves over of standardised records, shape (N, D).
+
+    Args:
+        rows: N records.
+        z: The same, standardised.
+        scaling: By what.
+        predictor: Of the continuous features.
+        model: Of each entity, shape (E,).
+    """
+    before = predictor.initial_state(len(rows.lengths))
+    prediction = predict(
+        predictor, scaling.continuous, before, z, rows.time, rows.lengths, model[rows.run_entity]
+    )
+    return z - prediction.expected
 
 
 def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress) -> Family:
@@ -301,6 +344,7 @@ def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress) -> Fami
         x,
         lengths=lengths,
         seed=plan.seed,
+        anomalous=fitting.anomalous,
         window=options.get("window", 1),
         latent=options.get("latent"),
         progress=report,

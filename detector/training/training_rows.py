@@ -58,6 +58,13 @@ class TrainingRows:
         gap_s[starts_of(self.lengths)] = np.nan
         return gap_s
 
+    def anomalous_or_after(self, n: int) -> BoolArray:
+        """Return which records are anomalous, or have such a one among the n before them, shape (N,)."""
+        marked = self.anomalous.copy()
+        for back in range(1, n + 1):
+            marked[back:] |= self.anomalous[:-back] & (self.position[back:] >= back)
+        return marked
+
     def without_anomalous(self) -> "TrainingRows":
         """Return the others, a run broken in two wherever records were anomalous."""
         return self._taken(~self.anomalous, self.of_run + np.cumsum(self.anomalous))

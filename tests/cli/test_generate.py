@@ -5,11 +5,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
 from detector.bundles.store import BundleStore
 from detector.cli.main import main
+from detector.models.kinds import Kind
 from detector.training.job import TrainingPlan, train
 from detector.training.sources import read_file
 
@@ -64,6 +67,38 @@ def test_a_backtest_reads_what_was_generated_and_finds_it_normal(store: Path, su
         p_value = [float(row["p_value"]) for row in csv.DictReader(file) if row["status"] == "scored"]
     assert len(p_value) > 780
     assert abs(np.mean(p_value) - 0.5) < 0.06
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_texts_counts_and_flags_are_written_as_such(tmp_path: Path, suffix: str) -> None:
+    kinds: dict[str, Kind] = {"method": "categorical", "errors": "count", "up": "binary"}
+    rng = np.random.default_rng(0)
+    table = pa.table(
+        {
+            "time": 1_700_000_000 + np.arange(500),
+            "method": rng.choice(["GET", "POST"], 500, p=[0.9, 0.1]),
+            "errors": rng.poisson(3.0, 500),
+            "up": rng.uniform(size=500) < 0.7,
+            "load": rng.normal(size=500),
+        }
+    )
+    pq.write_table(table, tmp_path / "old.parquet")
+    plan = TrainingPlan("requests", "naive_bayes", kinds=kinds, options={"n_classes": 1})
+    bundle = train(read_file(tmp_path / "old.parquet", kinds=kinds), plan, 1.7e9)
+    folder = BundleStore(tmp_path).save(bundle.manifest, bundle.model, bundle.held_out)
+    out = tmp_path / f"new.{suffix}"
+    assert run("generate", folder, "-n", "300", "--out", out).exit_code == 0
+    if suffix == "jsonl":
+        features = [json.loads(line)["features"] for line in out.read_text().splitlines()]
+        assert {type(row["errors"]) for row in features} == {int}
+        method = [row["method"] for row in features]
+    else:
+        batch = read_file(out, ["method", "errors", "up", "load"], kinds)
+        assert set(batch.values[:, 2]) == {0.0, 1.0}
+        assert batch.values[:, 1].mean() == pytest.approx(3.0, abs=0.5)
+        method = [batch.category_texts[code] for code in batch.values[:, 0].tolist()]
+    assert method.count("GET") / 300 == pytest.approx(0.9, abs=0.06)
+    assert set(method) == {"GET", "POST"}
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from detector.batch import Scores, Status
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleStore, load_bundle
 from detector.models.predictors import PREDICTORS
+from detector.models.vae import Vae
+from detector.training import fit_vae
 from detector.training.job import TrainingError, TrainingPlan, train
 from tests.made import batch
+from tests.models.families_by_hand import random_vae
 from tests.pipelines import outcome_of, scores_of
 
 PLAN = TrainingPlan("hosts", "gmm", options={"n_components": 1})
@@ -184,6 +188,25 @@ def test_incident_moves_the_calibration_unless_it_is_labelled() -> None:
 
     assert p_value_of_a_surprise(labelled) == pytest.approx(p_value_of_a_surprise(clean), rel=0.7)
     assert p_value_of_a_surprise(ignored) > 10 * p_value_of_a_surprise(clean)
+
+
+def test_vae_is_shown_anomalous_records_and_told_which_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+
+    def fit(x: np.ndarray, **options: Any) -> Vae:
+        told.update(options, x=x)
+        return random_vae(3, 3)
+
+    monkeypatch.setattr(fit_vae, "fit_vae", fit)
+    x, incident = with_block(300.0)
+    plan = TrainingPlan("hosts", "vae", options={"window": 3})
+    bundle = train(batch(x), plan, 1e9, anomalous=incident)
+    # The autoregression expects each record from the one before: the first has none, and 560 a wrong one.
+    assert told["lengths"].tolist() == [len(told["x"])] == [1316 + 60 - 1]
+    assert np.flatnonzero(told["anomalous"]).tolist() == list(range(499, 560))
+    assert (np.abs(told["x"][500:559]) > 3).any(axis=1).all()
+    assert np.abs(told["x"][~told["anomalous"]]).max() < 6
+    assert bundle.manifest.training.fitting_records == 1316
 
 
 def test_labels_do_not_depend_on_the_order_of_the_records() -> None:

@@ -32,6 +32,14 @@ def test_runs_break_where_records_are_anomalous_and_labels_move_with_their_recor
     assert rows.regime.tolist() == rows.values.ravel().tolist()
 
 
+def test_marks_reach_as_many_records_as_asked_and_no_other_entity() -> None:
+    anomalous = np.zeros(20, dtype=bool)
+    anomalous[[3, 19]] = True
+    rows = ordered(anomalous=anomalous)
+    assert np.flatnonzero(rows.anomalous_or_after(0)).tolist() == [1, 9]
+    assert np.flatnonzero(rows.anomalous_or_after(2)).tolist() == [1, 2, 3, 9]
+
+
 def test_share_held_out_does_not_count_anomalous_records() -> None:
     anomalous = np.zeros(20, dtype=bool)
     anomalous[:10] = True
