@@ -16,7 +16,7 @@ from detector.alerting.episodes import Scored, StateRows, Transition, decide, in
 from detector.alerting.event import AlertEvent, FeatureReason, alert_id, event_id
 from detector.alerting.rules import AlertRules
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Status
-from detector.models.contract import Explanation
+from detector.models.contract import Explanation, Regime
 from detector.models.sequences import lagged, runs_of, starts_of
 from detector.scoring.scoring_model import Conditionals, ScoringModel
 
@@ -269,6 +269,7 @@ def _event(explainer: "_Explainer", transition: Transition, row: int) -> AlertEv
         log_likelihood=float(span["peak_log_likelihood"]),
         return_period_s=detector.interval_s / p_value,
         reasons=explainer.reasons(row) if transition.fires else (),
+        regime=explainer.regime(row) if transition.fires else None,
         labels={name: value for name, column in batch.labels.items() if (value := column[at]) is not None},
         source=source,
         first_offset=int(span["first_offset"]),
@@ -319,6 +320,12 @@ class _Explainer:
             nats=float(explanation.nats[0, j]),
             unit=model.units[j],
         )
+
+    def regime(self, row: int) -> Regime | None:
+        """Return the most probable cause of a row; asked for in the same order as ``reasons``."""
+        _, family_row = self._state_before(row)
+        residual, gap_s = self.conditionals.residual[row : row + 1], self.rows.gap_s[row : row + 1]
+        return self.detector.model.density.family.regime(family_row, residual, gap_s)
 
     def _state_before(self, row: int) -> tuple[int, FloatArray]:
         """Return the row's entity and the family's state before the row, shape (1, state_size).

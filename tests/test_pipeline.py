@@ -9,6 +9,7 @@ from detector.alerting.event import AlertEvent
 from detector.alerting.rules import AlertRules
 from detector.batch import Batch, IntArray, Status
 from detector.models.families import FAMILIES
+from detector.models.hmm import Hmm
 from detector.models.predictors import PREDICTORS
 from detector.pipeline import Detector
 from tests.made import batch, detector, fitted, gmm, predictor_called, records_like, scoring_model
@@ -177,6 +178,27 @@ def test_alert_names_the_feature_that_went_wrong_and_what_was_expected(family: s
     assert isinstance(reason.std, float)
     assert abs(rows[50, 1] - reason.expected) > 10 * reason.std
     assert event.return_period_s == pytest.approx(1.0 / event.p_value)
+
+
+@pytest.mark.parametrize("records_at_once", [1, 7, 400])
+def test_alert_tells_the_state_that_was_left_whatever_the_batches(records_at_once: int) -> None:
+    transition = np.array([[0.99, 0.01 - 1e-7, 1e-7], [0.02, 0.97, 0.01], [0.5, 0.5 - 1e-7, 1e-7]])
+    means = np.array([[-20.0, 0.0], [20.0, 0.0], [0.0, 60.0]])
+    hmm = Hmm(np.array([0.6, 0.4, 0.0]), transition, means, np.ones((3, 2)), interval_s=60.0)
+    own = detector(scoring_model(hmm)[0], threshold=1e-4, rules=AlertRules(fire_m=2, fire_of=3))
+    states = np.repeat([1, 0, 2], [30, 240, 5])
+    rows = means[states] + np.random.default_rng(0).normal(size=(275, 2))
+    records = batch(rows, time=np.arange(0.0, 275 * 60.0, 60.0))
+    runner, events = watch(own), []
+    for at in np.split(np.arange(275), range(records_at_once, 275, records_at_once)):
+        events += runner.process(part(records, at), np.zeros(len(at), dtype=np.int64))[1]
+    event = next(event for event in events if event.transition == "firing")
+    assert event.last_offset == 271
+    assert event.regime is not None
+    assert (event.regime.index, event.regime.for_s) == (2, 60.0)
+    assert event.regime.left is not None
+    assert (event.regime.left.index, event.regime.left.for_s) == (0, 240 * 60.0)
+    assert event.regime.left.transition_probability == pytest.approx(1e-7)
 
 
 def test_absurd_values_are_improbable_and_leave_no_trace_that_is_not_finite() -> None:

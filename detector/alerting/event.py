@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from detector.batch import Source
+from detector.models.contract import Regime
 
 Transition = Literal["firing", "resolved"]
 
@@ -63,6 +64,9 @@ class AlertEvent:
     """How long normal traffic of one entity takes, on average, to be as improbable as the peak."""
     reasons: tuple[FeatureReason, ...]
     """Of the record that fired, most surprising first; empty when resolved."""
+    regime: Regime | None
+    """What the model takes for the cause of the record that fired; None when resolved, and where the family
+    has no discrete cause."""
     labels: dict[str, str]
     source: Source
     first_offset: int

@@ -40,6 +40,12 @@ class ReasonLine(msgspec.Struct):
     actual: float | None = None
 
 
+class RegimeLine(msgspec.Struct):
+    """What the model takes for the cause of an alert."""
+
+    text: str
+
+
 class AlertLine(msgspec.Struct):
     """The fields of an alert event that are used here."""
 
@@ -55,6 +61,7 @@ class AlertLine(msgspec.Struct):
     """In words."""
     end: datetime | None = None
     reasons: list[ReasonLine] = []
+    regime: RegimeLine | None = None
 
 
 @dataclass

@@ -88,7 +88,7 @@ def best_explained(outcome: Outcome) -> Alert | None:
 
 
 def explanation(alert: Alert) -> list[str]:
-    """Return one alert in words: when, how rare, and which features were not as expected."""
+    """Return one alert in words: when, how rare, which features were not as expected, and the regime."""
     event = alert.firing
     lines = [
         f"One alert explained: {event.entity} by {event.detector}, {clock(event.time.timestamp())}",
@@ -98,6 +98,8 @@ def explanation(alert: Alert) -> list[str]:
     for reason in event.reasons[:3]:
         actual = "missing" if reason.actual is None else f"{reason.actual:.3f}"
         lines.append(f"  {reason.feature}  {actual}, expected {reason.expected:.3f} ± {reason.std:.3f}")
+    if event.regime is not None:
+        lines.append(f"  {event.regime.text}")
     return lines
 
 

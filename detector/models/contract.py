@@ -25,6 +25,39 @@ class Explanation:
     """Shape (N, D), conditional standard deviation; NaN where the values have none, as categories."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeftRegime:
+    """The regime in which an entity was before its present one."""
+
+    index: int
+    for_s: float
+    """How long it had been there, seconds."""
+    transition_probability: float
+    """Of going from there to the present one, in the time that lay between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """The most probable discrete cause of a record."""
+
+    kind: Literal["component", "state", "class"]
+    index: int
+    """Counted from 0."""
+    probability: float
+    """Of that cause, given the record and its entity's past."""
+    for_s: float | None = None
+    """How long it has been the entity's most probable one, seconds, 0 at its first record; None where a
+    family remembers nothing."""
+    left: LeftRegime | None = None
+    """The one before; None where none is remembered."""
+
+
+def most_probable(kind: Literal["component", "class"], posterior: FloatArray) -> Regime:
+    """Return the regime of one record of a family that remembers nothing; ``posterior`` has shape (1, K)."""
+    index = int(posterior[0].argmax())
+    return Regime(kind, index, float(posterior[0, index]))
+
+
 class Family(Protocol):
     """A fitted density of the next record of an entity, given that entity's past.
 
@@ -102,6 +135,16 @@ class Family(Protocol):
 
         Returns:
             Shape (N, L), finite for every record.
+        """
+        ...
+
+    def regime(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Regime | None:
+        """Return the most probable discrete cause of one record, None where a family has none.
+
+        Args:
+            rows: State before, shape (1, state_size).
+            x: Shape (1, D).
+            gap_s: Shape (1,).
         """
         ...
 

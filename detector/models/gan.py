@@ -187,6 +187,9 @@ class Gan:
             u = (x - p.location) / p.scale
         return map_tiles(kernel, self._masked(u), self.n_latent, _TILE, self._widest())
 
+    def regime(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> None:
+        """Return None: no single discrete cause is behind a record."""
+
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw n independent records, shape (n, D)."""
         p = self.parameters

@@ -10,7 +10,7 @@ import numpy as np
 
 from detector.batch import FloatArray, IntArray
 from detector.models.arrays import take, take_distribution
-from detector.models.contract import Arrays, Evidence, Explanation
+from detector.models.contract import Arrays, Evidence, Explanation, Regime, most_probable
 from detector.models.gaussians import Gaussians
 from detector.models.log_space import posterior
 
@@ -102,6 +102,10 @@ class Gmm:
     def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
         """Return the responsibilities: the posterior of each record's component, shape (N, K)."""
         return posterior(self._gaussians.log_density(x) + self._log_weights, self._log_weights)
+
+    def regime(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Regime:
+        """Return the most responsible component of one record."""
+        return most_probable("component", self.latent(rows, x, gap_s))
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw n independent records, shape (n, D)."""

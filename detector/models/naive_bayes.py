@@ -19,7 +19,7 @@ import numpy as np
 
 from detector.batch import FloatArray, IntArray
 from detector.models.arrays import take, take_distribution
-from detector.models.contract import Arrays, Evidence, Explanation
+from detector.models.contract import Arrays, Evidence, Explanation, Regime, most_probable
 from detector.models.discrete_densities import (
     CategoricalFeature,
     NegativeBinomialFeature,
@@ -178,6 +178,10 @@ class NaiveBayes:
     def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
         """Return the posterior of each record's class, shape (N, C)."""
         return posterior(self.log_joint(x), self._log_weights)
+
+    def regime(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Regime:
+        """Return the most responsible class of one record."""
+        return most_probable("class", self.latent(rows, x, gap_s))
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw n independent records, shape (n, D)."""

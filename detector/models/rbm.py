@@ -209,6 +209,9 @@ class Rbm:
         bounded = np.clip(x, -_FARTHEST, _FARTHEST)
         return np.asarray(expit(self._activation(self._imputed(bounded))))
 
+    def regime(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> None:
+        """Return None: no single discrete cause is behind a record."""
+
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw n records, shape (n, D): 50 rounds of block Gibbs from chains drawn among the stored ones."""
         v = self._chains[rng.integers(len(self._chains), size=n)]

@@ -158,6 +158,9 @@ class Vae:
 
         return map_tiles(kernel, inputs, self.latent_size, _TILE, max(len(bias) for _, bias in p.encoder))
 
+    def regime(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> None:
+        """Return None: no single discrete cause is behind a record."""
+
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw one sequence of n records, shape (n, D), as it follows upon ``initial_state``."""
         p = self._parameters

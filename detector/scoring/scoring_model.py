@@ -60,12 +60,16 @@ class Example:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Self:
+    def from_arrays(cls, arrays: Arrays, family: Family) -> Self:
         """Rebuild from ``arrays()``."""
+        family_rows = family.initial_state(len(arrays["values"]))
+        # Bundles of before the family remembered more have narrower rows: the rest is as at first.
+        given = arrays["family_rows"]
+        family_rows[:, : given.shape[1]] = given
         return cls(
             arrays["values"],
             arrays["predictor_rows"],
-            arrays["family_rows"],
+            family_rows,
             arrays["time"],
             arrays["gap_s"],
             arrays["model"].astype(np.int64),
@@ -224,7 +228,7 @@ class ScoringModel:
                 arrays["residual/scale"],
                 family_from_arrays(family, _part(arrays, "family")),
             )
-            examples = Example.from_arrays(_part(arrays, "examples"))
+            examples = Example.from_arrays(_part(arrays, "examples"), density.family)
             calibration = Calibration.from_arrays(
                 _part(arrays, "calibration"), SurpriseOfPattern(density, examples)
             )

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from detector.alerting.event import AlertEvent
+from detector.models.contract import Regime
 from detector.stream.event_time import to_datetimes
 from detector.stream.port import Header
 
@@ -87,6 +88,7 @@ def _value(event: AlertEvent) -> bytes:
             }
             for reason in event.reasons
         ],
+        "regime": None if event.regime is None else _regime(event.regime, event.time - event.start),
         "origin": {
             "topic": event.source.topic,
             "partition": event.source.partition,
@@ -105,11 +107,58 @@ def return_period_text(seconds: float) -> str:
     """Say how often normal traffic does this: ``normally once in 23 days on this entity``."""
     if not seconds < 1000 * _YEAR_S:
         return "normally less than once in 1,000 years on this entity"
+    return f"normally once in {_duration_text(seconds)} on this entity"
+
+
+def regime_text(regime: Regime, episode_s: float) -> str:
+    """Say where the entity is: ``left state 3, where it had been for 4 hours, ...``, or ``in state 3 ...``.
+
+    Args:
+        regime: At the record that fired.
+        episode_s: Seconds from the start of the episode to that record; a state that was left before is
+            no news.
+    """
+    left = regime.left
+    # Times are floats of seconds since 1970, so a record's own is met to a microsecond only.
+    if left is not None and regime.for_s is not None and regime.for_s <= episode_s + 1e-3:
+        return (
+            f"left {regime.kind} {left.index}, where it had been for {_duration_text(left.for_s)}, "
+            f"by a transition of probability {_probability_text(left.transition_probability)}; "
+            f"now in {regime.kind} {regime.index}"
+        )
+    stay = "" if not regime.for_s else f" for {_duration_text(regime.for_s)}"
+    return f"in {regime.kind} {regime.index}{stay}, with probability {_probability_text(regime.probability)}"
+
+
+def _regime(regime: Regime, episode_s: float) -> dict[str, Any]:
+    left = regime.left
+    return {
+        "kind": regime.kind,
+        "index": regime.index,
+        "probability": regime.probability,
+        "for_s": regime.for_s,
+        "left": left
+        and {
+            "index": left.index,
+            "for_s": left.for_s,
+            "transition_probability": left.transition_probability,
+        },
+        "text": regime_text(regime, episode_s),
+    }
+
+
+def _duration_text(seconds: float) -> str:
     unit, length = next((unit, length) for unit, length in _UNITS if seconds >= length or length == 1)
     count = seconds / length
-    # A tail is not known to more than two digits.
+    # No duration told here is known to more than two digits.
     number = f"{count:.1f}".removesuffix(".0") if count < 10 else f"{count:.0f}"
-    return f"normally once in {number} {unit}{'' if number == '1' else 's'} on this entity"
+    return f"{number} {unit}{'' if number == '1' else 's'}"
+
+
+def _probability_text(probability: float) -> str:
+    # Two digits, but no 1 for what is less: 1 - 1e-5 is not certain.
+    text = f"{min(probability, 0.99) if probability < 1 else probability:.2g}"
+    return re.sub(r"e-0?", "e-", text)
 
 
 _YEAR_S = 365.25 * 86_400

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from detector.batch import FloatArray, IntArray
-from detector.models.hmm import Hmm, steps_of
+from detector.models.hmm import Hmm
 from detector.models.sequences import runs_of, starts_of
+from detector.models.transitions import steps_of
 from detector.training.fitting_rows import (
     FittingRows,
     Progress,
@@ -153,7 +154,8 @@ def count_warmup_records(model: Hmm, x: FloatArray, lengths: IntArray, gap_s: Fl
     agree = np.zeros(horizon, dtype=np.bool_)
     for t in range(horizon):
         rows, _ = model.step(rows, x[places + t], gap_s[places + t])
-        variation = 0.5 * np.abs(rows - running[places + t]).sum(axis=1)
+        belief = rows[:, : model.n_states]
+        variation = 0.5 * np.abs(belief - running[places + t]).sum(axis=1)
         agree[t] = np.mean(variation < _WARMUP_AGREEMENT) >= _WARMUP_SHARE
     disagree = np.flatnonzero(~agree)
     return min(int(disagree[-1]) + 2, horizon) if len(disagree) else 1

@@ -233,6 +233,20 @@ def test_what_is_behind_a_record_has_the_same_bits_in_any_batch_and_rebuilt(
 
 
 @EVERY_FAMILY
+def test_regime_is_the_likeliest_of_what_may_be_behind_a_record(name: str) -> None:
+    family, x = fitted(name), drawn(name, 30, 18)
+    rows, gap_s = state_before_last(family, x), np.ones(1)
+    for record in (*x[:5], np.full(3, np.nan)):
+        regime, latent = family.regime(rows, record[None], gap_s), family.latent(rows, record[None], gap_s)
+        if LISTED[name].latent_is_distribution:
+            assert regime is not None
+            assert regime.index == latent[0].argmax()
+            assert regime.probability == latent[0].max()
+        else:
+            assert regime is None
+
+
+@EVERY_FAMILY
 def test_records_differ_in_what_is_behind_them(name: str) -> None:
     family, x = fitted(name), drawn(name, 200, 18)
     latent = family.latent(np.repeat(state_before_last(family, x), 200, axis=0), x, np.ones(200))

@@ -6,6 +6,7 @@ import numpy as np
 
 from detector.alerting.event import AlertEvent, FeatureReason, alert_id, event_id
 from detector.batch import Batch, Scores, Source, Status
+from detector.models.contract import Regime
 from detector.stream.alert_record import encode_alert
 from detector.stream.score_record import encode_scores
 
@@ -38,6 +39,7 @@ def alert_values(
         log_likelihood=-50.0,
         return_period_s=23 * 86400.0,
         reasons=(FeatureReason("f07", 0.97, 0.31, 0.06, 40.0), FeatureReason("f02", None, 0.5, 0.1, 2.0)),
+        regime=Regime("component", 1, 0.9),
         labels={},
         source=source,
         first_offset=int(start),
@@ -50,6 +52,7 @@ def alert_values(
         time=end + 1500.0,
         end=end,
         reasons=(),
+        regime=None,
     )
     return encode_alert(firing, "demo").value, encode_alert(resolved, "demo").value
 

@@ -84,6 +84,7 @@ def test_alert_explained_is_one_that_found_an_incident_even_if_a_false_one_is_mo
     assert "normally once in 23 days" in lines[1]
     assert lines[2] == "  f07  0.970, expected 0.310 ± 0.060"
     assert lines[3] == "  f02  missing, expected 0.500 ± 0.100"
+    assert lines[4] == "  in component 1, with probability 0.9"
 
 
 def test_without_any_alert_there_is_a_summary_all_the_same() -> None:

@@ -122,7 +122,7 @@ def test_after_a_long_silence_an_entity_is_where_the_chain_is_in_the_long_run() 
     hmm = Hmm(np.array([0.5, 0.5]), transition, means, np.ones((2, 1)), interval_s=1.0)
     rows, _ = hmm.step(hmm.initial_state(3), np.full((3, 1), 50.0), np.full(3, np.nan))
     gap_s = np.array([1e5, 1e18, np.inf])
-    after, _ = hmm.step(rows, np.full((3, 1), np.nan), gap_s)
+    after = hmm.latent(rows, np.full((3, 1), np.nan), gap_s)
     np.testing.assert_allclose(after, np.tile([0.75, 0.25], (3, 1)), rtol=1e-9)
     expected = hmm.explain(rows, np.full((3, 1), np.nan), gap_s).expected
     np.testing.assert_allclose(expected, np.full((3, 1), -25.0), rtol=1e-9)
@@ -133,7 +133,7 @@ def test_a_silence_of_a_chain_that_never_settles_is_followed_step_by_step() -> N
     hmm = Hmm(np.array([1.0, 0.0, 0.0]), circle, np.zeros((3, 1)), np.ones((3, 1)), interval_s=1.0)
     rows, _ = hmm.step(hmm.initial_state(1), np.zeros((1, 1)), NO_GAP)
     for gap_s in (1.0, 2.0, 3.0, 1000.0):
-        after, _ = hmm.step(rows, np.zeros((1, 1)), np.array([gap_s]))
+        after = hmm.latent(rows, np.zeros((1, 1)), np.array([gap_s]))
         np.testing.assert_array_equal(after, np.eye(3)[[int(gap_s) % 3]])
 
 
@@ -165,14 +165,14 @@ def test_silences_of_neighbours_change_no_bit() -> None:
 
 def test_an_impossible_record_keeps_the_predicted_belief() -> None:
     hmm = random_hmm(3, 2, diagonal=True)
-    rows, _ = hmm.step(hmm.initial_state(1), np.array([[0.1, 0.2]]), NO_GAP)
-    predicted = rows @ hmm.arrays()["transition"]
-    after_impossible, value = hmm.step(rows, np.array([[1e200, 0.0]]), NO_GAP)
-    after_nothing, unscored = hmm.step(rows, np.array([[np.nan, np.nan]]), NO_GAP)
-    assert np.isneginf(value).all()
-    assert np.isnan(unscored).all()
-    np.testing.assert_allclose(after_impossible, predicted, rtol=1e-12)
-    np.testing.assert_allclose(after_nothing, predicted, rtol=1e-12)
+    x = np.array([[0.1, 0.2]])
+    rows, _ = hmm.step(hmm.initial_state(1), x, NO_GAP)
+    predicted = hmm.latent(hmm.initial_state(1), x, NO_GAP) @ hmm.arrays()["transition"]
+    impossible, nothing = np.array([[1e200, 0.0]]), np.array([[np.nan, np.nan]])
+    assert np.isneginf(hmm.step(rows, impossible, NO_GAP)[1]).all()
+    assert np.isnan(hmm.step(rows, nothing, NO_GAP)[1]).all()
+    np.testing.assert_allclose(hmm.latent(rows, impossible, NO_GAP), predicted, rtol=1e-12)
+    np.testing.assert_allclose(hmm.latent(rows, nothing, NO_GAP), predicted, rtol=1e-12)
 
 
 def test_a_likely_state_that_cannot_be_reached_does_not_hide_the_others() -> None:
@@ -195,9 +195,29 @@ def test_beliefs_are_the_posterior_of_the_last_state_by_enumeration() -> None:
             value *= arrays["transition"][path[t - 1], path[t]] * emissions[t, path[t]]
         weight[path[-1]] += value
     np.testing.assert_allclose(beliefs[-1], weight / weight.sum(), rtol=1e-10)
-    np.testing.assert_array_equal(beliefs[-1], scan(hmm, x, np.array([4]))[0][0])
+    np.testing.assert_array_equal(beliefs[-1], scan(hmm, x, np.array([4]))[0][0, :3])
     before = scan(hmm, x[:3], np.array([3]))[0]
     np.testing.assert_array_equal(hmm.latent(before, x[3:], NO_GAP), beliefs[-1:])
+
+
+def test_regime_tells_the_state_that_was_left_the_stay_in_it_and_how_probable_that_was() -> None:
+    transition = np.array([[0.9, 0.1 - 1e-7, 1e-7], [0.5, 0.4, 0.1], [0.2, 0.1, 0.7]])
+    means = np.array([[-50.0], [0.0], [50.0]])
+    hmm = Hmm(np.full(3, 1 / 3), transition, means, np.ones((3, 1)), interval_s=60.0)
+    x = np.repeat([0.0, -50.0, 50.0], [3, 240, 2])[:, None]
+    gap_s = np.full(245, 60.0)
+    gap_s[0] = np.nan
+    rows, _ = hmm.scan(hmm.initial_state(1), x[:-1], gap_s[:-1], np.array([244]))
+    regime = hmm.regime(rows, x[-1:], gap_s[-1:])
+    assert (regime.kind, regime.index, regime.for_s) == ("state", 2, 60.0)
+    assert regime.probability == pytest.approx(1.0)
+    assert regime.left is not None
+    assert (regime.left.index, regime.left.for_s) == (0, 240 * 60.0)
+    assert regime.left.transition_probability == pytest.approx(1e-7)
+    silent = hmm.regime(rows, x[:1], np.array([180.0]))
+    assert silent.left is not None
+    by_hand = np.linalg.matrix_power(transition, 3)[2, 1]
+    assert silent.left.transition_probability == pytest.approx(by_hand)
 
 
 @pytest.mark.parametrize("diagonal", [True, False])
@@ -247,10 +267,10 @@ def test_no_records_are_no_error() -> None:
     hmm = random_hmm(3, 2, diagonal=True)
     nothing = np.empty(0)
     rows, value = hmm.step(hmm.initial_state(0), np.empty((0, 2)), nothing)
-    assert rows.shape == (0, 3)
+    assert rows.shape == (0, hmm.state_size)
     assert value.shape == (0,)
     rows, value = hmm.scan(hmm.initial_state(0), np.empty((0, 2)), nothing, np.empty(0, dtype=np.int64))
-    assert rows.shape == (0, 3)
+    assert rows.shape == (0, hmm.state_size)
 
 
 @pytest.mark.parametrize("diagonal", [True, False])
@@ -260,7 +280,13 @@ def test_arrays_round_trip_exactly(diagonal: bool) -> None:
     rebuilt = Hmm.from_arrays(hmm.arrays())
     np.testing.assert_array_equal(log_likelihood(rebuilt, x), log_likelihood(hmm, x))
     assert "interval_s" not in hmm.arrays()
-    assert (rebuilt.n_features, rebuilt.state_size, rebuilt.warmup_records) == (4, 3, 3)
+    assert (rebuilt.n_features, rebuilt.n_states, rebuilt.warmup_records) == (4, 3, 3)
+
+
+def test_an_entity_seen_for_the_first_time_has_left_no_state() -> None:
+    hmm = random_hmm(3, 2, diagonal=True)
+    regime = hmm.regime(hmm.initial_state(1), np.zeros((1, 2)), NO_GAP)
+    assert (regime.for_s, regime.left) == (0.0, None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 
 from detector.alerting.event import AlertEvent, FeatureReason, alert_id, event_id
 from detector.batch import Source
-from detector.stream.alert_record import MAX_VALUE_BYTES, encode_alert, return_period_text
+from detector.models.contract import LeftRegime, Regime
+from detector.stream.alert_record import MAX_VALUE_BYTES, encode_alert, regime_text, return_period_text
 
 SOURCE = Source("telemetry", 0)
 ALERT = alert_id(SOURCE, 40, "hosts", "web-17")
@@ -33,6 +34,7 @@ EVENT = AlertEvent(
     log_likelihood=float("-inf"),
     return_period_s=23 * 86_400.0,
     reasons=(FeatureReason("cpu", 0.97, 0.31, 0.06, 12.5, "1"), FeatureReason("memory", None, 0.5, 0.1, 0.0)),
+    regime=Regime("state", 5, 0.9996, 30.0, LeftRegime(3, 4 * 3600.0, 1e-7)),
     labels={"team": "shop"},
     source=SOURCE,
     first_offset=40,
@@ -76,19 +78,34 @@ def test_golden_event() -> None:
             {"feature": "cpu", "actual": 0.97, "expected": 0.31, "std": 0.06, "nats": 12.5, "unit": "1"},
             {"feature": "memory", "actual": None, "expected": 0.5, "std": 0.1, "nats": 0.0, "unit": None},
         ],
+        "regime": {
+            "kind": "state",
+            "index": 5,
+            "probability": 0.9996,
+            "for_s": 30.0,
+            "left": {"index": 3, "for_s": 14400.0, "transition_probability": 1e-7},
+            "text": "left state 3, where it had been for 4 hours, by a transition of probability 1e-7; "
+            "now in state 5",
+        },
         "origin": {"topic": "telemetry", "partition": 0, "first_offset": 40, "last_offset": 42},
     }
 
 
 def test_resolved_event_has_an_id_of_its_own_and_an_end() -> None:
     resolved = replace(
-        EVENT, id=event_id(ALERT, "resolved"), transition="resolved", end=1795186799.5, reasons=()
+        EVENT,
+        id=event_id(ALERT, "resolved"),
+        transition="resolved",
+        end=1795186799.5,
+        reasons=(),
+        regime=None,
     )
     record = encode_alert(resolved, "detector")
     headers = dict(record.headers)
     assert headers["ce_type"] == b"io.detector.alert.resolved.v1"
     assert headers["ce_id"] != dict(encode_alert(EVENT, "detector").headers)["ce_id"]
     assert json.loads(record.value)["end"] == "2026-11-20T14:59:59.500000Z"
+    assert json.loads(record.value)["regime"] is None
 
 
 @pytest.mark.parametrize("entity", ["a", "ü 17", "x" * 256, 'tab\tnew\nline"', "\x7f\x80"])
@@ -139,3 +156,24 @@ def test_return_period_in_words(seconds: float, text: str) -> None:
 @pytest.mark.parametrize("seconds", [1e12, float("inf"), float("nan")])
 def test_return_period_beyond_what_is_known_is_no_number(seconds: float) -> None:
     assert return_period_text(seconds) == "normally less than once in 1,000 years on this entity"
+
+
+@pytest.mark.parametrize(
+    ("regime", "text"),
+    [
+        (Regime("component", 2, 0.971), "in component 2, with probability 0.97"),
+        (Regime("class", 0, 1.0), "in class 0, with probability 1"),
+        (Regime("state", 1, 0.99999, 0.0), "in state 1, with probability 0.99"),
+        (
+            Regime("state", 1, 0.5, 7200.0, LeftRegime(3, 60.0, 0.25)),
+            "in state 1 for 2 hours, with probability 0.5",
+        ),
+        (
+            Regime("state", 1, 0.5, 59.9999, LeftRegime(3, 90.0, 0.25)),
+            "left state 3, where it had been for 1.5 minutes, by a transition of probability 0.25; "
+            "now in state 1",
+        ),
+    ],
+)
+def test_regime_in_words_tells_a_state_that_was_left_within_the_episode(regime: Regime, text: str) -> None:
+    assert regime_text(regime, episode_s=60.0) == text
