@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -26,8 +26,10 @@ import numpy as np  # noqa: E402
 
 from detector.batch import FloatArray  # noqa: E402
 from detector.models.contract import Family  # noqa: E402
-from detector.scoring.calibration import Calibration, Moments  # noqa: E402
+from detector.scoring.calibration import Calibration  # noqa: E402
+from detector.scoring.moments import Moments  # noqa: E402
 from detector.scoring.tail import Tail  # noqa: E402
+from detector.scoring.typicality import LowerSide  # noqa: E402
 from tests.models.families_by_hand import (  # noqa: E402
     random_gan,
     random_gmm,
@@ -122,6 +124,7 @@ def _p_value_rows(rng: np.random.Generator) -> list[Row]:
         # Of any pattern of missing features the same: the tails are cached, and only looked up here.
         lambda missing, past_missing: (held_out[:RECORDS], everyone[:RECORDS]),
     )
+    two_sided = replace(calibration, lower=LowerSide.fit(held_out, everyone, 2))
     surprise = rng.gamma(FEATURES / 2, size=RECORDS)
     model = np.zeros(RECORDS, dtype=np.int64)
     complete = np.zeros((RECORDS, FEATURES), dtype=bool)
@@ -131,6 +134,7 @@ def _p_value_rows(rng: np.random.Generator) -> list[Row]:
     past = np.zeros((RECORDS, 0), dtype=bool)
     return [
         Row("p-values", lambda: calibration.p_value(surprise, model, complete, past)),
+        Row("  two-sided", lambda: two_sided.p_value(surprise, model, complete, past)),
         Row(
             f"  {SHARE_WITH_A_GAP:.0%} of records miss a feature",
             lambda: calibration.p_value(surprise, model, gaps, past),

@@ -102,7 +102,7 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
     gap_s = np.where(np.isfinite(previous), batch.time[kept] - previous, np.nan)
     rows = _Rows(kept, kept_lengths, gap_s)
 
-    after, status, conditionals, p_value = _score(detector, before, batch, rows)
+    after, status, conditionals, p_value, too_likely = _score(detector, before, batch, rows)
     n = len(batch)
     scores = Scores(
         detector.name,
@@ -127,7 +127,9 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
 
     events: list[AlertEvent] = []
     if out.size:
-        after, events = _decide(detector, before, after, batch, rows, scored, conditionals, scores)
+        after, events = _decide(
+            detector, before, after, batch, rows, scored, conditionals, scores, too_likely
+        )
     if late.any():
         after = put(state, np.flatnonzero(present), after)
     return Outcome(after, scores, events)
@@ -161,7 +163,7 @@ def _late(time: FloatArray, newest: FloatArray, lengths: IntArray) -> BoolArray:
 
 def _score(
     detector: Detector, before: EntityState, batch: Batch, rows: _Rows
-) -> tuple[EntityState, NDArray[np.int8], Conditionals, FloatArray]:
+) -> tuple[EntityState, NDArray[np.int8], Conditionals, FloatArray, BoolArray]:
     """Score the rows; the state returned still has the alert state of before."""
     model = detector.model
     starts = starts_of(rows.lengths)
@@ -179,8 +181,9 @@ def _score(
     if missing.any():
         status[(~missing).sum(axis=1) < detector.min_features] = Status.TOO_FEW_FEATURES
     p_value = np.full(len(time), np.nan)
+    too_likely = np.zeros(len(time), dtype=bool)
     scored = _selection(status == Status.SCORED)
-    p_value[scored] = model.calibration.p_value(
+    p_value[scored], too_likely[scored] = model.calibration.p_value(
         conditionals.surprise[scored], of_row[scored], missing[scored], conditionals.past_missing[scored]
     )
 
@@ -192,7 +195,7 @@ def _score(
         conditionals.family_rows,
         before.alert,
     )
-    return after, status, conditionals, p_value
+    return after, status, conditionals, p_value, too_likely
 
 
 def _selection(chosen: BoolArray) -> IntArray | slice:
@@ -209,6 +212,7 @@ def _decide(
     scored: BoolArray,
     conditionals: Conditionals,
     scores: Scores,
+    too_likely: BoolArray,
 ) -> tuple[EntityState, list[AlertEvent]]:
     """Run the alert rules over the scored rows and write the events; marks ``scores.alert``."""
     position = np.flatnonzero(scored)
@@ -224,6 +228,7 @@ def _decide(
             scores.log_likelihood.take(out),
             scores.p_value.take(out),
             scores.anomaly_score.take(out),
+            too_likely.take(position),
             lengths,
         ),
         detector.rules,
@@ -231,7 +236,7 @@ def _decide(
     scores.alert[out] = decision.firing
     alert = before.alert.copy()
     np.put(alert, with_scores, decision.state)
-    explainer = _Explainer(detector, batch, rows, before, conditionals)
+    explainer = _Explainer(detector, batch, rows, before, conditionals, too_likely)
     events = [
         _event(explainer, transition, int(position[transition.row])) for transition in decision.transitions
     ]
@@ -268,6 +273,7 @@ def _event(explainer: "_Explainer", transition: Transition, row: int) -> AlertEv
         anomaly_score=float(span["peak_score"]),
         log_likelihood=float(span["peak_log_likelihood"]),
         return_period_s=detector.interval_s / p_value,
+        side="too_likely" if span["peak_too_likely"] else "unlikely",
         reasons=explainer.reasons(row) if transition.fires else (),
         regime=explainer.regime(row) if transition.fires else None,
         labels={name: value for name, column in batch.labels.items() if (value := column[at]) is not None},
@@ -286,10 +292,11 @@ class _Explainer:
     rows: _Rows
     before: EntityState
     conditionals: Conditionals
+    too_likely: BoolArray
     _reached: dict[int, tuple[int, FloatArray]] = field(default_factory=dict)
 
     def reasons(self, row: int) -> tuple[FeatureReason, ...]:
-        """Return the features that surprised most, with what they should have been.
+        """Return the features that surprised most (least, if too likely), with what they should have been.
 
         Rows of one entity must be asked for in rising order.
         """
@@ -304,7 +311,8 @@ class _Explainer:
         )
         nats = explanation.nats[0]
         actual = self.batch.values[self.rows.order[row]]
-        top = [int(j) for j in np.argsort(-nats, kind="stable") if not np.isnan(nats[j])][:_TOP_FEATURES]
+        order = np.argsort(nats if self.too_likely[row] else -nats, kind="stable")
+        top = [int(j) for j in order if not np.isnan(nats[j])][:_TOP_FEATURES]
         return tuple(self._reason(j, float(actual[j]), explanation) for j in top)
 
     def _reason(self, j: int, actual: float, explanation: Explanation) -> FeatureReason:

@@ -16,6 +16,7 @@ from detector.models.scaling import Scaling
 from detector.models.seasonal import N_BINS, SeasonalPredictor
 from detector.pipeline import Detector
 from detector.scoring.scoring_model import Density, ScoringModel
+from detector.scoring.typicality import Choice
 from detector.training.calibrate import calibrate
 from detector.training.fit_gmm import fit_gmm
 from detector.training.fit_hmm import fit_hmm
@@ -82,6 +83,7 @@ def scoring_model(
     predict: bool = False,
     predictor: Predictor | None = None,
     seed: int = 1,
+    typicality: Choice = "auto",
 ) -> tuple[ScoringModel, HeldOut]:
     """A model calibrated on one sequence of its own samples; ``predict`` is for an autoregressive one."""
     own = density(family, predictor, predict=predict)
@@ -96,6 +98,7 @@ def scoring_model(
         np.ones(records, dtype=bool),
         1.0,
         1,
+        typicality=typicality,
     )
     names = tuple(f"f{j}" for j in range(family.n_features))
     model = ScoringModel(names, (None,) * len(names), (), own, examples, calibration)

@@ -13,6 +13,7 @@ from detector.models.hmm import Hmm
 from detector.models.predictors import PREDICTORS
 from detector.pipeline import Detector
 from tests.made import batch, detector, fitted, gmm, predictor_called, records_like, scoring_model
+from tests.models.families_by_hand import random_rbm
 from tests.pipelines import outcome_of, scores_of, slots_of, watch
 
 
@@ -199,6 +200,29 @@ def test_alert_tells_the_state_that_was_left_whatever_the_batches(records_at_onc
     assert event.regime.left is not None
     assert (event.regime.left.index, event.regime.left.for_s) == (0, 240 * 60.0)
     assert event.regime.left.transition_probability == pytest.approx(1e-7)
+
+
+def test_alert_says_that_records_were_too_likely() -> None:
+    model, _ = scoring_model(random_rbm(30, 3))
+    own = detector(model, threshold=1e-3, rules=AlertRules(fire_m=1, fire_of=1, resolve_records=2))
+    rows = records_like(own.model.density, 60, np.random.default_rng(2))
+    rows[20:23] = records_like(own.model.density, 4000, np.random.default_rng(3)).mean(axis=0)
+    rows[40, 1] += 40.0
+    _, events = outcome_of(own, batch(rows))
+    assert [(event.transition, event.side, event.last_offset) for event in events] == [
+        ("firing", "too_likely", 20),
+        ("resolved", "too_likely", 24),
+        ("firing", "unlikely", 40),
+        ("resolved", "unlikely", 42),
+    ]
+    # First what lies closest to what was expected of it, and what lies farthest.
+    assert (np.diff([reason.nats for reason in events[0].reasons]) >= 0).all()
+    assert (np.diff([reason.nats for reason in events[2].reasons]) <= 0).all()
+    reason = events[0].reasons[0]
+    assert isinstance(reason.actual, float)
+    assert isinstance(reason.expected, float)
+    assert isinstance(reason.std, float)
+    assert abs(reason.actual - reason.expected) < reason.std
 
 
 def test_absurd_values_are_improbable_and_leave_no_trace_that_is_not_finite() -> None:

@@ -30,6 +30,7 @@ ALERT_STATE = np.dtype(
         ("peak_score", np.float64),
         ("peak_p_value", np.float64),
         ("peak_log_likelihood", np.float64),
+        ("peak_too_likely", np.bool_),
         ("last_suspicious", np.float64),
     ]
 )
@@ -44,6 +45,7 @@ _SPAN_FIELDS = (
     "peak_score",
     "peak_p_value",
     "peak_log_likelihood",
+    "peak_too_likely",
     "last_suspicious",
 )
 
@@ -60,6 +62,8 @@ class Scored(NamedTuple):
     log_likelihood: FloatArray
     p_value: FloatArray
     anomaly_score: FloatArray
+    too_likely: BoolArray
+    """Which side of surprise the p-value speaks of."""
     lengths: IntArray
     """Records of each entity, shape (E,), each >= 1."""
 
@@ -244,6 +248,7 @@ def _extend(
         ("peak_score", scored.anomaly_score),
         ("peak_p_value", scored.p_value),
         ("peak_log_likelihood", scored.log_likelihood),
+        ("peak_too_likely", scored.too_likely),
     ):
         spans[name] = np.where(higher, column[peak], spans[name])
     return spans

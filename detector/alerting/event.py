@@ -8,6 +8,7 @@ from detector.batch import Source
 from detector.models.contract import Regime
 
 Transition = Literal["firing", "resolved"]
+Side = Literal["unlikely", "too_likely"]
 
 # A fixed namespace, so that the same record under the same detector gives the same id for ever.
 _NAMESPACE = uuid.UUID("6d7f1c1e-5b55-5a0e-9a57-0d3a3d3c6a11")
@@ -62,8 +63,10 @@ class AlertEvent:
     """These three belong to the peak."""
     return_period_s: float
     """How long normal traffic of one entity takes, on average, to be as improbable as the peak."""
+    side: Side
+    """Of the peak. ``too_likely``: it is improbable for being more typical than normal traffic ever is."""
     reasons: tuple[FeatureReason, ...]
-    """Of the record that fired, most surprising first; empty when resolved."""
+    """Of the record that fired, most surprising first (least, if it was too likely); empty when resolved."""
     regime: Regime | None
     """What the model takes for the cause of the record that fired; None when resolved, and where the family
     has no discrete cause."""

@@ -8,6 +8,7 @@ import click
 from detector.cli.failure import Failure, explained
 from detector.config import Config, ConfigError, load_config
 from detector.config.detectors import BudgetConfig
+from detector.scoring.typicality import is_on
 
 
 @click.command()
@@ -43,6 +44,8 @@ def _check_paths(config: Config, path: Path) -> None:
 
 def summary(config: Config) -> list[str]:
     """Return what a configuration amounts to, a few lines."""
+    from detector.models.families import FAMILIES
+
     kafka, outputs = config.kafka, config.outputs
     lines = [
         f"kafka     {', '.join(kafka.bootstrap_servers)} as group {kafka.group_id}, client {kafka.client}, "
@@ -53,9 +56,11 @@ def summary(config: Config) -> list[str]:
     ]
     for detector in config.detectors:
         budget = detector.alerting.budget
+        guarded = is_on(detector.training.typicality, FAMILIES[detector.family].evidence)
         lines.append(
             f"detector  {detector.name}: {len(detector.features)} features of {detector.input}, "
             f"family {detector.family}, predictor {detector.predictor}, "
+            f"p-values {'two-sided (typicality)' if guarded else 'one-sided'}, "
             f"budget {budget_text(budget)}"
         )
     lines.append(

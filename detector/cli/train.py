@@ -78,6 +78,7 @@ def train(
         order=chosen.training.order or 1,
         seed=chosen.training.seed,
         min_features_share=chosen.min_features,
+        typicality=chosen.training.typicality,
         units={feature.name: feature.unit for feature in chosen.features},
         kinds=chosen.kinds,
         options=chosen.fit_options,

@@ -2,11 +2,17 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from detector.config.section import Names, Section
+from detector.scoring.typicality import Choice
+
+
+def _unquoted(value: Any) -> Any:
+    """Return on and off as text: YAML takes them, without quotes, for true and false."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 class TrainingConfig(Section):
@@ -49,6 +55,11 @@ class TrainingConfig(Section):
     window: int | None = Field(None, ge=1, le=1000, description="vae: records seen at once; 1, without.")
     order: int | None = Field(
         None, ge=1, le=5, description="autoregressive: past records that count; 1, without."
+    )
+    typicality: Annotated[Choice, BeforeValidator(_unquoted)] = Field(
+        "auto",
+        description="Whether records that are more likely than normal traffic ever is are anomalous too; "
+        "auto: for vae, rbm and gan.",
     )
     seed: int = Field(0, ge=0, description="Of everything random in the job.")
 

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import genpareto
 
 from detector.batch import FloatArray
+from detector.models.contract import Arrays
 
 # Share of the calibration rows that shape the tail, and how few of them can.
 _TAIL_SHARE = 0.02
@@ -80,6 +81,32 @@ class Tail:
         above = ordered.size - int(np.searchsorted(ordered, onset, side="right"))
         shape, scale = _fit_pareto(excess[excess > 0])
         return cls(ordered, onset, (above + 1) / (ordered.size + 1), shape, scale)
+
+    def arrays(self) -> Arrays:
+        """Return everything, ready for safetensors."""
+        tail = np.array([self.onset, self.onset_probability, self.shape, self.scale])
+        return {"surprise": self.surprise, "tail": tail}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """Rebuild from ``arrays()``.
+
+        Raises:
+            KeyError: An array is absent.
+            ValueError: The arrays do not describe a tail.
+        """
+        surprise = arrays["surprise"]
+        if (
+            surprise.ndim != 1
+            or surprise.size == 0
+            or np.isnan(surprise).any()
+            or (surprise[1:] < surprise[:-1]).any()
+        ):
+            raise ValueError(f"calibration surprise {surprise.shape} must be a rising row of numbers")
+        onset, onset_probability, shape, scale = (float(v) for v in arrays["tail"])
+        if not (0 <= onset_probability <= 1 and shape >= 0 and scale > 0):
+            raise ValueError(f"calibration tail {arrays['tail']} is not a generalised Pareto tail")
+        return cls(surprise, onset, onset_probability, shape, scale)
 
 
 def _fit_pareto(excess: FloatArray) -> tuple[float, float]:

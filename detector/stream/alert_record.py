@@ -77,6 +77,7 @@ def _value(event: AlertEvent) -> bytes:
         "log_likelihood": event.log_likelihood,
         "return_period_s": event.return_period_s,
         "return_period": return_period_text(event.return_period_s),
+        "side": event.side,
         "reasons": [
             {
                 "feature": reason.feature,

@@ -5,9 +5,11 @@ import numpy as np
 from detector.alerting.budget import HeldOut
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.sequences import runs_of, starts_of
-from detector.scoring.calibration import Calibration, Moments
+from detector.scoring.calibration import Calibration
+from detector.scoring.moments import Moments
 from detector.scoring.scoring_model import Conditionals, Density, Example, SurpriseOfPattern
 from detector.scoring.tail import Tail
+from detector.scoring.typicality import Choice, LowerSide, is_on
 
 # Rows kept to calibrate patterns of missing features, and held-out p-values kept to count episodes.
 _EXAMPLES = 1000
@@ -26,6 +28,7 @@ def calibrate(
     interval_s: float,
     min_features: int,
     entity: IntArray | None = None,
+    typicality: Choice = "auto",
 ) -> tuple[Calibration, Example, HeldOut, Conditionals]:
     """Score everything in order and learn from the held-out rows how improbable normal traffic gets.
 
@@ -39,6 +42,7 @@ def calibrate(
         interval_s: Usual time between two records of an entity.
         min_features: Rows with fewer present features are not scored.
         entity: Of each run, shape (E,), where an entity's records are not one run; None: one run each.
+        typicality: Whether rows that are too likely get small p-values as well.
 
     Raises:
         ValueError: No held-out row can be scored.
@@ -70,11 +74,19 @@ def calibrate(
     reference = complete if complete.sum() >= 20 else usable
 
     examples = _examples(density, z, time, gap_s, lengths, model, np.flatnonzero(reference))
-    moments = Moments.fit(conditionals.surprise[reference], of_row[reference], len(density.scaling.location))
-    tail = Tail.fit(moments.normalise(conditionals.surprise[reference], of_row[reference]))
-    calibration = Calibration(moments, tail, SurpriseOfPattern(density, examples))
+    surprise, model_of_row = conditionals.surprise[reference], of_row[reference]
+    n_models = len(density.scaling.location)
+    moments = Moments.fit(surprise, model_of_row, n_models)
+    calibration = Calibration(
+        moments,
+        Tail.fit(moments.normalise(surprise, model_of_row)),
+        SurpriseOfPattern(density, examples),
+        LowerSide.fit(surprise, model_of_row, n_models)
+        if is_on(typicality, density.family.evidence)
+        else None,
+    )
 
-    p_value = calibration.p_value(
+    p_value, _ = calibration.p_value(
         conditionals.surprise[usable], of_row[usable], missing[usable], conditionals.past_missing[usable]
     )
     of_run = np.arange(e) if entity is None else entity

@@ -26,6 +26,7 @@ from detector.models.rbm import Rbm
 from detector.models.scaling import Scaling, fit_scaling
 from detector.models.sequences import runs_of, starts_of
 from detector.scoring.scoring_model import Density, ScoringModel
+from detector.scoring.typicality import Choice
 from detector.training.calibrate import calibrate
 from detector.training.discrete_features import discrete_columns, kinds_for, without_impossible
 from detector.training.fit_predictor import fit_predictor, fit_residual_scale
@@ -56,6 +57,8 @@ class TrainingPlan:
     seed: int = 0
     min_features_share: float = 0.5
     """A record with a smaller share of its features is not scored."""
+    typicality: Choice = "auto"
+    """Whether rows that are too likely get small p-values as well; ``auto``: unless the density is exact."""
     units: Mapping[str, str | None] = field(default_factory=dict)
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     """What the values of features are, by name; continuous, where nothing is said."""
@@ -172,6 +175,7 @@ def train(
             interval_s,
             needed,
             rows.run_entity,
+            plan.typicality,
         )
         report("calibrating", 1, 1)
     except ValueError as error:
@@ -198,7 +202,7 @@ def train(
         interval_s=interval_s,
         data_sha256=digest,
         seed=plan.seed,
-        choices=_choices(family),
+        choices=_choices(family) | {"typicality": "on" if calibration.lower else "off"},
     )
     manifest = Manifest(
         format_version=1,

@@ -20,7 +20,11 @@ RULES = AlertRules(fire_m=2, fire_of=3, resolve_below=0.7, resolve_records=2)
 def scored(score: FloatArray, lengths: list[int], first_offset: int = 0) -> Scored:
     offset = np.arange(first_offset, first_offset + len(score))
     p_value: FloatArray = np.exp(-3.0 * score)
-    return Scored(offset.astype(np.float64) * 10.0, offset, -score, p_value, score, np.array(lengths))
+    # By hand: whether a row is too likely says nothing of how anomalous it is.
+    too_likely = offset % 3 == 0
+    return Scored(
+        offset.astype(np.float64) * 10.0, offset, -score, p_value, score, too_likely, np.array(lengths)
+    )
 
 
 def one(score: list[float], rules: AlertRules = RULES) -> Decision:
@@ -86,6 +90,14 @@ def test_episode_remembers_start_peak_and_evidence() -> None:
     assert resolved.span["peak"] == 30.0
     assert resolved.span["surprise_nats"] == pytest.approx(3.0 * (2 + 3 + 5))
     assert resolved.span["last_suspicious"] == 30.0
+
+
+def test_episode_remembers_on_which_side_its_peak_lay() -> None:
+    state = initial_alert_state(1)
+    for score, side, at_peak in ((2, True, True), (3, False, False), (2.5, True, False), (4, True, True)):
+        batch = scored(np.array([score]), [1])._replace(too_likely=np.array([side]))
+        state = decide(state, batch, RULES).state
+        assert state["peak_too_likely"] == at_peak
 
 
 @pytest.mark.parametrize("seed", range(8))

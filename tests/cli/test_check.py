@@ -57,6 +57,23 @@ def test_field_paths_that_contradict_one_another_exit_2(tmp_path: Path) -> None:
     assert "'host'" in result.stderr
 
 
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    ("family", "typicality", "sides"),
+    [("gmm", "auto", "one"), ("gmm", "on", "two"), ("rbm", "auto", "two"), ("rbm", "off", "one")],
+)
+def test_says_whether_records_can_be_too_likely(
+    tmp_path: Path, family: str, typicality: str, sides: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "inputs: [{name: t, topics: t, entity: host}]\n"
+        f"detectors: [{{name: d, input: t, features: [cpu], family: {family}, "
+        f"training: {{typicality: {typicality}}}}}]\n"
+    )
+    assert f"p-values {sides}-sided" in CliRunner().invoke(main, ["check", str(path)]).output
+
+
 def test_an_absent_file_exits_2(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["check", str(tmp_path / "absent.yaml")])
     assert result.exit_code == 2

@@ -49,6 +49,13 @@ class Written:
         return [str(problem) for problem in raised.value.problems]
 
 
+@pytest.mark.parametrize("written_as", ["on", "off", "auto", "'on'", '"off"'])
+def test_typicality_is_on_off_or_auto_with_quotes_or_without(written: "Written", written_as: str) -> None:
+    config = written.load(MINIMAL.replace("memory]}", f"memory], training: {{typicality: {written_as}}}}}"))
+    assert config.detectors[0].training.typicality == written_as.strip("'\"")
+    assert written.load(MINIMAL).detectors[0].training.typicality == "auto"
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_valid(path: Path) -> None:
     assert load_config(path).detectors

@@ -38,6 +38,7 @@ def alert_values(
         anomaly_score=anomaly_score,
         log_likelihood=-50.0,
         return_period_s=23 * 86400.0,
+        side="unlikely",
         reasons=(FeatureReason("f07", 0.97, 0.31, 0.06, 40.0), FeatureReason("f02", None, 0.5, 0.1, 2.0)),
         regime=Regime("component", 1, 0.9),
         labels={},

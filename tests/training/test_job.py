@@ -13,6 +13,7 @@ from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleStore, load_bundle
 from detector.models.predictors import PREDICTORS
 from detector.models.vae import Vae
+from detector.scoring.typicality import Choice
 from detector.training import fit_vae
 from detector.training.job import TrainingError, TrainingPlan, train
 from tests.made import batch
@@ -300,3 +301,13 @@ def test_infinite_value_is_named() -> None:
 def test_no_records_say_what_to_check() -> None:
     with pytest.raises(TrainingError, match="no records to train on"):
         train(batch(np.empty((0, 2))), PLAN, 1e9)
+
+
+@pytest.mark.parametrize(("typicality", "said"), [("auto", "off"), ("on", "on")])
+def test_the_plan_decides_on_the_guard_and_the_bundle_keeps_it(
+    tmp_path: Path, typicality: Choice, said: str
+) -> None:
+    bundle = train(batch(rows()), replace(PLAN, typicality=typicality), 1e9)
+    assert bundle.manifest.training.choices["typicality"] == said
+    again = load_bundle(BundleStore(tmp_path).save(bundle.manifest, bundle.model, bundle.held_out))
+    assert (again.model.calibration.lower is not None) == (said == "on")

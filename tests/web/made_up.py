@@ -87,6 +87,7 @@ def event_of(
         anomaly_score=2.0,
         log_likelihood=-30.0,
         return_period_s=1e9,
+        side="unlikely",
         reasons=(),
         regime=None,
         labels={},
