@@ -78,6 +78,10 @@ class Tail:
             return cls(ordered, np.inf, 0.0, 0.0, 1.0)
         onset = float(finite[-excesses - 1])
         excess = finite[-excesses:] - onset
+        if 2 * np.unique(excess).size < excess.size:
+            # Surprise of discrete features has few values, and a density says too little of a value's own
+            # probability: ranks go on to the largest value then.
+            onset = float(finite[-1])
         above = ordered.size - int(np.searchsorted(ordered, onset, side="right"))
         shape, scale = _fit_pareto(excess[excess > 0])
         return cls(ordered, onset, (above + 1) / (ordered.size + 1), shape, scale)

@@ -60,6 +60,20 @@ def test_p_values_of_fresh_rows_are_uniform() -> None:
     assert kstest(p_value, "uniform").pvalue > 0.001
 
 
+@pytest.mark.parametrize("probabilities", [[0.98, 0.02], [0.985, 0.012, 0.003], [0.9, 0.09, 0.008, 0.002]])
+def test_the_p_value_of_a_repeated_value_is_how_often_it_or_a_rarer_one_comes(
+    probabilities: list[float],
+) -> None:
+    surprise = -np.log(probabilities)
+    counts = (20_000 * np.array(probabilities)).astype(int)
+    tail = Tail.fit(np.repeat(surprise, counts))
+    at_most_as_probable = np.cumsum(probabilities[::-1])[::-1]
+    np.testing.assert_allclose(tail.p_value(surprise), at_most_as_probable, rtol=0.03)
+    beyond = tail.p_value(surprise[-1] + np.array([0.1, 1.0, 10.0]))
+    assert (np.diff(beyond) < 0).all()
+    assert (beyond < 1 / 20_000).all()
+
+
 def test_no_calibration_rows_says_to_train_with_more() -> None:
     with pytest.raises(ValueError, match="train with more held-out records"):
         Tail.fit(np.array([]))
