@@ -6,6 +6,7 @@ result depends on how many records there are. Histogram and kernels end in expon
 values seen in training the density falls for ever, by one nat per tail scale, and reaches zero nowhere.
 """
 
+from functools import cached_property
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -193,21 +194,14 @@ class KernelFeature:
 
         shape = log_shape - log_shape.max(axis=1, keepdims=True)
         slopes = np.diff(shape, axis=1)
-        nodes, node_weights = np.polynomial.legendre.leggauss(_NODES)
-        nodes, node_weights = 0.5 * (nodes + 1.0), 0.5 * node_weights * step
-        at_nodes = np.exp(shape[:, :-1, None] + slopes[:, :, None] * nodes) * node_weights
+        # The integral of exp over a line, step (exp(b) - exp(a)) / (b - a), without the cancellation.
+        level = np.abs(slopes) < 1e-12
+        between = np.where(level, 1.0, np.expm1(slopes) / np.where(level, 1.0, slopes))
         masses = np.column_stack(
-            (low * np.exp(shape[:, 0]), at_nodes.sum(axis=2), high * np.exp(shape[:, -1]))
+            (low * np.exp(shape[:, 0]), step * np.exp(shape[:, :-1]) * between, high * np.exp(shape[:, -1]))
         )
         mass = masses.sum(axis=1, keepdims=True)
         self._probabilities = masses / mass
-        x_at_nodes = ends[0] + step * (np.arange(n_knots - 1)[:, None] + nodes)
-        tails = self._probabilities[:, [0, -1]]
-        tail_means = np.array([ends[0] - low, ends[1] + high])
-        self.mean = (at_nodes * x_at_nodes).sum(axis=(1, 2)) / mass[:, 0] + (tails * tail_means).sum(axis=1)
-        square = (at_nodes * (x_at_nodes - self.mean[:, None, None]) ** 2).sum(axis=(1, 2)) / mass[:, 0]
-        tail_square = tail_scales**2 + (tail_means - self.mean[:, None]) ** 2
-        self.variance = np.asarray(square + (tails * tail_square).sum(axis=1))
 
         # One line per cell over the position in steps from the first knot: lower tail, between knots, upper.
         log_density = shape - np.log(mass)
@@ -216,6 +210,21 @@ class KernelFeature:
         )
         at_knot = np.concatenate(([0.0], np.arange(n_knots)))
         self._intercepts = np.column_stack((log_density[:, 0], log_density)) - self._slopes * at_knot
+
+    @cached_property
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of each class, both shape (C,)."""
+        nodes, node_weights = np.polynomial.legendre.leggauss(_NODES)
+        centres = self._ends[0] + self._step * (np.arange(self._last) + 0.5)
+        x = centres[:, None] + 0.5 * self._step * nodes
+        density = np.exp(self.log_density(x.ravel())).reshape(-1, *x.shape)
+        density *= 0.5 * self._step * node_weights
+        tails = self._probabilities[:, [0, -1]]
+        tail_means = self._ends + np.array([-1.0, 1.0]) * self._tail_scales
+        mean = (density * x).sum(axis=(1, 2)) + (tails * tail_means).sum(axis=1)
+        square = (density * (x - mean[:, None, None]) ** 2).sum(axis=(1, 2))
+        tail_squares = self._tail_scales**2 + (tail_means - mean[:, None]) ** 2
+        return mean, square + (tails * tail_squares).sum(axis=1)
 
     def log_density(self, x: FloatArray) -> FloatArray:
         position = x - self._ends[0]
@@ -231,7 +240,7 @@ class KernelFeature:
         return np.asarray(result)
 
     def expectation(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return mixed_moments(weights, self.mean, self.variance)
+        return mixed_moments(weights, *self.moments)
 
     def sample(self, classes: IntArray, rng: np.random.Generator) -> FloatArray:
         cell = draw_cells(self._probabilities, classes, rng)

@@ -7,6 +7,7 @@ rows that it is tested on.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import cycle, islice
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from detector.alerting.rules import AlertRules
 from detector.batch import FloatArray, IntArray
 from detector.models.contract import Family
 from detector.models.families import FAMILIES
+from detector.models.kinds import Kind
 from detector.pipeline import Detector
 from detector.scoring.scoring_model import ScoringModel
 from detector.training.calibrate import calibrate
@@ -24,9 +26,11 @@ from detector.training.fit_naive_bayes import fit_naive_bayes
 from detector.training.fit_rbm import fit_rbm
 from tests.made import density, detector
 from tests.models.families_by_hand import (
+    N_CATEGORIES,
     random_gan,
     random_gmm,
     random_hmm,
+    random_mixed_naive_bayes,
     random_naive_bayes,
     random_rbm,
     random_vae,
@@ -40,10 +44,16 @@ THINNING = 25
 Fit = Callable[[FloatArray, IntArray], Family]
 
 
+def _all_continuous(n_features: int) -> tuple[Kind, ...]:
+    every: tuple[Kind, ...] = ("continuous",)
+    return every * n_features
+
+
 @dataclass(frozen=True)
 class Listed:
-    """One family."""
+    """One family, or a variant of one."""
 
+    family: str
     teacher: Callable[[int], Family]
     """From a number of features to a family of the same kind."""
     fit: Fit
@@ -52,6 +62,8 @@ class Listed:
     """Settings that make it cheap to train through the job as well."""
     latent_is_distribution: bool = False
     """Whether ``latent`` is the posterior of one discrete cause."""
+    kinds: Callable[[int], tuple[Kind, ...]] = _all_continuous
+    """From a number of features to their kinds; the first two are continuous."""
 
 
 def _fit_vae(x: FloatArray, lengths: IntArray) -> Family:
@@ -73,32 +85,60 @@ def _epochs(x: FloatArray, usual: int) -> int:
     return 2 if x.shape[1] == MANY else usual
 
 
+def _mixed_naive_bayes(own: tuple[Kind, ...]) -> Listed:
+    """Naive Bayes with features of several kinds, the given ones again and again."""
+
+    def kinds(d: int) -> tuple[Kind, ...]:
+        return tuple(islice(cycle(own), d))
+
+    def fit(x: FloatArray, lengths: IntArray) -> Family:
+        d = x.shape[1]
+        return fit_naive_bayes(
+            x, lengths=lengths, seed=0, n_classes=2, kinds=kinds(d), n_categories=[N_CATEGORIES] * d
+        )
+
+    return Listed(
+        "naive_bayes",
+        lambda d: random_mixed_naive_bayes(2, kinds(d)),
+        fit,
+        {"n_classes": 2},
+        latent_is_distribution=True,
+        kinds=kinds,
+    )
+
+
 LISTED: dict[str, Listed] = {
     "gmm": Listed(
+        "gmm",
         lambda d: random_gmm(2, d),
         lambda x, lengths: fit_gmm(x, lengths=lengths, seed=0, n_components=2),
         {"n_components": 2},
         latent_is_distribution=True,
     ),
     "hmm": Listed(
+        "hmm",
         lambda d: random_hmm(2, d, diagonal=True),
         lambda x, lengths: fit_hmm(x, lengths=lengths, seed=0, n_states=2),
         {"n_states": 2},
         latent_is_distribution=True,
     ),
     "naive_bayes": Listed(
+        "naive_bayes",
         lambda d: random_naive_bayes(2, d),
         lambda x, lengths: fit_naive_bayes(x, lengths=lengths, seed=0, n_classes=2),
         {"n_classes": 2},
         latent_is_distribution=True,
     ),
+    "naive_bayes-counts": _mixed_naive_bayes(("continuous", "continuous", "count", "categorical", "binary")),
+    "naive_bayes-categories": _mixed_naive_bayes(("continuous", "continuous", "categorical", "count")),
     "rbm": Listed(
+        "rbm",
         lambda d: random_rbm(d, 3),
         lambda x, lengths: fit_rbm(x, lengths=lengths, seed=0, n_hidden=3, max_epochs=_epochs(x, 100)),
         {"n_hidden": 6},
     ),
-    "gan": Listed(random_gan, _fit_gan),
-    "vae": Listed(lambda d: random_vae(d, window=2), _fit_vae),
+    "gan": Listed("gan", random_gan, _fit_gan),
+    "vae": Listed("vae", lambda d: random_vae(d, window=2), _fit_vae),
 }
 
 
@@ -133,6 +173,11 @@ def calibrated(name: str) -> tuple[ScoringModel, Detector]:
     return scoring_model, detector(scoring_model, threshold=1e-4, rules=rules, min_features=1)
 
 
+def of_kind(name: str, n_features: int, *kinds: Kind) -> IntArray:
+    """Which features are of one of these kinds."""
+    return np.flatnonzero(np.isin(LISTED[name].kinds(n_features), kinds))
+
+
 def of_evidence(*evidence: str) -> list[str]:
-    """Names of the families whose log-likelihood is of one of these kinds."""
-    return [name for name, family in FAMILIES.items() if family.evidence in evidence]
+    """Names of what is listed whose log-likelihood is of one of these kinds."""
+    return [name for name, listed in LISTED.items() if FAMILIES[listed.family].evidence in evidence]

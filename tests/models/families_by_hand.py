@@ -1,5 +1,6 @@
 """Families with parameters drawn by hand, and how to score them one record at a time."""
 
+from collections.abc import Sequence
 from itertools import pairwise, product
 
 import numpy as np
@@ -7,15 +8,24 @@ from scipy.special import expit, logsumexp
 
 from detector.batch import FloatArray, IntArray
 from detector.models.contract import Family
-from detector.models.feature_densities import FeatureDensity, GaussianFeature, HistogramFeature
+from detector.models.discrete_densities import CategoricalFeature, PoissonFeature
+from detector.models.feature_densities import (
+    FeatureDensity,
+    GaussianFeature,
+    HistogramFeature,
+    KernelFeature,
+)
 from detector.models.gan import Gan, GanOutcome, GanParameters
 from detector.models.gmm import Gmm
 from detector.models.hmm import Hmm
+from detector.models.kinds import Kind
 from detector.models.naive_bayes import NaiveBayes
 from detector.models.networks import Layer
 from detector.models.rbm import Rbm
 from detector.models.rbm_energy import RbmParameters
 from detector.models.vae import Vae, VaeParameters
+
+N_CATEGORIES = 4
 
 
 def random_covariances(rng: np.random.Generator, k: int, d: int) -> FloatArray:
@@ -50,6 +60,23 @@ def random_naive_bayes(c: int, d: int, *, histograms: bool = True, seed: int = 0
         return GaussianFeature(2.0 * rng.normal(size=c), rng.gamma(3.0, size=c) / 3.0)
 
     return NaiveBayes(rng.dirichlet(np.full(c, 2.0)), [feature(j) for j in range(d)])
+
+
+def random_mixed_naive_bayes(c: int, kinds: Sequence[Kind], seed: int = 0) -> NaiveBayes:
+    """Kernels, Poisson, and categories of a vocabulary of four, which no feature ever leaves."""
+    rng = np.random.default_rng(seed)
+
+    def feature(kind: Kind) -> FeatureDensity:
+        if kind == "continuous":
+            knots = np.linspace(-3.0, 3.0, 41)
+            humps = np.logaddexp(-2.0 * (knots - rng.normal(size=(c, 1))) ** 2, -0.5 * knots**2)
+            return KernelFeature(knots[[0, -1]], humps, rng.uniform(0.2, 0.6, size=2))
+        if kind == "count":
+            return PoissonFeature(rng.gamma(2.0, 4.0, size=c))
+        shares = rng.dirichlet(np.ones(2 if kind == "binary" else N_CATEGORIES), size=c)
+        return CategoricalFeature(np.column_stack((shares, np.zeros(c))))
+
+    return NaiveBayes(rng.dirichlet(np.full(c, 2.0)), [feature(kind) for kind in kinds])
 
 
 def random_network(rng: np.random.Generator, sizes: list[int]) -> tuple[Layer, ...]:

@@ -7,7 +7,11 @@ from scipy.special import logsumexp
 from detector.models.feature_densities import GaussianFeature, HistogramFeature
 from detector.models.gmm import Gmm
 from detector.models.naive_bayes import NaiveBayes
-from tests.models.families_by_hand import random_naive_bayes, with_gaps
+from tests.models.families_by_hand import (
+    random_mixed_naive_bayes,
+    random_naive_bayes,
+    with_gaps,
+)
 
 NO_STATE = np.empty((1, 0))
 NO_GAP = np.array([np.nan])
@@ -135,6 +139,44 @@ def test_explanation_agrees_with_the_conditional_by_quadrature() -> None:
         hidden[j] = np.nan
         nats = model.log_likelihood(np.array([hidden])) - model.log_likelihood(record[None])
         assert explanation.nats[0, j] == pytest.approx(nats[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("hidden", [1, 2, 3])
+def test_of_discrete_features_marginal_and_conditional_are_sums(hidden: int) -> None:
+    model = random_mixed_naive_bayes(3, ("continuous", "count", "categorical", "binary"))
+    record = np.array([[0.4, 6.0, 2.0, 1.0]])
+    rows = np.repeat(record, 400, axis=0)
+    rows[:, hidden] = np.arange(400)
+    by_value = model.log_likelihood(rows)
+    without = record.copy()
+    without[0, hidden] = np.nan
+    marginal = model.log_likelihood(without)[0]
+    assert logsumexp(by_value) == pytest.approx(marginal, rel=1e-9)
+    explanation = model.explain(NO_STATE, record, NO_GAP)
+    nats = marginal - model.log_likelihood(record)[0]
+    assert explanation.nats[0, hidden] == pytest.approx(nats, rel=1e-9)
+    conditional = np.exp(by_value - marginal)
+    if hidden == 1:
+        mean = (conditional * np.arange(400)).sum()
+        assert explanation.expected[0, 1] == pytest.approx(mean, rel=1e-9)
+        spread = np.sqrt((conditional * (np.arange(400) - mean) ** 2).sum())
+        assert explanation.std[0, 1] == pytest.approx(spread, rel=1e-9)
+    else:
+        assert explanation.expected[0, hidden] == conditional.argmax()
+        assert np.isnan(explanation.std[0, hidden])
+
+
+def test_what_no_class_allows_is_impossible_and_blames_its_feature_alone() -> None:
+    model = random_mixed_naive_bayes(3, ("continuous", "count", "categorical"))
+    record = np.array([[0.4, 2.5, 2.0]])
+    assert np.isneginf(model.log_likelihood(record)).all()
+    explanation = model.explain(NO_STATE, record, NO_GAP)
+    assert explanation.nats[0, 1] == np.inf
+    without = np.array([[0.4, np.nan, 2.0]])
+    reference = model.explain(NO_STATE, without, NO_GAP)
+    assert explanation.expected[0, 1] == reference.expected[0, 1]
+    posterior = model.latent(NO_STATE, record, NO_GAP)
+    np.testing.assert_allclose(posterior[0], model.arrays()["class_weights"])
 
 
 def test_with_gaussians_an_explanation_is_that_of_the_diagonal_mixture() -> None:
