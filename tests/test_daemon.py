@@ -1,9 +1,17 @@
 """Tests for detector.daemon: what the configuration becomes."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
+from detector.bundles.store import BundleRejectedError, BundleStore
 from detector.config.root import Config
-from detector.daemon import client_settings, input_schema
+from detector.daemon import client_settings, input_schema, run
+from detector.training.job import TrainingPlan, train
+from tests.made import batch
 
 
 def config(**changes: Any) -> Config:
@@ -61,6 +69,21 @@ def test_kinds_of_the_features_say_how_their_fields_are_read() -> None:
     assert [name for name, _ in schema.features] == ["cpu", "method", "up"]
     assert schema.readings == ("number", "text", "flag")
     assert input_schema(loaded, loaded.inputs[0], loaded.detectors[1]).readings == ("number", "number")
+
+
+def test_version_trained_on_other_kinds_is_refused(tmp_path: Path) -> None:
+    records = replace(
+        batch(np.random.default_rng(0).poisson(5.0, (300, 1)).astype(float)), feature_names=("rps",)
+    )
+    bundle = train(records, TrainingPlan("one", "gmm", options={"n_components": 1}), 1e9)
+    BundleStore(tmp_path).save(bundle.manifest, bundle.model, bundle.held_out)
+    BundleStore(tmp_path).set_alias("one", bundle.manifest.version)
+    features = [{"name": "rps", "kind": "count"}]
+    loaded = config(
+        detectors=[{"name": "one", "input": "hosts", "features": features, "store": str(tmp_path)}]
+    )
+    with pytest.raises(BundleRejectedError, match=r"'rps' is count in the configuration.*as continuous"):
+        run(loaded)
 
 
 def test_list_of_values_is_read_only_where_it_means_one_thing() -> None:
