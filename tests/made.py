@@ -89,7 +89,7 @@ def scoring_model(
     own = density(family, predictor, predict=predict)
     rng = np.random.default_rng(seed)
     z = records_like(own, records, rng)
-    calibration, examples, held_out, _ = calibrate(
+    calibration, examples, held_out, *_ = calibrate(
         own,
         z,
         np.arange(records, dtype=float),

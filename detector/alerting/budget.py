@@ -80,4 +80,10 @@ def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Thresh
             middle = (low + high) / 2
             low, high = (middle, high) if episodes(middle) <= counted else (low, middle)
     p_value = float(np.exp(low)) * min(bearable / counted, 1.0)
-    return Threshold(p_value, rate, _FEWEST_EPISODES / total_s)
+    return Threshold(p_value, rate, smallest_rate(held_out))
+
+
+def smallest_rate(held_out: HeldOut) -> float:
+    """Return the smallest budget that held-out time supports, per entity and second; inf without any."""
+    total_s = float(held_out.span_s.sum())
+    return _FEWEST_EPISODES / total_s if total_s > 0 else np.inf

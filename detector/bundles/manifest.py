@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from detector.bundles.report import ModelReport
 from detector.models.discrete_columns import DiscreteColumns
 from detector.models.kinds import Kind
 from detector.models.vocabulary import Vocabulary
@@ -67,6 +68,9 @@ class Manifest(BaseModel):
     training: TrainingFacts
     held_out_mean_log_likelihood: float | None = Field(
         description="Nats per record, trimmed by 1 % on each side."
+    )
+    report: ModelReport | None = Field(
+        None, description="What the model is worth; None from before there were reports."
     )
     libraries: dict[str, str]
     files: dict[str, str] = Field(description="File name to sha256.")

@@ -66,6 +66,28 @@ def show(where: Path, detector: str, version: str) -> None:
 
 @models.command()
 @_WHERE
+@click.argument("detector")
+@click.option("--version", default=f"@{CHAMPION}", show_default=True, help="A version, or @ and an alias.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; DETECTOR-VERSION.html, without.",
+)
+def report(where: Path, detector: str, version: str, out: Path | None) -> None:
+    """Draw the report of one version as an HTML page; needs the extra 'report'."""
+    from detector.bundles.report_page import ReportError, report_page
+
+    with explained(BundleError, ReportError):
+        manifest = _store_of(where, detector).load(detector, version).manifest
+        page = report_page(manifest)
+    out = out or Path(f"{detector}-{manifest.version}.html")
+    with explained(OSError):
+        out.write_text(page, encoding="utf-8")
+    click.echo(out)
+
+
+@models.command()
+@_WHERE
 @click.argument("detector", required=False)
 def verify(where: Path, detector: str | None) -> None:
     """Read every version as the daemon would; exit 2 if one is damaged."""

@@ -1,5 +1,7 @@
 """Calibrate a density on rows held out in time: p-values, stored examples, and the evidence for a budget."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from detector.alerting.budget import HeldOut
@@ -18,6 +20,21 @@ _LARGEST_HELD_OUT = 500_000
 _LONGEST_GAP = 10.0
 
 
+class Calibrated(NamedTuple):
+    """What held-out rows teach."""
+
+    calibration: Calibration
+    examples: Example
+    held_out: HeldOut
+    """The evidence for a budget."""
+    conditionals: Conditionals
+    """Of all N rows."""
+    reference: BoolArray
+    """Shape (N,), the rows that calibrated: nearly always those with every feature."""
+    checked_p_value: FloatArray
+    """p-values of the newer half of each run's reference rows when the older half calibrates, shape (M,)."""
+
+
 def calibrate(
     density: Density,
     z: FloatArray,
@@ -29,7 +46,7 @@ def calibrate(
     min_features: int,
     entity: IntArray | None = None,
     typicality: Choice = "auto",
-) -> tuple[Calibration, Example, HeldOut, Conditionals]:
+) -> Calibrated:
     """Score everything in order and learn from the held-out rows how improbable normal traffic gets.
 
     Args:
@@ -76,22 +93,45 @@ def calibrate(
     examples = _examples(density, z, time, gap_s, lengths, model, np.flatnonzero(reference))
     surprise, model_of_row = conditionals.surprise[reference], of_row[reference]
     n_models = len(density.scaling.location)
-    moments = Moments.fit(surprise, model_of_row, n_models)
-    calibration = Calibration(
-        moments,
-        Tail.fit(moments.normalise(surprise, model_of_row)),
-        SurpriseOfPattern(density, examples),
-        LowerSide.fit(surprise, model_of_row, n_models)
-        if is_on(typicality, density.family.evidence)
-        else None,
-    )
+    of_pattern = SurpriseOfPattern(density, examples)
+    two_sided = is_on(typicality, density.family.evidence)
+    calibration = _fit(surprise, model_of_row, n_models, of_pattern, two_sided)
+
+    checked = np.empty(0)
+    if complete[reference].all():
+        older = _older_half(np.repeat(np.arange(e), lengths)[reference])
+        halves = surprise[older], model_of_row[older]
+        none_missing = missing[reference][~older], conditionals.past_missing[reference][~older]
+        if older.any():
+            by_older = _fit(*halves, n_models, of_pattern, two_sided)
+            checked = by_older.p_value(surprise[~older], model_of_row[~older], *none_missing).p_value
 
     p_value, _ = calibration.p_value(
         conditionals.surprise[usable], of_row[usable], missing[usable], conditionals.past_missing[usable]
     )
     of_run = np.arange(e) if entity is None else entity
     evidence = _held_out(p_value, np.repeat(of_run, lengths)[usable], gap_s[usable], interval_s)
-    return calibration, examples, evidence, conditionals
+    return Calibrated(calibration, examples, evidence, conditionals, reference, checked)
+
+
+def _fit(
+    surprise: FloatArray,
+    model: IntArray,
+    n_models: int,
+    surprise_of_pattern: SurpriseOfPattern,
+    two_sided: bool,
+) -> Calibration:
+    moments = Moments.fit(surprise, model, n_models)
+    upper = Tail.fit(moments.normalise(surprise, model))
+    lower = LowerSide.fit(surprise, model, n_models) if two_sided else None
+    return Calibration(moments, upper, surprise_of_pattern, lower)
+
+
+def _older_half(run: IntArray) -> BoolArray:
+    """Return which rows are in the first half of their run, shape (N,); ``run`` is rising."""
+    lengths = runs_of(run)
+    position = np.arange(len(run)) - np.repeat(starts_of(lengths), lengths)
+    return np.asarray(2 * position < np.repeat(lengths, lengths))
 
 
 def _examples(

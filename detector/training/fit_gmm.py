@@ -10,6 +10,7 @@ from detector.models.gmm import Gmm
 from detector.training.fitting_rows import (
     FittingRows,
     Progress,
+    Record,
     complete_rows,
     has_enough_values,
     is_worth_having,
@@ -48,6 +49,7 @@ def fit_gmm(
     n_components: int | None = None,
     covariance: str | None = None,
     progress: Progress | None = None,
+    record: Record | None = None,
 ) -> Gmm:
     """Fit by expectation maximisation, several restarts, the likeliest wins.
 
@@ -63,6 +65,7 @@ def fit_gmm(
         n_components: K; None tries 1, 2, 4 and 8.
         covariance: ``diagonal``, ``tied`` (all components share one) or ``full``; None tries all.
         progress: Called as fitting goes on.
+        record: Told how well each candidate does.
 
     Raises:
         ValueError: The rows cannot be fitted, or there is no such covariance; the message says what to do.
@@ -89,6 +92,9 @@ def fit_gmm(
         for done, candidate in enumerate(candidates, start=1):
             model = _fit(to_fit, candidate.covariance, [clusters[candidate.n_components]])
             log_likelihood = model.log_likelihood(to_judge)
+            if record is not None:
+                measure = f"median log-likelihood of held-back rows, nats, {candidate.covariance} covariances"
+                record(measure, "components", candidate.n_components, float(np.median(log_likelihood)))
             if is_worth_having(log_likelihood, best):
                 chosen, best = candidate, log_likelihood
             report(done)

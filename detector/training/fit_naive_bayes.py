@@ -15,6 +15,7 @@ from detector.models.log_space import log_sum_exp
 from detector.models.naive_bayes import NaiveBayes
 from detector.training.fitting_rows import (
     Progress,
+    Record,
     absurd,
     body_std,
     check_rows,
@@ -42,6 +43,7 @@ def fit_naive_bayes(
     n_categories: Sequence[int] | None = None,
     regimes: IntArray | None = None,
     progress: Progress | None = None,
+    record: Record | None = None,
 ) -> NaiveBayes:
     """Fit by expectation maximisation; missing values count for nothing, rows that have some count.
 
@@ -65,6 +67,7 @@ def fit_naive_bayes(
         regimes: Labelled normal regime of each row, shape (N,), 0 to R - 1; -1 where it is not known. None is
             not known anywhere. A regime without any row is a class of weight zero.
         progress: Called as fitting goes on.
+        record: Told how well each candidate does.
 
     Raises:
         ValueError: The rows cannot be fitted, or an argument does not fit them; the message says what to do.
@@ -109,6 +112,9 @@ def fit_naive_bayes(
         for done, c in enumerate(candidates, start=1):
             candidate = _fit(rows, c, to_judge, seed)
             log_likelihood = candidate.log_likelihood(to_judge)
+            if record is not None:
+                median = float(np.median(log_likelihood))
+                record("median log-likelihood of held-back rows, nats", "classes", c, median)
             if is_worth_having(log_likelihood, best):
                 chosen, densities, best = c, candidate.kinds, log_likelihood
             report(done)

@@ -5,7 +5,7 @@ import numpy as np
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.rbm import Rbm
 from detector.models.rbm_energy import RbmParameters
-from detector.training.fitting_rows import Progress, body_std, check_rows, gain, held_out_in_time
+from detector.training.fitting_rows import Progress, Record, body_std, check_rows, gain, held_out_in_time
 from detector.training.rbm_partition import PartitionEstimate, estimate_partition
 from detector.training.rbm_training import RbmTraining
 
@@ -35,6 +35,7 @@ def fit_rbm(
     n_hidden: int | None = None,
     max_epochs: int = 200,
     progress: Progress | None = None,
+    record: Record | None = None,
 ) -> Rbm:
     """Climb the likelihood, see ``rbm_training``; the epoch that scores held-out time best wins.
 
@@ -46,6 +47,7 @@ def fit_rbm(
         n_hidden: H; None takes two per feature, at most 8.
         max_epochs: Fewer where the rows are so many that 4,000 steps are reached before.
         progress: Called after each epoch.
+        record: Told how well each epoch does.
 
     Raises:
         ValueError: The rows cannot be fitted, or an option is out of range; the message says what to do.
@@ -72,7 +74,7 @@ def fit_rbm(
     rng = np.random.default_rng(seed)
     n_hidden = n_hidden or min(_MOST_HIDDEN, 2 * x.shape[1])
     machine = RbmTraining(fit_rows, binary, n_hidden, VARIANCE_FLOOR, rng)
-    best = _train(machine, judged, max_epochs, rng, progress)
+    best = _train(machine, judged, max_epochs, rng, progress, record)
     estimate = _estimate(best, _FINAL_CHAINS, _FINAL_TEMPERATURES, rng)
     return _rescaled(best, estimate, mean * scale, std * scale)
 
@@ -83,6 +85,7 @@ def _train(
     max_epochs: int,
     rng: np.random.Generator,
     progress: Progress | None,
+    record: Record | None,
 ) -> RbmParameters:
     """Return the parameters under which held-out rows, shape (M, D), are likeliest."""
     n_epochs = max(1, min(max_epochs, _MOST_STEPS // machine.steps_per_epoch))
@@ -100,6 +103,9 @@ def _train(
         if (epoch + 1) % _EPOCHS_PER_CHOICE == 0 or epoch + 1 == n_epochs:
             candidate = machine.parameters()
             values = judge(candidate)
+            if record is not None:
+                median = float(np.median(values))
+                record("median log-likelihood of held-back rows, nats", "epoch", epoch + 1, median)
             since_best += 1
             if gain(values, best_values)[0] > 0.0:
                 best, best_values, since_best = candidate, values, 0

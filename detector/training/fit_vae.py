@@ -21,7 +21,7 @@ from scipy.special import ndtri
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.past import Past
 from detector.models.vae import Vae
-from detector.training.fitting_rows import Progress, body_std, check_rows, gain, held_out_in_time
+from detector.training.fitting_rows import Progress, Record, body_std, check_rows, gain, held_out_in_time
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +55,7 @@ def fit_vae(
     samples: int = 8,
     max_epochs: int = 100,
     progress: Progress | None = None,
+    record: Record | None = None,
 ) -> Vae:
     """Maximise the importance-weighted bound with Adam; the epoch that scores held-out time best wins.
 
@@ -73,6 +74,7 @@ def fit_vae(
         samples: L, draws behind a score.
         max_epochs: Fewer where the rows are so many that 8,000 steps are reached before.
         progress: Called after each epoch.
+        record: Told how well each epoch does.
 
     Raises:
         ValueError: The rows cannot be fitted, or an option is out of range; the message says what to do.
@@ -98,7 +100,9 @@ def fit_vae(
     if importlib.util.find_spec("torch") is None:
         raise ValueError("fitting a vae needs torch, which is not installed; install detector[torch]")
     latent = latent or max(1, min(_MOST_LATENT, (x.shape[1] + 1) // 2))
-    return _train(x, lengths, usable, held_out, seed, window, latent, hidden, samples, max_epochs, progress)
+    return _train(
+        x, lengths, usable, held_out, seed, window, latent, hidden, samples, max_epochs, progress, record
+    )
 
 
 def _train(
@@ -113,6 +117,7 @@ def _train(
     samples: int,
     max_epochs: int,
     progress: Progress | None,
+    record: Record | None,
 ) -> Vae:
     import torch
 
@@ -153,6 +158,8 @@ def _train(
                 optimiser.step()
             candidate = network.scoring_parameters(scale, judging_noise)
             values = _log_likelihood(Vae(candidate), x, lengths)[to_judge]
+            if record is not None:
+                record("median bound of held-back rows, nats", "epoch", epoch + 1, float(np.median(values)))
             if gain(values, best_values)[0] > 0.0:
                 best, best_values, best_epoch = candidate, values, epoch
             stopping = epoch - best_epoch >= _PATIENCE_EPOCHS

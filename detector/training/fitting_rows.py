@@ -9,6 +9,9 @@ from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.sequences import starts_of
 
 Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and the total."""
+Record = Callable[[str, str, float, float], None]
+"""Called with each point of a curve: what is measured, against what, where, and the measured value."""
 """Called with what is being done, how many steps of it are done, and how many there are."""
 
 _VALUES_PER_PARAMETER = 5

@@ -31,6 +31,7 @@ from detector.training.calibrate import calibrate
 from detector.training.discrete_features import discrete_columns, kinds_for, without_impossible
 from detector.training.fit_predictor import fit_predictor, fit_residual_scale
 from detector.training.labels import regime_codes, those_that_occur
+from detector.training.report import Curves, model_report
 from detector.training.training_rows import TrainingError as TrainingError
 from detector.training.training_rows import TrainingRows, check_rows_to_train, rows_in_order
 
@@ -161,11 +162,12 @@ def train(
         if fitting.regime is not None:
             numbers, regimes = those_that_occur(fitting.regime, regimes)
             fitting = replace(fitting, regime=numbers)
-        family = _fit_family(plan, fitting, report)
+        curves = Curves()
+        family = _fit_family(plan, fitting, report, curves)
         density = Density(scaling, predictor, residual_scale, family)
         needed = fewest_features(plan.min_features_share, z.shape[1])
         report("calibrating", 0, 1)
-        calibration, examples, evidence, conditionals = calibrate(
+        calibrated = calibrate(
             density,
             scaling.standardise(rows.values, model[rows.entity]),
             rows.time,
@@ -178,6 +180,8 @@ def train(
             plan.typicality,
         )
         report("calibrating", 1, 1)
+        calibration, examples, evidence, conditionals, *_ = calibrated
+        measured_model = model_report(density, calibrated, fitting.x, to_fit, rows, model, curves, plan.seed)
     except ValueError as error:
         raise TrainingError(f"detector {plan.detector!r}: {error}") from error
 
@@ -225,6 +229,7 @@ def train(
         entities=scoring_model.entities,
         training=facts,
         held_out_mean_log_likelihood=_trimmed_mean(conditionals.log_likelihood[rows.held_out]),
+        report=measured_model,
         libraries=_libraries(),
         files={},
     )
@@ -289,7 +294,7 @@ def _residual(
     return z - prediction.expected
 
 
-def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress) -> Family:
+def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress, curves: Curves) -> Family:
     x, lengths, discrete = fitting.x, fitting.lengths, fitting.discrete
     # Imported here: each brings a library of its own, and torch alone takes seconds.
     if plan.family == "gmm":
@@ -300,6 +305,7 @@ def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress) -> Fami
             lengths=lengths,
             seed=plan.seed,
             progress=report,
+            record=curves.record,
             n_components=_options(plan, "n_components", texts=("covariance",)).get("n_components"),
             covariance=_text(plan, "covariance"),
         )
@@ -314,6 +320,7 @@ def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress) -> Fami
             gap_s=fitting.gap_s,
             interval_s=fitting.interval_s,
             progress=report,
+            record=curves.record,
             n_states=n_states,
         )
     if plan.family == "naive_bayes":
@@ -325,6 +332,7 @@ def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress) -> Fami
             lengths=lengths,
             seed=plan.seed,
             progress=report,
+            record=curves.record,
             n_classes=n_classes,
             kinds=None if discrete is None else discrete.kinds,
             n_categories=None if discrete is None else discrete.n_categories,
@@ -335,12 +343,24 @@ def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress) -> Fami
 
         n_hidden = _options(plan, "n_hidden").get("n_hidden")
         binary = None if discrete is None else np.isin(np.arange(x.shape[1]), discrete.columns)
-        return fit_rbm(x, lengths=lengths, seed=plan.seed, progress=report, binary=binary, n_hidden=n_hidden)
+        return fit_rbm(
+            x,
+            lengths=lengths,
+            seed=plan.seed,
+            progress=report,
+            record=curves.record,
+            binary=binary,
+            n_hidden=n_hidden,
+        )
     if plan.family == "gan":
         from detector.training.fit_gan import fit_gan
 
         latent = _options(plan, "latent").get("latent")
-        return fit_gan(x, lengths=lengths, seed=plan.seed, progress=report, latent=latent)
+        gan = fit_gan(x, lengths=lengths, seed=plan.seed, progress=report, latent=latent)
+        for epoch, (coverage, precision, _) in enumerate(gan.outcome.watched.tolist(), start=1):
+            curves.record("coverage, relative to training records'", "epoch", epoch, coverage)
+            curves.record("precision, relative to training records'", "epoch", epoch, precision)
+        return gan
     from detector.training.fit_vae import fit_vae
 
     options = _options(plan, "window", "latent")
@@ -352,6 +372,7 @@ def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress) -> Fami
         window=options.get("window", 1),
         latent=options.get("latent"),
         progress=report,
+        record=curves.record,
     )
 
 

@@ -175,3 +175,32 @@ def test_show_of_an_unknown_detector(trained: Project) -> None:
     result = trained.call("models", "show", str(trained.store), "pumps")
     assert result.exit_code == 2
     assert "there are: hosts" in result.stderr
+
+
+def test_report_of_a_version_is_one_page_with_its_plots_inside(trained: Project) -> None:
+    pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
+    page = trained.folder / "report.html"
+    result = trained.call("models", "report", str(trained.store), "hosts", "--out", str(page))
+    assert result.exit_code == 0, result.output
+    text = page.read_text()
+    manifest = BundleStore(trained.store).load("hosts").manifest
+    assert manifest.version in text
+    assert "<svg" in text
+    assert "src=" not in text
+    report = json.loads(trained.call("models", "show", str(trained.store), "hosts").stdout)["report"]
+    assert report["calibration"]["rows"] == 90
+    assert report["generated"]["generated"]["coverage"] > 0.5
+    assert [feature["name"] for feature in report["features"]] == ["cpu", "rps"]
+    assert report["cost_us"] > 0
+    assert report["smallest_budget_s"] == pytest.approx(2 * 90 * 60 / 5, rel=0.02)
+
+
+def test_version_without_a_report_says_what_to_do(trained: Project) -> None:
+    store = BundleStore(trained.store)
+    folder = trained.store / "hosts" / store.load("hosts").manifest.version / "manifest.json"
+    manifest = json.loads(folder.read_text())
+    del manifest["report"]
+    folder.write_text(json.dumps(manifest))
+    result = trained.call("models", "report", str(trained.store), "hosts")
+    assert result.exit_code == 2
+    assert "train it again" in result.stderr

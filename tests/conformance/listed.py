@@ -165,9 +165,7 @@ def calibrated(name: str) -> tuple[ScoringModel, Detector]:
     own, n = density(fitted(name)), 20_000
     rows = drawn(name, n, seed=1)
     one, all_rows, model = np.array([n]), np.ones(n, dtype=bool), np.zeros(1, dtype=np.int64)
-    calibration, examples, _, _ = calibrate(
-        own, rows, np.arange(n, dtype=float), one, model, all_rows, 1.0, 1
-    )
+    calibration, examples, *_ = calibrate(own, rows, np.arange(n, dtype=float), one, model, all_rows, 1.0, 1)
     scoring_model = ScoringModel(("f0", "f1", "f2"), (None,) * 3, (), own, examples, calibration)
     rules = AlertRules(fire_m=1, fire_of=1)
     return scoring_model, detector(scoring_model, threshold=1e-4, rules=rules, min_features=1)

@@ -1,0 +1,177 @@
+"""The report of a model as one HTML page with its plots inside: nothing else to ship, nothing to fetch."""
+
+import io
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import TYPE_CHECKING
+
+from detector.bundles.manifest import Manifest
+from detector.bundles.report import (
+    CalibrationCheck,
+    Closeness,
+    Curve,
+    FeatureRange,
+    GeneratedQuality,
+    ModelReport,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
+  padding: 0 1rem; color: #1c2733; }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
+th, td { text-align: right; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #d9dfe5; }
+th:first-child, td:first-child { text-align: left; }
+svg { max-width: 100%; height: auto; }
+.note { color: #52606d; }
+"""
+
+
+class ReportError(RuntimeError):
+    """The page cannot be drawn; the message says what to do."""
+
+
+def report_page(manifest: Manifest) -> str:
+    """Return the page of one trained version.
+
+    Raises:
+        ReportError: matplotlib is not installed, or the version was trained before there were reports.
+    """
+    report = manifest.report
+    if report is None:
+        raise ReportError(
+            f"{manifest.detector}/{manifest.version} was trained before reports existed; train it again"
+        )
+    title = f"{manifest.detector}, version {manifest.version}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        _facts(manifest, report),
+        _calibration(report.calibration),
+        _generated(report.generated),
+        *(_curve(curve) for curve in report.training),
+        _features(report.features),
+    ]
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _facts(manifest: Manifest, report: ModelReport) -> str:
+    facts = manifest.training
+    likelihood = manifest.held_out_mean_log_likelihood
+    rows = [
+        ("Model", f"{manifest.family} with predictor {manifest.predictor}, evidence {manifest.evidence}"),
+        (
+            "Records",
+            f"{facts.records}: {facts.fitting_records} fitted, {facts.calibration_records} calibrated",
+        ),
+        ("From, until", f"{_utc(facts.from_time_s)}, {_utc(facts.until_time_s)}"),
+        (
+            "Held-out log-likelihood",
+            "none" if likelihood is None else f"{likelihood:.4g} nats per record, trimmed mean",
+        ),
+        ("Cost", f"{report.cost_us:.3g} microseconds per record where it was trained"),
+        (
+            "Smallest budget supported",
+            f"one false alarm per entity in {report.smallest_budget_s / 86_400:.3g} days",
+        ),
+        *((name.replace("_", " "), _text(value)) for name, value in sorted(facts.choices.items())),
+    ]
+    return _table([("", "")], rows)
+
+
+def _calibration(check: CalibrationCheck | None) -> str:
+    if check is None:
+        return "<h2>Calibration</h2><p>Too few rows were held out to check it.</p>"
+
+    def draw(axes: "Axes") -> None:
+        x = [point.p_value for point in check.points]
+        axes.plot([x[0], 1], [x[0], 1], color="#9aa5b1", linewidth=1)
+        # A share of 0 has no place on this axis.
+        seen = [(point.p_value, point.observed) for point in check.points if point.observed > 0]
+        axes.plot(*zip(*seen, strict=True), "o-", color="#1f6feb")
+        axes.set(xscale="log", yscale="log", xlabel="p-value", ylabel="share of rows at or below it")
+
+    return (
+        f"<h2>Calibration</h2>{_plot(draw)}"
+        f'<p class="note">{check.rows} rows of the newer half of held-out time, calibrated on the older. '
+        f"On the line p-values mean what they say; largest deviation {check.largest_deviation:.3f}.</p>"
+    )
+
+
+def _generated(quality: GeneratedQuality | None) -> str:
+    if quality is None:
+        return ""
+
+    def row(name: str, of: Closeness) -> tuple[str, ...]:
+        return name, f"{of.frechet_distance:.3g}", f"{of.precision:.3f}", f"{of.coverage:.3f}"
+
+    table = _table(
+        [("Rows", "Fréchet distance", "precision", "coverage")],
+        [row("generated", quality.generated), row("fitted, for comparison", quality.fitted)],
+    )
+    return (
+        f"<h2>Generated rows beside held-out ones</h2>{table}"
+        f'<p class="note">{quality.rows} rows of each, as the family sees them: in standard deviations, less '
+        "what the predictor expects. Coverage far below the fitted rows' means lost modes.</p>"
+    )
+
+
+def _curve(curve: Curve) -> str:
+    def draw(axes: "Axes") -> None:
+        axes.plot(*zip(*curve.points, strict=True), "o-" if len(curve.points) < 20 else "-", color="#1f6feb")
+        axes.set(xlabel=curve.against, ylabel=curve.measure)
+
+    return f"<h2>Fit: {escape(curve.measure)}</h2>{_plot(draw)}"
+
+
+def _features(ranges: tuple[FeatureRange, ...]) -> str:
+    rows = [
+        (
+            feature.name,
+            f"{100 * feature.missing:.2g} %",
+            *(
+                f"{value:.4g}"
+                for value in (feature.minimum, feature.low, feature.median, feature.high, feature.maximum)
+            ),
+        )
+        for feature in ranges
+    ]
+    head = [("Feature", "missing", "minimum", "1 %", "median", "99 %", "maximum")]
+    return f"<h2>Features in training</h2>{_table(head, rows)}"
+
+
+def _plot(draw: Callable[["Axes"], None]) -> str:
+    try:
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ReportError("plots need matplotlib: pip install 'detector[report]'") from error
+    # The figure itself, without pyplot: no global state, no display.
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    draw(axes)
+    axes.grid(alpha=0.3)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _table(head: Sequence[tuple[str, ...]], rows: Sequence[tuple[str, ...]]) -> str:
+    def line(cells: tuple[str, ...], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    titles = "".join(line(cells, "th") for cells in head if any(cells))
+    return f"<table>{titles}{''.join(line(cells, 'td') for cells in rows)}</table>"
+
+
+def _text(value: float | int | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
