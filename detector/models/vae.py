@@ -6,13 +6,22 @@ bound log 1/L sum_l p(x, z_l | context) / q(z_l | x, context) over L draws from 
 log p(x | context) on average over the noise, which is stored so that a replay repeats.
 
 A missing feature simply drops out of the decoder's product, because the features are independent given z,
-so the bound stays a bound on the observed features' marginal. The encoder sees a zero and a mask in its
-place; a poorer encoder loosens the bound and never breaks it. Networks see their inputs clipped at
-``input_limit``: an absurd value must not be extrapolated from, now or as context of what follows.
+so the bound stays a bound on the observed features' marginal. What it costs is a poorer encoder: that sees a
+zero and a mask in the feature's place. Therefore a record that lacks something is also imputed: three times
+the missing features are put where the decoder expects them at the encoder's mean of z. Of 2 L draws one half
+comes from the encoder that saw the mask, the other from the encoder that saw the imputed record, and all are
+weighed against the mixture of both. What proposes draws tightens the bound or loosens it, but never breaks
+it. Networks see their inputs clipped at ``input_limit``: an absurd value must not be extrapolated from, now
+or as context of what follows.
 
 References:
     Kingma and Welling (2014), Auto-encoding variational Bayes.
     Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders.
+    Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation and approximate inference in deep
+        generative models: missing values imputed by encoding and decoding in turn.
+    Mattei and Frellsen (2018), Leveraging the exact likelihood of deep latent variable models: such
+        imputations as proposals.
+    Veach and Guibas (1995), Optimally combining sampling techniques: weights against the mixture.
 """
 
 from dataclasses import dataclass
@@ -31,6 +40,7 @@ from detector.models.tiles import Kernel, map_tiles
 _LOG_2PI = float(np.log(2.0 * np.pi))
 _TILE = 32
 _RECORDS_AT_ONCE = 8192
+_IMPUTATION_ROUNDS = 3
 # Explanations square differences from here; farther away they would overflow to inf.
 _FARTHEST = 1e100
 LOG_VARIANCE_LIMIT = 15.0
@@ -50,7 +60,7 @@ class VaeParameters:
     decoder: tuple[Layer, ...]
     """From (z, context), Z + C inputs, to mean and log-variance of x, 2 D outputs."""
     noise: FloatArray
-    """Shape (L, Z), the standard normal draws behind z."""
+    """Shape (L, Z), the standard normal draws behind z, of each encoding of a record."""
     scale: FloatArray
     """Shape (D,), what features are divided by before anything else."""
     variance_floor: float
@@ -114,8 +124,7 @@ class Vae:
         log_likelihood = np.empty(len(x))
         for start in range(0, len(x), _RECORDS_AT_ONCE):
             part = slice(start, start + _RECORDS_AT_ONCE)
-            log_weights = self._log_weights(x[part], seen[part], past.contexts(part))
-            log_likelihood[part] = log_sum_exp(log_weights) - np.log(len(self._parameters.noise))
+            log_likelihood[part] = self._bound(x[part], seen[part], past.contexts(part))
         log_likelihood[np.isnan(x).all(axis=1)] = np.nan
         return past.after(), log_likelihood
 
@@ -211,25 +220,38 @@ class Vae:
         mean, variance = self._mean_and_variance(apply_network(self._parameters.decoder, columns))
         return np.asarray(mean.T + np.sqrt(variance.T) * noise)
 
-    def _log_weights(self, x: FloatArray, seen: FloatArray, context: FloatArray) -> FloatArray:
-        """Return log p(x, z_l | context) / q(z_l | x, context) of each record and draw, shape (N, L)."""
+    def _bound(self, x: FloatArray, seen: FloatArray, context: FloatArray) -> FloatArray:
+        """Return the bound on log p(x | context) of each record, shape (N,)."""
+        incomplete = np.isnan(x).any(axis=1)
+        if not incomplete.any():
+            return self._mean_weight(x, seen, context, imputing=False)
+        bound = np.empty(len(x))
+        for rows, imputing in ((~incomplete, False), (incomplete, True)):
+            bound[rows] = self._mean_weight(x[rows], seen[rows], context[rows], imputing=imputing)
+        return bound
+
+    def _mean_weight(
+        self, x: FloatArray, seen: FloatArray, context: FloatArray, *, imputing: bool
+    ) -> FloatArray:
+        """Return log 1/L sum_l p(x, z_l | context) / q(z_l | x, context), shape (N,)."""
 
         def kernel(columns: FloatArray) -> FloatArray:
-            return self._weigh(columns)[0]
+            return self._weigh(columns, imputing)[0]
 
-        n_draws = len(self._parameters.noise)
-        return self._map(kernel, x, seen, context, n_draws)
+        n_draws = len(self._parameters.noise) * (2 if imputing else 1)
+        log_weights = self._map(kernel, x, seen, context, n_draws)
+        return np.asarray(log_sum_exp(log_weights) - np.log(n_draws))
 
     def _predictive(
         self, x: FloatArray, seen: FloatArray, context: FloatArray, j: int
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return ``_log_weights`` and the decoded mean and variance of feature j, each shape (N, L)."""
+        """Return log weights, and the decoded mean and variance of the missing feature j, each (N, 2 L)."""
 
         def kernel(columns: FloatArray) -> FloatArray:
-            log_weights, mean, variance = self._weigh(columns)
+            log_weights, mean, variance = self._weigh(columns, imputing=True)
             return np.concatenate([log_weights, mean[:, :, j], variance[:, :, j]], axis=1)
 
-        n_draws = len(self._parameters.noise)
+        n_draws = 2 * len(self._parameters.noise)
         both = self._map(kernel, x, seen, context, 3 * n_draws)
         return both[:, :n_draws], both[:, n_draws : 2 * n_draws], both[:, 2 * n_draws :]
 
@@ -246,32 +268,76 @@ class Vae:
         result[np.isnan(result)] = -np.inf
         return result
 
-    def _weigh(self, columns: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return log weights, shape (B, L, T), and decoded means and variances, (B, L, D, T)."""
+    def _weigh(self, columns: FloatArray, imputing: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return log weights, shape (B, L, T), decoded means and variances, (B, L, D, T); 2 L if imputing."""
         p, d = self._parameters, self.n_features
-        x, observed, context = columns[:, :d], columns[:, 2 * d : 3 * d], columns[:, 3 * d :]
-        latent = apply_network(p.encoder, columns[:, d:])
-        n_latent = p.noise.shape[1]
-        mean = latent[:, None, :n_latent]
-        log_std = 0.5 * np.clip(latent[:, None, n_latent:], -LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
-        noise = p.noise[None, :, :, None]
-        z = mean + np.exp(log_std) * noise
-        log_prior_over_encoder = np.add.reduce(log_std + 0.5 * (noise * noise - z * z), axis=2)
-        if context.shape[1]:
-            shared = np.broadcast_to(context[:, None], (len(z), len(p.noise), *context.shape[1:]))
-            z = np.concatenate([z, shared], axis=2)
-        x_mean, x_variance = self._mean_and_variance(apply_network(p.decoder, z))
+        x, seen = columns[:, :d], columns[:, d : 2 * d]
+        observed, context = columns[:, 2 * d : 3 * d], columns[:, 3 * d :]
+        proposals = [self._encoded(columns[:, d:])]
+        if imputing:
+            proposals.append(self._imputed(seen, observed, context, proposals[0][0]))
+        z, log_prior_over_encoder = self._draw_latent(proposals)
+        x_mean, x_variance = self._mean_and_variance(apply_network(p.decoder, _with_context(z, context)))
         error = x[:, None] - x_mean
         log_volume = _LOG_2PI + 2.0 * np.log(p.scale)[:, None]
         nats = error * error / x_variance + np.log(x_variance) + log_volume
         log_decoder = -0.5 * np.add.reduce(nats * observed[:, None], axis=2)
         return log_decoder + log_prior_over_encoder, x_mean, x_variance
 
+    def _encoded(self, columns: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return mean and log standard deviation of z, each shape (B, 1, Z, T), of what the encoder sees."""
+        encoded = apply_network(self._parameters.encoder, columns)[:, None]
+        n_latent = self.latent_size
+        log_variance = np.clip(encoded[:, :, n_latent:], -LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+        return encoded[:, :, :n_latent], 0.5 * log_variance
+
+    def _imputed(
+        self, seen: FloatArray, observed: FloatArray, context: FloatArray, mean: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return what ``_encoded`` makes of records that are imputed, beginning from a mean of z."""
+        p = self._parameters
+        complete, log_std = np.ones_like(observed), mean
+        for _ in range(_IMPUTATION_ROUNDS):
+            decoded = apply_network(p.decoder, _with_context(mean, context))[:, 0, : self.n_features]
+            filled = np.where(observed > 0.0, seen, np.clip(decoded, -p.input_limit, p.input_limit))
+            mean, log_std = self._encoded(np.concatenate([filled, complete, context], axis=1))
+        return mean, log_std
+
+    def _draw_latent(self, proposals: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
+        """Draw from each of some Gaussians, and weigh the prior against their mixture.
+
+        Args:
+            proposals: P means and log standard deviations, each shape (B, 1, Z, T).
+
+        Returns:
+            z, shape (B, P L, Z, T), and log p(z) - log q(z), shape (B, P L, T).
+        """
+        noise = self._parameters.noise[None, :, :, None]
+        z = np.concatenate([mean + np.exp(log_std) * noise for mean, log_std in proposals], axis=1)
+        if len(proposals) == 1:
+            ((_, log_std),) = proposals
+            return z, np.add.reduce(log_std + 0.5 * (noise * noise - z * z), axis=2)
+        log_mixture = np.full((), -np.inf)
+        for mean, log_std in proposals:
+            standard = (z - mean) * np.exp(-log_std)
+            density = -np.add.reduce(log_std + 0.5 * standard * standard, axis=2)
+            log_mixture = np.logaddexp(log_mixture, density)
+        log_prior = -0.5 * np.add.reduce(z * z, axis=2)
+        return z, log_prior - log_mixture + np.log(len(proposals))
+
     def _mean_and_variance(self, decoded: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Split the decoder's output, shape (..., 2 D, T), into mean and variance."""
         d = self.n_features
         log_variance = np.clip(decoded[..., d:, :], -LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
         return decoded[..., :d, :], np.exp(log_variance) + self._parameters.variance_floor
+
+
+def _with_context(z: FloatArray, context: FloatArray) -> FloatArray:
+    """Return the decoder's inputs, (B, L, Z + C, T), of draws, (B, L, Z, T), and contexts, (B, C, T)."""
+    if context.shape[1] == 0:
+        return z
+    shared = np.broadcast_to(context[:, None], (*z.shape[:2], *context.shape[1:]))
+    return np.concatenate([z, shared], axis=2)
 
 
 def _check_shapes(p: VaeParameters) -> None:

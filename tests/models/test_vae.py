@@ -1,9 +1,12 @@
 """Tests for detector.models.vae."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 
 from detector.batch import FloatArray
 from detector.models.vae import Vae, VaeParameters
@@ -22,7 +25,8 @@ def linear_gaussian(draws: int, *, window: int = 1, mismatch: float = 0.0, wide:
     """x / scale = offset + loadings z + past x_before / scale + noise, with a linear encoder.
 
     Without mismatch the encoder has the exact mean of z given all features, but independent deviations
-    where the true ones are correlated, so draws weigh unequally. A wide one has the prior's deviations.
+    where the true ones are correlated, so draws weigh unequally. A wide one has the prior's deviations. Of a
+    missing feature the encoder knows only that it makes z less certain.
     """
     gain = LOADINGS / NOISE_VARIANCE[:, None]
     precision = np.eye(LATENT) + LOADINGS.T @ gain
@@ -35,7 +39,8 @@ def linear_gaussian(draws: int, *, window: int = 1, mismatch: float = 0.0, wide:
     encoder = np.zeros((2 * LATENT, 2 * D + context))
     encoder[:LATENT, :D] = to_mean
     encoder[:LATENT, 2 * D :] = -to_mean @ past
-    encoder_bias = np.concatenate([mismatch - to_mean @ OFFSET, log_variance])
+    encoder[LATENT:, D : 2 * D] = log_variance[:, None] / D
+    encoder_bias = np.concatenate([mismatch - to_mean @ OFFSET, np.zeros(LATENT)])
     decoder = np.zeros((2 * D, LATENT + context))
     decoder[:D] = np.hstack([LOADINGS, past])
     decoder_bias = np.concatenate([OFFSET, np.log(NOISE_VARIANCE - 0.01)])
@@ -63,17 +68,17 @@ def known_log_likelihood(x: FloatArray, before: FloatArray) -> float:
 def standard_errors_off(vae: Vae, rows: FloatArray, x: FloatArray, known: float) -> float:
     """How far the bound is from the known log-likelihood, in standard errors of its L draws.
 
-    The mean weight estimates p(x) without bias; the delta method gives the error of its logarithm.
+    The mean weight estimates p(x) without bias; the delta method gives the error of its logarithm, from the
+    means of 40 parts of the draws.
     """
-    draws = len(vae.arrays()["noise"])
-    singles = []
-    for noise in vae.arrays()["noise"]:
-        one_draw = Vae.from_arrays({**vae.arrays(), "noise": noise[None]})
-        singles.append(one_draw.step(rows, x[None], NO_GAP)[1][0])
-    weights = np.exp(np.array(singles) - max(singles))
+    parts = []
+    for noise in np.split(vae.arrays()["noise"], 40):
+        with_part = Vae.from_arrays({**vae.arrays(), "noise": noise})
+        parts.append(with_part.step(rows, x[None], NO_GAP)[1][0])
+    weights = np.exp(np.array(parts) - max(parts))
     _, bound = vae.step(rows, x[None], NO_GAP)
-    assert bound[0] == pytest.approx(logsumexp(singles) - np.log(draws), rel=1e-9)
-    return float(abs(bound[0] - known) / (weights.std() / weights.mean() / np.sqrt(draws)))
+    assert bound[0] == pytest.approx(logsumexp(parts) - np.log(40), rel=1e-9)
+    return float(abs(bound[0] - known) / (weights.std() / weights.mean() / np.sqrt(40)))
 
 
 @pytest.mark.parametrize("mismatch", [0.0, 0.5])
@@ -94,16 +99,106 @@ def test_bound_of_a_window_agrees_with_a_known_likelihood(mismatch: float) -> No
     assert standard_errors_off(vae, rows, record, known_log_likelihood(record, np.zeros(D))) > 3
 
 
-def test_missing_features_leave_a_bound_on_the_marginal_of_the_others() -> None:
-    vae, record = linear_gaussian(2000, mismatch=0.3), np.array([1.0, np.nan, 0.4])
+@pytest.mark.parametrize("missing", [[0], [1], [2], [0, 2], [1, 2]])
+@pytest.mark.parametrize("mismatch", [0.0, 0.3])
+def test_missing_features_leave_a_bound_on_the_marginal_of_the_others(
+    missing: list[int], mismatch: float
+) -> None:
+    vae, record = linear_gaussian(2000, mismatch=mismatch), np.array([1.0, -0.8, 0.4])
+    record[missing] = np.nan
     known = known_log_likelihood(record, np.zeros(D))
     assert standard_errors_off(vae, vae.initial_state(1), record, known) < 3
 
 
-def test_few_draws_give_less_than_the_likelihood_on_average() -> None:
+def test_missing_features_of_a_window_leave_a_bound_on_the_marginal_given_the_past() -> None:
+    vae, record = linear_gaussian(2000, window=2), np.array([np.nan, 0.3, 0.4])
+    rows, _ = scan(vae, np.array([[2.0, 0.5, -1.0]]), np.array([1]))
+    assert standard_errors_off(vae, rows, record, known_log_likelihood(record, rows[0])) < 3
+
+
+def test_imputing_loses_less_than_more_draws_of_an_encoder_that_sees_zeros() -> None:
+    """Six features that say nearly the same, one of them missing: zero is far from what it must have been."""
+    rng = np.random.default_rng(0)
+    loadings, variance, n = rng.normal(size=(6, 2)), 0.01, 300
+    precision = np.eye(2) + loadings.T @ loadings / variance
+    encoder = np.zeros((4, 12))
+    encoder[:2, :6] = np.linalg.solve(precision, loadings.T / variance)
+    encoder_bias = np.concatenate([np.zeros(2), -np.log(np.diag(precision))])
+    decoder, decoder_bias = np.vstack([loadings, np.zeros((6, 2))]), np.repeat([0.0, np.log(variance)], 6)
+    x = rng.normal(size=(n, 2)) @ loadings.T + np.sqrt(variance) * rng.normal(size=(n, 6))
+    seen = np.where(np.arange(6) == 1, 0.0, x)
+    mean, std = seen @ encoder[:2, :6].T, np.exp(0.5 * encoder_bias[2:])
+    others = [0, 2, 3, 4, 5]
+    covariance = loadings @ loadings.T + variance * np.eye(6)
+    known = multivariate_normal(np.zeros(5), covariance[np.ix_(others, others)]).logpdf(x[:, others])
+    lost, lost_with_zeros = [], []
+    for _ in range(10):
+        noise = rng.standard_normal((16, 2))
+        vae = Vae(
+            VaeParameters(
+                window=1,
+                encoder=((encoder, encoder_bias),),
+                decoder=((decoder, decoder_bias),),
+                noise=noise[:8],
+                scale=np.ones(6),
+                variance_floor=0.0,
+                input_limit=1e6,
+            )
+        )
+        lost.append(known - log_likelihood(vae, np.where(np.arange(6) == 1, np.nan, x)))
+        z = mean[:, None] + std * noise
+        log_weights = norm.logpdf(z).sum(axis=2) - norm.logpdf(noise).sum(axis=1) + np.log(std).sum()
+        decoded = z @ loadings[others].T
+        log_weights += norm.logpdf(x[:, None, others], decoded, np.sqrt(variance)).sum(axis=2)
+        lost_with_zeros.append(known - logsumexp(log_weights, axis=1) + np.log(16))
+    assert 0 < np.mean(lost) < 0.1 * np.mean(lost_with_zeros), (np.mean(lost), np.mean(lost_with_zeros))
+
+
+def nonlinear(d: int, draws: int) -> Vae:
+    """One latent dimension, a decoder with a hidden layer, and a wide encoder."""
+    rng = np.random.default_rng(1)
+    first = 2.0 * rng.normal(size=(6, 1)), rng.normal(size=6)
+    second = rng.normal(size=(2 * d, 6)) / 2.0, np.zeros(2 * d)
+    return Vae(
+        VaeParameters(
+            window=1,
+            encoder=((np.zeros((2, 2 * d)), np.zeros(2)),),
+            decoder=(first, second),
+            noise=rng.standard_normal((draws, 1)),
+            scale=rng.uniform(0.5, 2.0, size=d),
+            variance_floor=0.05,
+            input_limit=10.0,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "record", [[0.7], [-2.5], [0.7, 0.2, -0.5], [0.7, np.nan, -0.5], [np.nan, np.nan, 1.0]]
+)
+def test_bound_agrees_with_numerical_integration_over_the_latent_dimension(record: list[float]) -> None:
+    x = np.array(record)
+    vae, seen = nonlinear(len(x), 4000), ~np.isnan(x)
+    a = vae.arrays()
+    unscaled = x[seen] / a["scale"][seen]
+
+    def density(z: float) -> float:
+        hidden = np.maximum(a["decoder_0_weight"][:, 0] * z + a["decoder_0_bias"], 0.0)
+        mean, log_variance = np.split(a["decoder_1_weight"] @ hidden, 2)
+        std = np.sqrt(np.exp(log_variance) + 0.05)
+        return float(norm.pdf(z) * norm.pdf(unscaled, mean[seen], std[seen]).prod())
+
+    kinks = np.sort(-a["decoder_0_bias"] / a["decoder_0_weight"][:, 0]).clip(-9.0, 9.0)
+    total = sum(quad(density, low, high, epsrel=1e-9)[0] for low, high in pairwise([-10.0, *kinks, 10.0]))
+    known = np.log(total) - np.log(a["scale"][seen]).sum()
+    assert standard_errors_off(vae, vae.initial_state(1), x, known) < 3
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_few_draws_give_less_than_the_likelihood_on_average(missing: bool) -> None:
     """And more draws lose less, until nothing is lost."""
     rng = np.random.default_rng(0)
     x = linear_gaussian(1).sample(2000, rng)
+    x[:, 1] = np.nan if missing else x[:, 1]
     known = np.array([known_log_likelihood(record, np.zeros(D)) for record in x])
     bounds = []
     for draws in (1, 8, 64):
