@@ -346,11 +346,12 @@ class _Explainer:
         reached, state = self._reached.get(e, (int(starts[e]), self.before.family[e : e + 1]))
         if row > reached:
             part = slice(reached, row)
-            state, _ = self.detector.model.density.family.scan(
+            state, _ = self.detector.model.density.scan_family(
                 state,
                 self.conditionals.residual[part],
                 self.rows.gap_s[part],
                 np.array([row - reached]),
+                self.before.model[e : e + 1],
             )
         self._reached[e] = row, state
         return e, state

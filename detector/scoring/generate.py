@@ -42,7 +42,7 @@ def generate(
         ValueError: The predictor amplifies its own output until it leaves the range of the model.
     """
     n_entities, d = len(model), density.family.n_features
-    drawn = [density.family.sample(BURN_IN + n, rng) for _ in range(n_entities)]
+    drawn = [density.family_of(int(m)).sample(BURN_IN + n, rng) for m in model]
     residual = np.stack(drawn) if drawn else np.empty((0, BURN_IN + n, d))
     if density.predictor.name == "last":
         residual = residual[:, BURN_IN:]

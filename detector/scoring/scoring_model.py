@@ -8,6 +8,7 @@ import numpy as np
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays, Explanation, Family, Prediction, Predictor
 from detector.models.discrete_columns import DiscreteColumns
+from detector.models.entity_families import EntityFamilies
 from detector.models.families import family_from_arrays
 from detector.models.predictors import predict, predictor_from_arrays
 from detector.models.scaling import Scaling, of_rows
@@ -86,11 +87,50 @@ class Density:
     residual_scale: FloatArray
     """Shape (M, D), standard deviation of what the predictor leaves, standardised units."""
     family: Family
+    """Of every entity; where entities have families of their own, of the others."""
+    entity_families: EntityFamilies | None = None
+    """Its pooled one is ``family``; None where no entity has a family of its own."""
 
     @property
     def warmup_records(self) -> int:
         """Records of an entity that must have been seen before one can be scored."""
-        return self.predictor.warmup_records + self.family.warmup_records
+        families = self.entity_families or self.family
+        return self.predictor.warmup_records + families.warmup_records
+
+    def family_of(self, model: int) -> Family:
+        """Return the family that scores the entities of a model."""
+        return self.family if self.entity_families is None else self.entity_families.of(model)
+
+    def scan_family(
+        self, rows: FloatArray, residual: FloatArray, gap_s: FloatArray, lengths: IntArray, model: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Score runs of residuals as ``Family.scan``, each by its entity's family.
+
+        Args:
+            rows: State before, shape (E, family.state_size).
+            residual: As in ``Conditionals``, shape (N, D).
+            gap_s: Shape (N,).
+            lengths: Shape (E,).
+            model: Shape (E,).
+        """
+        if self.entity_families is None:
+            return self.family.scan(rows, residual, gap_s, lengths)
+        return self.entity_families.scan(rows, residual, gap_s, lengths, model)
+
+    def latent(
+        self, rows: FloatArray, residual: FloatArray, gap_s: FloatArray, model: IntArray
+    ) -> FloatArray:
+        """Return what each entity's family believes to be behind its record, shape (N, L).
+
+        Args:
+            rows: State before the records, shape (N, family.state_size).
+            residual: As in ``Conditionals``, shape (N, D).
+            gap_s: Shape (N,).
+            model: Shape (N,).
+        """
+        if self.entity_families is None:
+            return self.family.latent(rows, residual, gap_s)
+        return self.entity_families.latent(rows, residual, gap_s, model)
 
     def predict(
         self, rows: FloatArray, z: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray
@@ -123,7 +163,7 @@ class Density:
         of_row = np.repeat(model, lengths)
         residual = z - prediction.expected
         residual /= of_rows(self.residual_scale, of_row)
-        family_rows, log_likelihood = self.family.scan(family_rows, residual, gap_s, lengths)
+        family_rows, log_likelihood = self.scan_family(family_rows, residual, gap_s, lengths, model)
         # A density of scaled values: each observed feature contributes its Jacobian.
         log_scale = np.log(self.scaling.scale * self.residual_scale)
         jacobian = log_scale.sum(axis=1)[of_row]
@@ -158,7 +198,10 @@ class Density:
             gap_s: Shape (N,).
             model: Shape (N,).
         """
-        inner = self.family.explain(family_rows, residual, gap_s)
+        if self.entity_families is None:
+            inner = self.family.explain(family_rows, residual, gap_s)
+        else:
+            inner = self.entity_families.explain(family_rows, residual, gap_s, model)
         scale = self.scaling.scale[model]
         spread = self.residual_scale[model] * scale
         centre = self.scaling.location[model] + expected * scale
@@ -191,13 +234,21 @@ class ScoringModel:
         discrete = self.density.scaling.discrete
         return None if discrete is None else discrete.vocabularies[j]
 
+    @property
+    def entities_with_own_family(self) -> tuple[str, ...]:
+        """Of ``entities`` those that a family of their own scores; the pooled one scores all others."""
+        families = self.density.entity_families
+        return () if families is None else tuple(self.entities[i] for i in families.own())
+
     def arrays(self) -> Arrays:
         """Return everything as arrays named ``part/array``, ready for safetensors."""
+        families = self.density.entity_families
         parts = {
             "scaling": self.density.scaling.arrays(),
             "predictor": self.density.predictor.arrays(),
             "residual": {"scale": self.density.residual_scale},
             "family": self.density.family.arrays(),
+            "entity_family": {} if families is None else families.arrays(),
             "examples": self.examples.arrays(),
             "calibration": self.calibration.arrays(),
         }
@@ -222,11 +273,14 @@ class ScoringModel:
         """
         try:
             n_continuous = len(feature_names if discrete is None else discrete.continuous)
+            pooled = family_from_arrays(family, _part(arrays, "family"))
+            own = _part(arrays, "entity_family")
             density = Density(
                 Scaling.from_arrays(_part(arrays, "scaling"), discrete),
                 predictor_from_arrays(predictor, _part(arrays, "predictor"), n_continuous),
                 arrays["residual/scale"],
-                family_from_arrays(family, _part(arrays, "family")),
+                pooled,
+                EntityFamilies.from_arrays(own, pooled) if own else None,
             )
             examples = Example.from_arrays(_part(arrays, "examples"), density.family)
             calibration = Calibration.from_arrays(
@@ -245,6 +299,12 @@ class ScoringModel:
         if density.family.n_features != len(feature_names):
             raise ValueError(
                 f"the {family} has {density.family.n_features} features, not {len(feature_names)}"
+            )
+        families = density.entity_families
+        if families is not None and families.n_models != len(entities) + 1:
+            raise ValueError(
+                f"families are assigned to {families.n_models} models, but there are {len(entities)} "
+                "entities and the pooled model"
             )
         return model
 

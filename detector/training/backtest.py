@@ -84,8 +84,8 @@ def latent_columns(detector: Detector, batch: Batch, scores: Scores) -> FloatArr
         batch: N rows with the model's features as columns.
         scores: Of these rows, from ``backtest``.
     """
-    family = detector.model.density.family
-    latent = np.full((len(batch), family.latent_size), np.nan)
+    density = detector.model.density
+    latent = np.full((len(batch), density.family.latent_size), np.nan)
     order, lengths, names = _by_entity(batch)
     if order.size == 0:
         return latent
@@ -96,16 +96,17 @@ def latent_columns(detector: Detector, batch: Batch, scores: Scores) -> FloatArr
     starts, state, time = starts_of(lengths), initial_state(detector, names), batch.time[order]
     gap_s = np.diff(time, prepend=np.nan)
     gap_s[starts] = np.nan
-    z = detector.model.density.scaling.standardise(batch.values[order], np.repeat(state.model, lengths))
-    residual = detector.model.density.conditionals(
+    z = density.scaling.standardise(batch.values[order], np.repeat(state.model, lengths))
+    residual = density.conditionals(
         state.predictor, state.family, z, time, gap_s, lengths, state.model
     ).residual
     rows = state.family
     for t in range(int(lengths.max())):
         here = lengths > t
         at = starts[here] + t
-        latent[order[at]] = family.latent(rows[here], residual[at], gap_s[at])
-        rows[here], _ = family.step(rows[here], residual[at], gap_s[at])
+        model, one_each = state.model[here], np.ones(len(at), dtype=np.int64)
+        latent[order[at]] = density.latent(rows[here], residual[at], gap_s[at], model)
+        rows[here], _ = density.scan_family(rows[here], residual[at], gap_s[at], one_each, model)
     latent[scores.status != Status.SCORED] = np.nan
     return latent
 

@@ -1,0 +1,40 @@
+"""Gaussian mixtures of many entities, as one: each record under its own, a few array operations for all."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detector.batch import FloatArray, IntArray
+from detector.models.gmm import Gmm
+from detector.models.log_space import log_sum_exp
+from detector.models.stacked_gaussians import StackedGaussians
+
+
+class StackedGmm:
+    """E mixtures of equally many components over the same D features."""
+
+    def __init__(self, mixtures: Sequence[Gmm]) -> None:
+        each = [mixture.arrays() for mixture in mixtures]
+        with np.errstate(divide="ignore"):
+            self._log_weights = np.log(np.stack([arrays["weights"] for arrays in each]))
+        self._gaussians = StackedGaussians(
+            np.stack([arrays["means"] for arrays in each]),
+            np.stack([arrays["covariances"] for arrays in each]),
+        )
+
+    def log_likelihood(self, x: FloatArray, mixture: IntArray) -> FloatArray:
+        """Return log p(x_n) of the observed features of each record under its mixture.
+
+        Args:
+            x: Shape (N, D); NaN is missing and integrated out exactly.
+            mixture: Which one, shape (N,), in [0, E).
+
+        Returns:
+            Shape (N,), nats; NaN for a record without any feature.
+
+        Raises:
+            ValueError: ``x`` does not have D columns.
+        """
+        result = log_sum_exp(self._gaussians.log_density(x, mixture) + self._log_weights[mixture])
+        result[np.isnan(x).all(axis=1)] = np.nan
+        return result
