@@ -331,9 +331,10 @@ class _Explainer:
 
     def regime(self, row: int) -> Regime | None:
         """Return the most probable cause of a row; asked for in the same order as ``reasons``."""
-        _, family_row = self._state_before(row)
+        e, family_row = self._state_before(row)
         residual, gap_s = self.conditionals.residual[row : row + 1], self.rows.gap_s[row : row + 1]
-        return self.detector.model.density.family.regime(family_row, residual, gap_s)
+        family = self.detector.model.density.family_of(int(self.before.model[e]))
+        return family.regime(family_row, residual, gap_s)
 
     def _state_before(self, row: int) -> tuple[int, FloatArray]:
         """Return the row's entity and the family's state before the row, shape (1, state_size).

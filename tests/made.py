@@ -14,6 +14,7 @@ from detector.models.gmm import Gmm
 from detector.models.predictors import AutoregressivePredictor, LastPredictor, NoPredictor
 from detector.models.scaling import Scaling
 from detector.models.seasonal import N_BINS, SeasonalPredictor
+from detector.models.sequences import starts_of
 from detector.pipeline import Detector
 from detector.scoring.scoring_model import Density, ScoringModel
 from detector.scoring.typicality import Choice
@@ -22,6 +23,7 @@ from detector.training.fit_gmm import fit_gmm
 from detector.training.fit_hmm import fit_hmm
 from detector.training.fit_naive_bayes import fit_naive_bayes
 from detector.training.fit_rbm import fit_rbm
+from detector.training.fitting import Fitting
 
 
 def gmm(n_features: int = 3, n_components: int = 2, seed: int = 0) -> Gmm:
@@ -155,3 +157,12 @@ def batch(values: FloatArray, *, entity: list[str] | None = None, time: FloatArr
         np.arange(n, dtype=float) if time is None else time,
         values,
     )
+
+
+def fitting(x: FloatArray, *of_entity: int) -> Fitting:
+    """Continuous rows a second apart: the first so many of one entity, then of the next; without, of one."""
+    lengths = np.array(of_entity or [len(x)])
+    entity = np.repeat(np.arange(len(lengths)), lengths)
+    gap_s = np.ones(len(x))
+    gap_s[starts_of(lengths)] = np.nan
+    return Fitting(x, entity, entity, gap_s, 1.0, None, None, None)

@@ -65,6 +65,12 @@ class Manifest(BaseModel):
     entities: tuple[str, ...] = Field(
         description="With coefficients of their own; others are scored by the pooled ones."
     )
+    models: Literal["pooled", "per_entity"] = Field(
+        "pooled", description="One family for all entities, or also families of entities' own."
+    )
+    entities_with_own_family: tuple[str, ...] = Field(
+        (), description="All other entities, also those never seen, are scored by the pooled family."
+    )
     training: TrainingFacts
     held_out_mean_log_likelihood: float | None = Field(
         description="Nats per record, trimmed by 1 % on each side."

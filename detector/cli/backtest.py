@@ -67,6 +67,7 @@ class _Recipe:
     kind: tuple[tuple[str, Kind], ...]
     family: str | None
     predictor: str | None
+    models: Literal["pooled", "per_entity"] | None
     seed: int | None
     anomaly_field: str | None
     regime_field: str | None
@@ -108,6 +109,11 @@ class _Recipe:
     type=click.Choice(list(PREDICTORS)),
     help="What a record is compared with.  [default: autoregressive]",
 )
+@click.option(
+    "--models",
+    type=click.Choice(["pooled", "per_entity"]),
+    help="One for all entities, or also one for each that it predicts better.  [default: pooled]",
+)
 @click.option("--budget", type=_Budget(), default="1/1d", show_default=True, help="Bearable false alarms.")
 @click.option("--per", type=click.Choice(["entity", "fleet"]), default="entity", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random in training.  [default: 0]")
@@ -128,6 +134,7 @@ def backtest(
     kind: tuple[tuple[str, Kind], ...],
     family: str | None,
     predictor: str | None,
+    models: Literal["pooled", "per_entity"] | None,
     budget: Budget,
     per: Literal["entity", "fleet"],
     seed: int | None,
@@ -150,7 +157,7 @@ def backtest(
     except ModuleNotFoundError as error:
         raise Failure(f"a backtest needs {error.name}; pip install 'detector[train]'") from error
 
-    recipe = _Recipe(features, kind, family, predictor, seed, anomaly_field, regime_field)
+    recipe = _Recipe(features, kind, family, predictor, models, seed, anomaly_field, regime_field)
     labels = LabelFields(anomaly_field, regime_field)
     _check_options(recipe, input_file, out_file, train_file, warmup, bundle_path)
     with explained(SourceError, TrainingError, BundleError, ValueError, OSError):
@@ -205,6 +212,7 @@ def _trained(records: Batch, recipe: _Recipe) -> Bundle:
         predictor=recipe.predictor or "autoregressive",
         seed=recipe.seed or 0,
         kinds=recipe.kinds,
+        models=recipe.models or "pooled",
     )
     labels = LabelFields(recipe.anomaly_field, recipe.regime_field).of(records)
     return train(records, plan, time.time(), anomalous=labels.anomalous, regime=labels.regime)

@@ -82,6 +82,8 @@ def train(
         units={feature.name: feature.unit for feature in chosen.features},
         kinds=chosen.kinds,
         options=chosen.fit_options,
+        models=chosen.training.models,
+        jobs=chosen.training.jobs,
     )
     fields = LabelFields(
         anomaly_field or chosen.training.anomaly_field, regime_field or chosen.training.regime_field
@@ -104,6 +106,9 @@ def train(
         f"{facts.anomalous_records} labelled anomalous; "
         f"{bundle.manifest.family} with predictor {bundle.manifest.predictor}"
     )
+    if bundle.manifest.models == "per_entity":
+        own, known = len(bundle.manifest.entities_with_own_family), len(bundle.manifest.entities)
+        click.echo(f"  {own} of {known} entities with enough records have a model of their own")
     _say_what_the_evidence_supports(bundle.held_out, chosen)
 
 

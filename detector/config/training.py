@@ -62,6 +62,11 @@ class TrainingConfig(Section):
         "auto: for vae, rbm and gan.",
     )
     seed: int = Field(0, ge=0, description="Of everything random in the job.")
+    models: Literal["pooled", "per_entity"] = Field(
+        "pooled",
+        description="One model for all entities; or also one for each that it predicts better.",
+    )
+    jobs: int = Field(1, ge=1, le=1024, description="per_entity: processes that fit at the same time.")
 
     @field_validator("anomaly_field", "regime_field")
     @classmethod

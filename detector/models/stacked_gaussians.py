@@ -21,7 +21,8 @@ class StackedGaussians:
 
     Args:
         means: Shape (E, K, D).
-        covariances: Shape (E, K, D, D), symmetric and positive definite.
+        covariances: Shape (E, K, D, D), symmetric and positive definite; (E, 1, D, D) where the Gaussians of
+            a model share one; variances of shape (E, K, D) when diagonal.
     """
 
     def __init__(self, means: FloatArray, covariances: FloatArray) -> None:
@@ -29,15 +30,25 @@ class StackedGaussians:
         self._means = means
         self._covariances = covariances
         # Of each covariance the inverse of its Cholesky factor, W: y = W (x - mean) is white.
-        whiten = np.linalg.inv(np.linalg.cholesky(covariances))
-        log_det = np.log(np.diagonal(whiten, axis1=2, axis2=3)).sum(axis=2)
+        if self._is_diagonal:
+            whiten = 1.0 / np.sqrt(covariances)
+            log_det = np.log(whiten).sum(axis=2)
+            offset = (whiten * means).swapaxes(1, 2)
+            columns = [whiten[:, :, j] for j in range(d)]
+        else:
+            factors = np.linalg.inv(np.linalg.cholesky(covariances))
+            whiten = np.broadcast_to(factors, (n_models, k, d, d))
+            log_det = np.log(np.diagonal(whiten, axis1=2, axis2=3)).sum(axis=2)
+            offset = np.einsum("ekij,ekj->eik", whiten, means)
+            # Feature j adds nothing to the first j values of y, since W is a lower triangle.
+            columns = [whiten[:, :, j:, j].swapaxes(1, 2).reshape(n_models, -1) for j in range(d)]
         self._log_norm = log_det - 0.5 * d * _LOG_2PI
-        self._offset = np.einsum("ekij,ekj->eik", whiten, means).reshape(n_models, d * k)
-        # What feature j adds to y: nothing to its first j values, since W is a lower triangle.
-        self._columns = [
-            np.ascontiguousarray(whiten[:, :, j:, j].swapaxes(1, 2)).reshape(n_models, (d - j) * k)
-            for j in range(d)
-        ]
+        self._offset = np.ascontiguousarray(offset).reshape(n_models, d * k)
+        self._columns = [np.ascontiguousarray(column) for column in columns]
+
+    @property
+    def _is_diagonal(self) -> bool:
+        return self._covariances.ndim == 3
 
     @property
     def n_components(self) -> int:
@@ -88,7 +99,8 @@ class StackedGaussians:
         k, d = self.n_components, self.n_features
         y = -self._offset[model]
         for j, column in enumerate(self._columns):
-            y[:, j * k :] += of_rows(column, model) * x[:, j, None]
+            begin = j * k
+            y[:, begin : begin + column.shape[1]] += of_rows(column, model) * x[:, j, None]
         y *= y
         squares = y[:, :k].copy()
         for i in range(1, d):
@@ -100,6 +112,10 @@ class StackedGaussians:
         m = x.shape[1]
         if m == 0:
             return np.zeros((len(x), self.n_components))
+        if self._is_diagonal:
+            variances = self._covariances[model][:, :, observed]
+            error = x[:, None, :] - self._means[model][:, :, observed]
+            return np.asarray(-0.5 * (error**2 / variances + np.log(variances) + _LOG_2PI).sum(axis=2))
         covariances = self._covariances[model][:, :, observed][:, :, :, observed]
         cholesky = np.linalg.cholesky(covariances)
         difference = x[:, None, :] - self._means[model][:, :, observed]

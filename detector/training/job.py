@@ -6,8 +6,10 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
+from typing import Literal
 
 import numpy as np
 
@@ -16,20 +18,22 @@ from detector.bundles.manifest import Manifest, ManifestFeature, TrainingFacts
 from detector.bundles.serving import fewest_features
 from detector.bundles.store import Bundle
 from detector.models.contract import Family, Predictor
-from detector.models.discrete_columns import DiscreteColumns
 from detector.models.families import FAMILIES
 from detector.models.gan import Gan
 from detector.models.gmm import Gmm
+from detector.models.hmm import Hmm
 from detector.models.kinds import Kind
 from detector.models.predictors import NoPredictor, predict
 from detector.models.rbm import Rbm
 from detector.models.scaling import Scaling, fit_scaling
-from detector.models.sequences import runs_of, starts_of
+from detector.models.sequences import starts_of
 from detector.scoring.scoring_model import Density, ScoringModel
 from detector.scoring.typicality import Choice
 from detector.training.calibrate import calibrate
 from detector.training.discrete_features import discrete_columns, kinds_for, without_impossible
+from detector.training.fit_entities import check_affordable, fit_entities, ways_to_fit
 from detector.training.fit_predictor import fit_predictor, fit_residual_scale
+from detector.training.fitting import Fitting
 from detector.training.labels import regime_codes, those_that_occur
 from detector.training.report import Curves, model_report
 from detector.training.training_rows import TrainingError as TrainingError
@@ -66,6 +70,10 @@ class TrainingPlan:
     options: Mapping[str, int | str] = field(default_factory=dict)
     """Settings of the family: ``n_components`` and ``covariance`` (gmm), ``n_states`` (hmm), ``n_classes``
     (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae), ``latent`` (gan)."""
+    models: Literal["pooled", "per_entity"] = "pooled"
+    """One family for all entities, or also one for each that it predicts better."""
+    jobs: int = 1
+    """Processes that fit the families of entities."""
 
 
 def train(
@@ -96,7 +104,7 @@ def train(
     Raises:
         TrainingError: The records cannot give a model.
     """
-    report = progress or (lambda what, done, total: None)
+    report = progress or _no_report
     if plan.family not in FAMILIES:
         raise TrainingError(f"no family is called {plan.family!r}; this version knows {', '.join(FAMILIES)}")
     report("preparing", 0, 1)
@@ -129,6 +137,8 @@ def train(
     z = scaling.standardise(to_fit.values, of_row)
     columns = scaling.continuous
     try:
+        if plan.models == "per_entity":
+            check_affordable(plan.family, own.size)
         predictor = fit_predictor(
             plan.predictor,
             z if columns is None else z[:, columns],
@@ -158,13 +168,20 @@ def train(
             z = scaling.standardise(shown.values, model[shown.entity])
             residual = _residual(shown, z, scaling, predictor, model)
         residual /= residual_scale[model[shown.entity]]
-        fitting = _Fitting.of(shown, residual, predictor.warmup_records, interval_s, discrete)
+        fitting = Fitting.of(shown, residual, predictor.warmup_records, interval_s, discrete)
         if fitting.regime is not None:
             numbers, regimes = those_that_occur(fitting.regime, regimes)
             fitting = replace(fitting, regime=numbers)
         curves = Curves()
         family = _fit_family(plan, fitting, report, curves)
-        density = Density(scaling, predictor, residual_scale, family)
+        entity_families = None
+        if plan.models == "per_entity":
+            fresh = partial(_fit_alike, plan, family)
+            ways = ways_to_fit(family, fresh, any_covariance="covariance" not in plan.options)
+            entity_families = fit_entities(
+                family, ways, fitting, model, n_models, jobs=plan.jobs, progress=report
+            )
+        density = Density(scaling, predictor, residual_scale, family, entity_families)
         needed = fewest_features(plan.min_features_share, z.shape[1])
         report("calibrating", 0, 1)
         calibrated = calibrate(
@@ -227,6 +244,8 @@ def train(
             for j, name in enumerate(records.feature_names)
         ),
         entities=scoring_model.entities,
+        models=plan.models,
+        entities_with_own_family=scoring_model.entities_with_own_family,
         training=facts,
         held_out_mean_log_likelihood=_trimmed_mean(conditionals.log_likelihood[rows.held_out]),
         report=measured_model,
@@ -234,45 +253,6 @@ def train(
         files={},
     )
     return Bundle(manifest, scoring_model, evidence)
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitting:
-    """What a family is fitted on: N residuals in R runs."""
-
-    x: FloatArray
-    """Shape (N, D); of discrete features the values themselves."""
-    lengths: IntArray
-    """Shape (R,)."""
-    gap_s: FloatArray
-    """Seconds since the record before, shape (N,); NaN where a run begins."""
-    interval_s: float
-    discrete: DiscreteColumns | None
-    regime: IntArray | None
-    """Shape (N,), -1 where it is unknown."""
-    anomalous: BoolArray | None
-    """Shape (N,), labelled so, or expected from such records; None where none is."""
-
-    @classmethod
-    def of(
-        cls,
-        rows: TrainingRows,
-        residual: FloatArray,
-        warmup_records: int,
-        interval_s: float,
-        discrete: DiscreteColumns | None,
-    ) -> "_Fitting":
-        """Take the rows that a predictor expected from as many records as it leans on."""
-        taken = rows.position >= warmup_records
-        return cls(
-            residual[taken],
-            runs_of(rows.of_run[taken]),
-            rows.gap_s[taken],
-            interval_s,
-            discrete,
-            None if rows.regime is None else rows.regime[taken],
-            rows.anomalous_or_after(warmup_records)[taken] if rows.anomalous.any() else None,
-        )
 
 
 def _residual(
@@ -294,7 +274,7 @@ def _residual(
     return z - prediction.expected
 
 
-def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress, curves: Curves) -> Family:
+def _fit_family(plan: TrainingPlan, fitting: Fitting, report: Progress, curves: Curves) -> Family:
     x, lengths, discrete = fitting.x, fitting.lengths, fitting.discrete
     # Imported here: each brings a library of its own, and torch alone takes seconds.
     if plan.family == "gmm":
@@ -374,6 +354,16 @@ def _fit_family(plan: TrainingPlan, fitting: _Fitting, report: Progress, curves:
         progress=report,
         record=curves.record,
     )
+
+
+def _fit_alike(plan: TrainingPlan, pooled: Family, fitting: Fitting) -> Family:
+    """Fit another family of the same size as the pooled one."""
+    size = {"n_states": pooled.n_states} if isinstance(pooled, Hmm) else {}
+    return _fit_family(replace(plan, options={**plan.options, **size}), fitting, _no_report, Curves())
+
+
+def _no_report(what: str, done: int, total: int) -> None:
+    """Many fits at once have no order in which to report."""
 
 
 def _options(plan: TrainingPlan, *numbers: str, texts: tuple[str, ...] = ()) -> dict[str, int]:

@@ -17,7 +17,6 @@ from tests.models.families_by_hand import (
     random_naive_bayes,
     random_rbm,
     random_vae,
-    scan,
     with_gaps,
 )
 
@@ -71,13 +70,13 @@ def initial(name: str) -> FloatArray:
 def test_every_record_is_scored_by_the_family_of_its_entity(name: str) -> None:
     families, together = made(name)
     rows, values = scanned(together, initial(name), np.arange(5))
-    x, _ = records()
+    x, gap_s = records()
     start = 0
     for e, length in enumerate(LENGTHS):
         part = slice(start, start + length)
         alone = families[PLACE[MODEL[e]]]
         assert together.of(MODEL[e]) is alone
-        own_rows, own = scan(alone, x[part], np.array([length]))
+        own_rows, own = alone.scan(alone.initial_state(1), x[part], gap_s[part], np.array([length]))
         np.testing.assert_allclose(values[part], own, rtol=1e-9)
         np.testing.assert_allclose(rows[e], own_rows[0], rtol=1e-9)
         start += length

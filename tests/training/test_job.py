@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detector.alerting.rules import AlertRules, Budget
-from detector.batch import Scores, Status
+from detector.batch import Batch, Scores, Status
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleStore, load_bundle
 from detector.models.predictors import PREDICTORS
@@ -258,6 +258,47 @@ def test_binary_feature_of_a_machine_with_binary_units_is_neither_shifted_nor_sc
     one, two = (scores_of(serve(b, AlertRules()), later.values) for b in (bundle, loaded))
     np.testing.assert_array_equal(one.p_value, two.p_value)
     assert np.isfinite(one.p_value[1:]).all()
+
+
+def entities_of_two_kinds(differ: bool) -> Batch:
+    """Eight entities of 400 records: all like one another, or the odd ones with features that oppose."""
+    parts = []
+    for e in range(8):
+        x = np.random.default_rng(e).normal(size=(400, 2))
+        x[:, 1] = 0.6 * x[:, 1] + (-0.8 if differ and e % 2 else 0.8) * x[:, 0]
+        parts.append(10.0 * e + x)
+    return batch(np.vstack(parts), entity=[f"e{e}" for e in range(8) for _ in range(400)])
+
+
+@pytest.mark.parametrize("family", ["gmm", "hmm", "naive_bayes"])
+def test_entities_that_differ_are_likelier_under_models_of_their_own(family: str) -> None:
+    options = {"gmm": {"n_components": 1}, "hmm": {"n_states": 2}, "naive_bayes": {"n_classes": 2}}[family]
+    plan = TrainingPlan("hosts", family, predictor="none", options=options)
+    records = entities_of_two_kinds(differ=True)
+    pooled, own = (train(records, replace(plan, models=m), 1e9) for m in ("pooled", "per_entity"))
+    assert len(own.manifest.entities_with_own_family) == 8
+    assert own.manifest.models == "per_entity"
+    assert pooled.manifest.entities_with_own_family == ()
+    assert pooled.model.density.entity_families is None
+    likely, likelier = (b.manifest.held_out_mean_log_likelihood for b in (pooled, own))
+    assert likely is not None
+    assert likelier is not None
+    assert likelier > likely + 0.1
+    for name, array in pooled.model.density.family.arrays().items():
+        np.testing.assert_array_equal(own.model.density.family.arrays()[name], array)
+
+
+def test_entities_that_are_alike_share_the_pooled_model() -> None:
+    plan = TrainingPlan("hosts", "gmm", predictor="none", options={"n_components": 1}, models="per_entity")
+    bundle = train(entities_of_two_kinds(differ=False), plan, 1e9)
+    assert bundle.manifest.entities == tuple(f"e{e}" for e in range(8))
+    assert len(bundle.manifest.entities_with_own_family) <= 1
+
+
+def test_neural_families_for_many_entities_are_refused_before_any_is_fitted() -> None:
+    records = batch(rows(150 * 101), entity=[f"e{i % 101}" for i in range(150 * 101)])
+    with pytest.raises(TrainingError, match=r"fit a rbm to each of 101 entities.*at most 100 are allowed"):
+        train(records, TrainingPlan("hosts", "rbm", models="per_entity"), 1e9)
 
 
 def test_unknown_family_is_named() -> None:
