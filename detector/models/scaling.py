@@ -5,12 +5,14 @@ from typing import Self
 
 import numpy as np
 
-from detector.batch import FloatArray, IntArray
+from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays
 from detector.models.discrete_columns import DiscreteColumns
 
 # Farther out everything is equally improbable, and squares stay finite.
 _LARGEST = 1e8
+_LARGEST_SCALE = 1e306
+_ABSURD = 1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ def fit_scaling(
 
     A feature that never varied has no scale of its own: it gets one hundredth of its size, or, if it was
     always 0, the typical scale of the other features. So its first change is a surprise, but a finite one.
+    A value 10,000 times as far from the median as 99 % of an entity's values are is an error of measurement,
+    and shapes nothing.
 
     Args:
         x: Training rows, shape (N, D); NaN is missing. Every column has at least one value.
@@ -114,6 +118,13 @@ def fit_scaling(
 
 def _measured(x: FloatArray, model: IntArray, n_models: int) -> tuple[FloatArray, FloatArray]:
     """Return location and scale, both shape (n_models, D)."""
+    x = x.copy()
+    for m in np.unique(model):
+        rows = model == m
+        x[rows] = np.where(_absurd(x[rows]), np.nan, x[rows])
+    # Squares and sums of the largest floats would overflow; a power of two costs no digit.
+    exponent = np.frexp(np.fmax.reduce(np.abs(x), axis=0))[1]
+    x = np.ldexp(x, -exponent)
     groups = [x[model == m] for m in range(n_models - 1)] + [x]
     location = np.empty((n_models, x.shape[1]))
     std = np.empty_like(location)
@@ -126,7 +137,24 @@ def _measured(x: FloatArray, model: IntArray, n_models: int) -> tuple[FloatArray
         # An entity that never sent a feature knows nothing about it; the fleet does.
         absent = ~present.any(axis=0)
         location[m, absent], std[m, absent] = location[-1, absent], std[-1, absent]
+    location, std = np.ldexp(location, exponent), np.ldexp(std, exponent)
     return location, _positive(location, std)
+
+
+def _absurd(x: FloatArray) -> BoolArray:
+    """Mark values 10,000 times as far from the median as 99 % of them, or as the median is from 0 where
+    those 99 % are constant; shape (N, D)."""
+    ordered, columns = np.sort(x, axis=0), np.arange(x.shape[1])
+    last = np.maximum(np.count_nonzero(~np.isnan(x), axis=0), 1) - 1
+    # NaN come last. However few the values, one on either side counts as beyond the body.
+    low, high = (
+        ordered[at.astype(np.int64), columns] for at in (np.ceil(0.005 * last), np.floor(0.995 * last))
+    )
+    middle = ordered[last // 2, columns]
+    with np.errstate(over="ignore"):
+        reach = np.maximum(high - middle, middle - low)
+        reach = np.where(reach > 0, reach, np.abs(middle))
+        return np.asarray((np.abs(x - middle) > _ABSURD * reach) & (reach > 0))
 
 
 def _positive(location: FloatArray, std: FloatArray) -> FloatArray:
@@ -135,4 +163,5 @@ def _positive(location: FloatArray, std: FloatArray) -> FloatArray:
     fallback = np.where(location != 0, 0.01 * np.abs(location), typical[:, None])
     # An entity's constant feature that varies elsewhere in the fleet borrows the fleet's scale.
     fallback = np.where(varies[-1], std[-1], fallback)
-    return np.where(varies, std, fallback)
+    # A hundredth of a subnormal value may be none, and products with the largest scale must stay finite.
+    return np.clip(np.where(varies, std, fallback), np.finfo(np.float64).tiny, _LARGEST_SCALE)

@@ -37,7 +37,12 @@ from detector.training.fitting import Fitting
 from detector.training.labels import regime_codes, those_that_occur
 from detector.training.report import Curves, model_report
 from detector.training.training_rows import TrainingError as TrainingError
-from detector.training.training_rows import TrainingRows, check_rows_to_train, rows_in_order
+from detector.training.training_rows import (
+    TrainingRows,
+    check_rows_to_train,
+    require_values,
+    rows_in_order,
+)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and the total."""
@@ -152,6 +157,14 @@ def train(
         raise TrainingError(f"detector {plan.detector!r}: {error}") from error
     residual = _residual(to_fit, z, scaling, predictor, model)
     warmed_up = to_fit.position >= predictor.warmup_records
+    if not warmed_up.any():
+        raise TrainingError(
+            f"predictor {plan.predictor} needs {predictor.warmup_records} records of an entity before the "
+            f"first that can be fitted, and no entity has more than {int(to_fit.lengths.max())} to fit; "
+            "give more time, or take predictor none"
+        )
+    beyond = f"after the first {predictor.warmup_records} fitting records of each entity"
+    require_values(rows.feature_names, residual[warmed_up], beyond)
     residual_scale = np.ones((n_models, z.shape[1]))
     if not isinstance(predictor, NoPredictor):
         measured = fit_residual_scale(residual[warmed_up], z[warmed_up], of_row[warmed_up], n_models)
@@ -196,6 +209,11 @@ def train(
             rows.run_entity,
             plan.typicality,
         )
+        if not evidence.span_s.sum() > 0:
+            raise ValueError(
+                f"the {evidence.p_value.size} held-out records cover no time, so false alarms per time "
+                "cannot be counted; check the field that the time is read from"
+            )
         report("calibrating", 1, 1)
         calibration, examples, evidence, conditionals, *_ = calibrated
         measured_model = model_report(density, calibrated, fitting.x, to_fit, rows, model, curves, plan.seed)

@@ -138,7 +138,8 @@ def check_rows_to_train(rows: TrainingRows, n_anomalous: int = 0) -> None:
         n_anomalous: How many were left out.
 
     Raises:
-        TrainingError: They are too few, have no features, or a feature is infinite or nowhere present.
+        TrainingError: They are too few, have no features, or a feature is infinite or nowhere present; a
+            time is not finite, or no entity has two records.
     """
     n, d = rows.values.shape
     if d == 0:
@@ -156,10 +157,35 @@ def check_rows_to_train(rows: TrainingRows, n_anomalous: int = 0) -> None:
             f"{n} records{left_out} are too few to fit and calibrate on; give at least {_FEWEST_ROWS}, "
             "better some thousands"
         )
-    present = np.asarray((~np.isnan(rows.values[~rows.held_out])).any(axis=0))
-    if not present.all():
-        absent = [name for name, here in zip(rows.feature_names, present.tolist(), strict=True) if not here]
+    timeless = np.flatnonzero(~np.isfinite(rows.time))
+    if timeless.size:
+        first = rows.names[rows.entity[timeless[0]]]
         raise TrainingError(
-            f"features {absent} have no value in the oldest 70 % of the records; check their names "
-            "(field paths) or leave them out"
+            f"{timeless.size} records have no finite time (the first belongs to entity {first!r}); drop "
+            "those, or check the field that the time is read from"
+        )
+    if rows.held_out.all():
+        raise TrainingError(
+            f"no entity has a second record, and each of the {len(rows.names)} needs an older one to fit "
+            "and a newer one to calibrate on; give more time, or check the field that the entity is read from"
+        )
+    require_values(rows.feature_names, rows.values[~rows.held_out], "in the oldest 70 % of the records")
+
+
+def require_values(names: tuple[str, ...], values: FloatArray, where: str) -> None:
+    """Refuse features without any value.
+
+    Args:
+        names: Of the D features.
+        values: Shape (N, D); NaN is missing.
+        where: What these rows are, for the message.
+
+    Raises:
+        TrainingError: A feature is missing in every row.
+    """
+    present = np.asarray((~np.isnan(values)).any(axis=0))
+    if not present.all():
+        absent = [name for name, here in zip(names, present.tolist(), strict=True) if not here]
+        raise TrainingError(
+            f"features {absent} have no value {where}; check their names (field paths) or leave them out"
         )

@@ -24,6 +24,43 @@ def test_missing_values_do_not_count() -> None:
     assert scaling.scale[0, 0] == 1.0
 
 
+def test_an_error_of_measurement_shapes_nothing() -> None:
+    x = np.random.default_rng(0).normal(50.0, 2.0, (300, 2))
+    model = np.repeat([0, 1], 150)
+    without = x.copy()
+    without[[20, 200], [0, 1]] = np.nan
+    x[[20, 200], [0, 1]] = [1e300, -1e7]
+    scaling, expected = fit_scaling(x, model, 3), fit_scaling(without, model, 3)
+    np.testing.assert_array_equal(scaling.location, expected.location)
+    np.testing.assert_array_equal(scaling.scale, expected.scale)
+
+
+def test_rare_events_and_entities_of_another_size_are_no_errors_of_measurement() -> None:
+    errors = np.zeros((1000, 1))
+    errors[::300] = 5.0
+    assert fit_scaling(errors, np.zeros(1000, dtype=np.int64), 2).location[0, 0] == pytest.approx(0.02)
+    sizes = np.concatenate([np.random.default_rng(0).normal(size=(5000, 1)), np.full((20, 1), 1e9)])
+    scaling = fit_scaling(sizes, np.repeat([0, 1], [5000, 20]), 3)
+    assert scaling.location[1, 0] == 1e9
+
+
+@pytest.mark.parametrize("exponent", [-1000, 500, 1020])
+def test_units_change_no_digit_however_large_or_small(exponent: int) -> None:
+    x = np.random.default_rng(0).normal(3.0, 1.0, (200, 2))
+    plain, scaled = (fit_scaling(v, np.repeat([0, 1], 100), 3) for v in (x, np.ldexp(x, exponent)))
+    np.testing.assert_array_equal(scaled.location, np.ldexp(plain.location, exponent))
+    if exponent < 1000:
+        np.testing.assert_array_equal(scaled.scale, np.ldexp(plain.scale, exponent))
+
+
+def test_scale_of_the_smallest_and_of_the_largest_floats_is_positive_and_finite() -> None:
+    sign = np.random.default_rng(0).choice([-1.0, 1.0], size=(200, 1))
+    x = np.hstack([5e-324 * sign, 1.7e308 * sign, np.full((200, 1), 5e-324)])
+    scaling = fit_scaling(x, np.zeros(200, dtype=np.int64), 2)
+    assert Scaling.from_arrays(scaling.arrays()).scale.min() > 0
+    assert np.isfinite(scaling.standardise(x, np.zeros(200, dtype=np.int64))).all()
+
+
 def test_constant_features_surprise_finitely_when_they_change() -> None:
     x = np.column_stack([np.full(100, 50.0), np.zeros(100), np.linspace(0, 1, 100)])
     scaling = fit_scaling(x, np.zeros(100, dtype=np.int64), 2)
