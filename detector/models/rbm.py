@@ -181,8 +181,8 @@ class Rbm:
 
         Along one feature the density is exp(-e(v)) prod_i (1 + exp(a_i + v w_i / s)). Of a Gaussian feature
         that is a mixture of Gaussians of one width, which a sum over a grid integrates to the last digits; of
-        a binary one it is a sum over 0 and 1. Exact for complete records; where other features are missing
-        these are held at their mean-field expectation.
+        a binary one it is a sum over 0 and 1, the likelier of which is expected, without a spread. Exact for
+        complete records; where other features are missing these are held at their mean-field expectation.
         """
         shape = (len(x), self.n_features)
         explanation = Explanation(nats=np.empty(shape), expected=np.empty(shape), std=np.empty(shape))
@@ -390,7 +390,7 @@ class Rbm:
     def _along(
         self, j: int, activation: FloatArray, values: FloatArray
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return nats, mean and standard deviation of feature j, each shape (N,), given its others.
+        """Return nats, expectation and standard deviation of feature j, each shape (N,), given its others.
 
         Args:
             j: The feature.
@@ -419,6 +419,7 @@ class Rbm:
         nats = np.where(np.isnan(values), np.nan, log_total + np.log(grid[1] - grid[0]) - of_values)
         if p.binary[j]:
             nats[(values != 0.0) & (values != 1.0) & ~np.isnan(values)] = np.inf
+            return nats, (expected > 0.5).astype(np.float64), np.full_like(spread, np.nan)
         return nats, expected, np.sqrt(spread)
 
 

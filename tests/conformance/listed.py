@@ -107,6 +107,22 @@ def _mixed_naive_bayes(own: tuple[Kind, ...]) -> Listed:
     )
 
 
+def _n_binary(n_features: int) -> int:
+    return n_features // 3
+
+
+def _fit_mixed_rbm(x: FloatArray, lengths: IntArray) -> Family:
+    d = x.shape[1]
+    binary = np.arange(d) >= d - _n_binary(d)
+    return fit_rbm(x, lengths=lengths, seed=0, n_hidden=3, max_epochs=_epochs(x, 100), binary=binary)
+
+
+def _binary_last(n_features: int) -> tuple[Kind, ...]:
+    n = _n_binary(n_features)
+    binary: tuple[Kind, ...] = ("binary",)
+    return _all_continuous(n_features - n) + binary * n
+
+
 LISTED: dict[str, Listed] = {
     "gmm": Listed(
         "gmm",
@@ -136,6 +152,13 @@ LISTED: dict[str, Listed] = {
         lambda d: random_rbm(d, 3),
         lambda x, lengths: fit_rbm(x, lengths=lengths, seed=0, n_hidden=3, max_epochs=_epochs(x, 100)),
         {"n_hidden": 6},
+    ),
+    "rbm-binary": Listed(
+        "rbm",
+        lambda d: random_rbm(d, 3, binary=_n_binary(d)),
+        _fit_mixed_rbm,
+        {"n_hidden": 6},
+        kinds=_binary_last,
     ),
     "gan": Listed("gan", random_gan, _fit_gan),
     "vae": Listed("vae", lambda d: random_vae(d, window=2), _fit_vae),

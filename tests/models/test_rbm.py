@@ -136,10 +136,13 @@ def test_explanation_of_a_complete_record_is_its_exact_conditional(binary: int) 
         log_given = np.log(weights) + log_of_setting(p, record, others)
         given = np.exp(log_given - logsumexp(log_given))
         expected = given @ means[:, j]
-        within = given @ (means[:, j] * (1 - means[:, j])) if p.binary[j] else p.variances[j]
-        std = np.sqrt(within + given @ (means[:, j] - expected) ** 2)
+        std = np.sqrt(p.variances[j] + given @ (means[:, j] - expected) ** 2)
         nats = marginal(p, record, others) - marginal(p, record, np.ones(4, dtype=bool))
         assert explanation.nats[0, j] == pytest.approx(nats, rel=1e-9)
+        if p.binary[j]:
+            assert explanation.expected[0, j] == round(expected)
+            assert np.isnan(explanation.std[0, j])
+            continue
         assert explanation.expected[0, j] == pytest.approx(expected, rel=1e-9)
         assert explanation.std[0, j] == pytest.approx(std, rel=1e-9)
 
