@@ -209,13 +209,13 @@ def train(
             rows.run_entity,
             plan.typicality,
         )
+        calibration, examples, evidence, conditionals, *_ = calibrated
         if not evidence.span_s.sum() > 0:
             raise ValueError(
                 f"the {evidence.p_value.size} held-out records cover no time, so false alarms per time "
                 "cannot be counted; check the field that the time is read from"
             )
         report("calibrating", 1, 1)
-        calibration, examples, evidence, conditionals, *_ = calibrated
         measured_model = model_report(density, calibrated, fitting.x, to_fit, rows, model, curves, plan.seed)
     except ValueError as error:
         raise TrainingError(f"detector {plan.detector!r}: {error}") from error
