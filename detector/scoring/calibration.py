@@ -27,10 +27,16 @@ SurpriseOfPattern = Callable[[BoolArray, BoolArray], tuple[FloatArray, IntArray]
 
 
 class _Tails(NamedTuple):
-    """Of rows that lack the same features."""
+    """Of rows that lack the same features, or none."""
 
     upper: Tail
     lower: Tail | None
+
+    def p_value(self, common: FloatArray, depth: FloatArray | None) -> PValues:
+        upper = self.upper.p_value(common)
+        if self.lower is None or depth is None:
+            return PValues(upper, np.zeros(upper.shape, dtype=bool))
+        return two_sided(upper, depth, self.lower)
 
 
 @dataclass(slots=True)
@@ -58,11 +64,10 @@ class Calibration:
             past_missing: Shape (N, P), past values the prediction lacked.
         """
         common = self.moments.normalise(surprise, model)
-        upper = self.complete.p_value(common)
-        lower = None
-        if self.lower is not None:
-            depth = self.lower.depth(surprise, model)
-            lower = self.lower.complete.p_value(depth)
+        depth = None if self.lower is None else self.lower.depth(surprise, model)
+        found = _Tails(self.complete, None if self.lower is None else self.lower.complete).p_value(
+            common, depth
+        )
         # Nearly always nothing is missing, and looking at every row costs more than looking at all at once.
         if missing.any() or past_missing.any():
             incomplete = np.flatnonzero(missing.any(axis=1) | past_missing.any(axis=1))
@@ -71,12 +76,9 @@ class Calibration:
             for i, packed in enumerate(patterns):
                 rows = incomplete[which.ravel() == i]
                 tails = self._tails(packed.tobytes(), missing[rows[0]], past_missing[rows[0]])
-                upper[rows] = tails.upper.p_value(common[rows])
-                if lower is not None and tails.lower is not None:
-                    lower[rows] = tails.lower.p_value(depth[rows])
-        if lower is None:
-            return PValues(upper, np.zeros(upper.shape, dtype=bool))
-        return two_sided(upper, lower)
+                of_pattern = tails.p_value(common[rows], None if depth is None else depth[rows])
+                found.p_value[rows], found.too_likely[rows] = of_pattern
+        return found
 
     def _tails(self, key: bytes, missing: BoolArray, past_missing: BoolArray) -> _Tails:
         tails = self._patterns.get(key)

@@ -45,19 +45,22 @@ class Tail:
         m = self.surprise.size
         at_least_as_surprising = m - np.searchsorted(self.surprise, surprise, side="left")
         # The added one counts the row itself: M rows cannot justify a p-value of zero.
-        by_rank = (at_least_as_surprising + 1) / (m + 1)
-        if np.isfinite(self.onset):
-            excess = np.maximum(surprise - self.onset, 0.0)
-            if self.shape > 0:
-                log_survival = -np.log1p(self.shape * excess / self.scale) / self.shape
-            else:
-                log_survival = -excess / self.scale
-            in_tail = self.onset_probability * np.exp(log_survival)
-            by_rank = np.where(surprise > self.onset, in_tail, by_rank)
-        # Surprise without bound still is a p-value above zero: the smallest that a float holds.
-        by_rank = np.maximum(by_rank, np.finfo(np.float64).tiny)
+        p_value: FloatArray = (at_least_as_surprising + 1) / (m + 1)
+        # Few rows are in the tail, and only these are worth an exponential.
+        beyond = np.flatnonzero(surprise > self.onset)
+        if beyond.size:
+            p_value[beyond] = self._beyond_onset(surprise[beyond] - self.onset)
         # NaN sorts after every number, so without this it would look anomalous.
-        return np.where(np.isnan(surprise), np.nan, by_rank)
+        p_value[np.isnan(surprise)] = np.nan
+        return p_value
+
+    def _beyond_onset(self, excess: FloatArray) -> FloatArray:
+        if self.shape > 0:
+            log_survival = -np.log1p(self.shape * excess / self.scale) / self.shape
+        else:
+            log_survival = -excess / self.scale
+        # Surprise without bound still is a p-value above zero: the smallest that a float holds.
+        return np.maximum(self.onset_probability * np.exp(log_survival), np.finfo(np.float64).tiny)
 
     @classmethod
     def fit(cls, surprise: FloatArray) -> Self:

@@ -46,7 +46,7 @@ def is_on(choice: Choice, evidence: Evidence) -> bool:
     return choice == "on" or (choice == "auto" and evidence != "exact")
 
 
-def two_sided(upper: FloatArray, lower: FloatArray) -> PValues:
+def two_sided(upper: FloatArray, depth: FloatArray, lower: Tail) -> PValues:
     """Make one p-value of two.
 
     Where the statistic is continuous its lower p-value is one minus the upper, u. Then either u <= 0.8 t or
@@ -55,11 +55,18 @@ def two_sided(upper: FloatArray, lower: FloatArray) -> PValues:
 
     Args:
         upper: How often normal rows are at least this surprising, shape (N,).
-        lower: How often normal rows are at most this surprising, shape (N,).
+        depth: How far below the usual surprise the rows lie, shape (N,).
+        lower: How depth is distributed over normal rows.
     """
-    by_upper, by_lower = upper / _UPPER_SHARE, lower / (1 - _UPPER_SHARE)
-    p_value = np.minimum(by_upper, by_lower)
-    return PValues(np.minimum(p_value, 1.0, out=p_value), by_lower < by_upper)
+    p_value = np.minimum(upper / _UPPER_SHARE, 1.0)
+    too_likely = np.zeros(p_value.shape, dtype=bool)
+    # Of the others the lower p-value exceeds its share, so it cannot be the smaller one.
+    deep = np.flatnonzero(depth > lower.surprise[int(_UPPER_SHARE * lower.surprise.size)])
+    by_lower = lower.p_value(depth[deep]) / (1 - _UPPER_SHARE)
+    smaller = by_lower < p_value[deep]
+    p_value[deep[smaller]] = by_lower[smaller]
+    too_likely[deep[smaller]] = True
+    return PValues(p_value, too_likely)
 
 
 @dataclass(frozen=True, slots=True)

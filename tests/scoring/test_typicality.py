@@ -19,6 +19,7 @@ from tests.models.families_by_hand import random_rbm, random_vae
 from tests.pipelines import scores_of
 
 D = 30
+BY_RANK = Tail((np.arange(1000) + 0.5) / 1000, np.inf, 0.0, 0.0, 1.0)
 
 
 def none_missing(n: int) -> tuple[BoolArray, BoolArray]:
@@ -55,15 +56,28 @@ def one_entity(surprise: list[float] | FloatArray) -> tuple[FloatArray, IntArray
 
 def test_two_uniform_sides_make_one_uniform_p_value() -> None:
     upper = (np.arange(10_000) + 0.5) / 10_000
-    p_value, too_likely = two_sided(upper, 1 - upper)
+    p_value, too_likely = two_sided(upper, upper, BY_RANK)
     for level in (1e-3, 0.01, 0.1, 0.5, 0.9, 1.0):
-        assert np.mean(p_value <= level) == pytest.approx(level, abs=1e-4)
+        assert np.mean(p_value <= level) == pytest.approx(level, abs=2e-3)
     assert p_value.max() <= 1.0
-    np.testing.assert_array_equal(too_likely, upper > 0.8)
+    assert not too_likely[:8000].any()
+    assert too_likely[8010:].all()
 
 
 def test_a_surprising_row_loses_no_more_than_a_quarter() -> None:
-    assert two_sided(np.array([1e-6]), np.array([1.0])).p_value == pytest.approx([1.25e-6])
+    assert two_sided(np.array([1e-6]), np.array([0.0]), BY_RANK).p_value == pytest.approx([1.25e-6])
+
+
+@pytest.mark.parametrize("m", [1, 3, 60, 2000])
+def test_the_p_value_is_the_smaller_of_both_by_their_shares(m: int) -> None:
+    rng = np.random.default_rng(m)
+    # Values that repeat, and values on both sides of all of the calibration rows.
+    lower = Tail.fit(np.round(rng.normal(size=m), 1))
+    upper, depth = rng.uniform(size=500), np.round(rng.normal(0, 2, 500), 1)
+    p_value, too_likely = two_sided(upper, depth, lower)
+    by_lower = lower.p_value(depth) / 0.2
+    np.testing.assert_allclose(p_value, np.minimum(np.minimum(upper / 0.8, by_lower), 1.0))
+    np.testing.assert_array_equal(too_likely, by_lower < np.minimum(upper / 0.8, 1.0))
 
 
 @pytest.mark.parametrize("d", [1, 3, D])
