@@ -60,7 +60,7 @@ def fit_naive_bayes(
         seed: Of the restarts.
         n_classes: C, at least R; None takes the fewest that predict the last fifth of each run best, from R
             (or 1) to 8, or R where every row has a label.
-        density: Of every continuous feature, ``gaussian``, ``kernel`` or ``histogram``; None takes for each
+        density: Of every continuous feature, ``gaussian``, ``histogram`` or ``kernel``; None takes for each
             feature the plainest unless another predicts the last fifth of each run better.
         kinds: Of each feature, D of them; None is all continuous.
         n_categories: Size V of the vocabulary of each categorical feature, D of them.

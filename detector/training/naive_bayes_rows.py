@@ -26,7 +26,7 @@ MOST_ROWS = 20_000
 """Of more, evenly spaced ones are taken."""
 
 DENSITIES: dict[Kind, tuple[str, ...]] = {
-    "continuous": ("gaussian", "kernel", "histogram"),
+    "continuous": ("gaussian", "histogram", "kernel"),
     "count": ("poisson", "negative_binomial", "tabulated"),
     "categorical": ("categorical",),
     "binary": ("categorical",),
