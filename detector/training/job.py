@@ -377,7 +377,12 @@ def _fit_family(plan: TrainingPlan, fitting: Fitting, report: Progress, curves: 
 def _fit_alike(plan: TrainingPlan, pooled: Family, fitting: Fitting) -> Family:
     """Fit another family of the same size as the pooled one."""
     size = {"n_states": pooled.n_states} if isinstance(pooled, Hmm) else {}
-    return _fit_family(replace(plan, options={**plan.options, **size}), fitting, _no_report, Curves())
+    family = _fit_family(replace(plan, options={**plan.options, **size}), fitting, _no_report, Curves())
+    if isinstance(family, Hmm):
+        # The rows of one entity are too few to tell how soon a filter forgets where it began.
+        known = {"warmup_records": pooled.arrays()["warmup_records"]}
+        return Hmm.from_arrays(family.arrays() | known)
+    return family
 
 
 def _no_report(what: str, done: int, total: int) -> None:

@@ -65,7 +65,7 @@ def model_report(
     """
     continuous = density.scaling.continuous
     columns = slice(None) if continuous is None else continuous
-    drawn = density.family.sample(_GENERATED_ROWS, np.random.default_rng(seed))
+    drawn = _drawn(density, model[to_fit.entity], np.random.default_rng(seed))
     kinds_of_rows = (calibrated.conditionals.residual[calibrated.reference], fitted, drawn)
     held_out, known, generated = (_complete(rows_of_kind[:, columns]) for rows_of_kind in kinds_of_rows)
     rate = smallest_rate(calibrated.held_out)
@@ -119,6 +119,14 @@ def feature_ranges(names: tuple[str, ...], values: FloatArray) -> tuple[FeatureR
                 )
             )
     return tuple(ranges)
+
+
+def _drawn(density: Density, model: IntArray, rng: np.random.Generator) -> FloatArray:
+    """Draw residuals from the family, or from those of entities, in proportion to rows of models (N,)."""
+    if density.entity_families is None:
+        return density.family.sample(_GENERATED_ROWS, rng)
+    each = np.bincount(rng.choice(model, _GENERATED_ROWS))
+    return np.vstack([density.family_of(m).sample(int(each[m]), rng) for m in np.flatnonzero(each).tolist()])
 
 
 def _complete(rows: FloatArray) -> FloatArray:

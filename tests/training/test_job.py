@@ -284,6 +284,7 @@ def test_entities_that_differ_are_likelier_under_models_of_their_own(family: str
     assert likely is not None
     assert likelier is not None
     assert likelier > likely + 0.1
+    assert own.model.density.warmup_records == pooled.model.density.warmup_records
     for name, array in pooled.model.density.family.arrays().items():
         np.testing.assert_array_equal(own.model.density.family.arrays()[name], array)
 

@@ -146,6 +146,16 @@ def test_synthetic_records_of_an_entity_come_from_its_own_model(family: str) -> 
     assert opposed < stranger < parallel
 
 
+def test_the_report_judges_what_all_models_generate() -> None:
+    """Two bells of entities that oppose each other fill the space between their four clusters."""
+    own, pooled = (trained("gmm", models).manifest.report for models in ("per_entity", "pooled"))
+    assert own is not None
+    assert own.generated is not None
+    assert pooled is not None
+    assert pooled.generated is not None
+    assert own.generated.generated.precision > pooled.generated.generated.precision + 0.1
+
+
 @EVERY_FAMILY
 def test_a_saved_bundle_scores_to_the_bit(family: str, tmp_path: Path) -> None:
     bundle, store = trained(family), BundleStore(tmp_path)
