@@ -45,7 +45,7 @@ def fitted(family: str) -> Family:
     if family == "gmm":
         return fit_gmm(x, lengths=lengths, seed=0, n_components=2)
     if family == "hmm":
-        return fit_hmm(x, lengths=lengths, seed=0, n_states=2)
+        return fit_hmm(x, lengths=lengths, seed=0, n_states=2, n_mixtures=1)
     if family == "naive_bayes":
         return fit_naive_bayes(x, lengths=lengths, seed=0, n_classes=2)
     if family == "rbm":

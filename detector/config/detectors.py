@@ -66,7 +66,7 @@ class AlertingConfig(Section):
 
 _OPTIONS = {
     "gmm": ("n_components", "covariance"),
-    "hmm": ("n_states",),
+    "hmm": ("n_states", "n_mixtures"),
     "naive_bayes": ("n_classes",),
     "rbm": ("n_hidden",),
     "gan": ("latent",),
@@ -121,7 +121,7 @@ class DetectorConfig(Section):
 
     @model_validator(mode="after")
     def _options_fit_the_family(self) -> Self:
-        for option in ("n_components", "covariance", "n_states", "n_classes", "n_hidden", "window", "latent"):
+        for option in dict.fromkeys(option for options in _OPTIONS.values() for option in options):
             if getattr(self.training, option) is not None and option not in _OPTIONS[self.family]:
                 raise ValueError(
                     f"training.{option} means nothing to family {self.family}; it takes "

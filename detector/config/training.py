@@ -40,6 +40,9 @@ class TrainingConfig(Section):
         None, description="gmm: of the components; tied is one that all share; chosen, without."
     )
     n_states: int | None = Field(None, ge=1, le=100, description="hmm: hidden states; chosen, without.")
+    n_mixtures: int | None = Field(
+        None, ge=1, le=32, description="hmm: Gaussians that each state emits; chosen, without."
+    )
     n_classes: int | None = Field(
         None, ge=1, le=100, description="naive_bayes: hidden classes; chosen, without."
     )

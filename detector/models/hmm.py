@@ -1,4 +1,4 @@
-"""The hidden Markov model: an entity moves between K regimes, each of which is one correlated bell.
+"""The hidden Markov model: an entity moves between K regimes, each of which is one or more correlated bells.
 
 What it remembers of an entity is its belief: the probability of each regime after the records so far. A
 record is scored one step ahead, under the Gaussians weighted by where the entity probably is now; then
@@ -17,7 +17,7 @@ from detector.batch import FloatArray, IntArray
 from detector.models.arrays import take, take_count, take_distribution
 from detector.models.contract import Arrays, Evidence, Explanation, LeftRegime, Regime
 from detector.models.dwell import DWELL_SIZE, dwell_of, follow, initial_dwell
-from detector.models.gaussians import Gaussians
+from detector.models.emissions import Emissions
 from detector.models.log_space import log_sum_exp
 from detector.models.rounds import Rounds, one_round, rounds
 from detector.models.sequences import starts_of
@@ -28,7 +28,7 @@ _TINY = 1e-200
 
 
 class Hmm:
-    """A Markov chain of K states with a Gaussian emission in each, over D features.
+    """A Markov chain of K states, each of which emits a Gaussian or a mixture of M, over D features.
 
     Time passes in steps of the usual interval. A record that comes g seconds after the last one is
     ``max(1, round(g / interval_s))`` steps later: the belief takes that many transitions, as if records
@@ -38,11 +38,12 @@ class Hmm:
     Args:
         start: Distribution of the state at an entity's first record, shape (K,).
         transition: Row i is the distribution of the state after state i, shape (K, K).
-        means: Shape (K, D).
-        covariances: Shape (K, D, D), or variances of shape (K, D) for diagonal covariances.
+        means: Shape (K * M, D), the Gaussians of the first state first.
+        covariances: Shape (K * M, D, D), or variances of shape (K * M, D) for diagonal covariances.
         warmup_records: Records after which a filter that began at ``start`` has forgotten that.
         interval_s: Seconds between two records of an entity that are one transition apart; None where
             every gap counts as one.
+        weights: Of the Gaussians within each state, shape (K, M); None for one Gaussian per state.
 
     Raises:
         ValueError: A covariance is not symmetric and positive definite.
@@ -59,19 +60,27 @@ class Hmm:
         covariances: FloatArray,
         warmup_records: int = 0,
         interval_s: float | None = None,
+        weights: FloatArray | None = None,
     ) -> None:
         self._start = start
         self._transitions = Transitions(transition, interval_s)
-        self._gaussians = Gaussians(means, covariances)
+        self._emissions = Emissions(
+            means, covariances, np.ones((len(start), 1)) if weights is None else weights
+        )
         self._warmup_records = warmup_records
 
     @property
     def n_features(self) -> int:
-        return self._gaussians.n_features
+        return self._emissions.n_features
 
     @property
     def n_states(self) -> int:
-        return self._gaussians.n_components
+        return self._emissions.n_states
+
+    @property
+    def n_mixtures(self) -> int:
+        """M, Gaussians per state."""
+        return self._emissions.n_mixtures
 
     @property
     def state_size(self) -> int:
@@ -111,7 +120,7 @@ class Hmm:
         """Return the exact conditional of each feature given the record's others and the entity's past."""
         predicted = self._predict(self._belief(rows), self._transitions.extra_steps(gap_s))
         with np.errstate(divide="ignore"):
-            return self._gaussians.explain(np.log(predicted), x)
+            return self._emissions.explain(np.log(predicted), x)
 
     def latent(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> FloatArray:
         """Return the posterior of each entity's state after its record, shape (N, K)."""
@@ -136,18 +145,20 @@ class Hmm:
         state = -1
         for t, uniform in enumerate(rng.random(n)):
             states[t] = state = int(np.searchsorted(cumulative[state], uniform, side="right"))
-        return self._gaussians.sample(states, rng)
+        return self._emissions.sample(states, rng)
 
     def arrays(self) -> Arrays:
         arrays = {
             "start": self._start,
             "transition": self._transitions.matrix,
-            "means": self._gaussians.means,
-            "covariances": self._gaussians.covariances,
+            "means": self._emissions.gaussians.means,
+            "covariances": self._emissions.gaussians.covariances,
             "warmup_records": np.array([float(self._warmup_records)]),
         }
         if self._transitions.interval_s is not None:
             arrays["interval_s"] = np.array([self._transitions.interval_s])
+        if self.n_mixtures > 1:
+            arrays["weights"] = self._emissions.weights
         return arrays
 
     @classmethod
@@ -155,10 +166,12 @@ class Hmm:
         start = take_distribution(arrays, "start", (None,))
         n_states = len(start)
         transition = take_distribution(arrays, "transition", (n_states, n_states))
-        means = take(arrays, "means", (n_states, None))
+        weights = take_distribution(arrays, "weights", (n_states, None)) if "weights" in arrays else None
+        n_gaussians = n_states if weights is None else weights.size
+        means = take(arrays, "means", (n_gaussians, None))
         n_features = means.shape[1]
         is_diagonal = "covariances" in arrays and arrays["covariances"].ndim == 2
-        shape = (n_states, n_features) if is_diagonal else (n_states, n_features, n_features)
+        shape = (n_gaussians, n_features) if is_diagonal else (n_gaussians, n_features, n_features)
         covariances = take(arrays, "covariances", shape)
         warmup_records = take_count(arrays, "warmup_records")
         # Bundles of before gaps counted have no interval.
@@ -167,7 +180,7 @@ class Hmm:
             raise ValueError(
                 f"array 'interval_s' is {interval_s}, expected more than 0; train the bundle again"
             )
-        return cls(start, transition, means, covariances, warmup_records, interval_s)
+        return cls(start, transition, means, covariances, warmup_records, interval_s, weights)
 
     def _predict(self, belief: FloatArray, extra: IntArray | None) -> FloatArray:
         """Return the belief before the next record, shape (E, K), ``extra`` steps late, shape (E,)."""
@@ -182,7 +195,7 @@ class Hmm:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the rows after, shape (E, state_size), log-likelihoods, (N,), and beliefs, (N, K)."""
         # Densities relative to the largest of their record, so that they cannot all underflow.
-        log_density = self._gaussians.log_density(x)
+        log_density = self._emissions.log_density(x)
         largest = log_density.max(axis=1)
         impossible = np.isneginf(largest)
         log_density[impossible] = 0.0

@@ -1,16 +1,19 @@
-"""Fit a hidden Markov model with hmmlearn; the number of states is what predicts held-out time best."""
+"""Fit a hidden Markov model with hmmlearn; held-out time says how many states, and Gaussians in each."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from detector.batch import FloatArray, IntArray
+from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.emissions import Emissions
 from detector.models.hmm import Hmm
 from detector.models.sequences import runs_of, starts_of
 from detector.models.transitions import steps_of
+from detector.training.covariance_floor import floor_covariances
 from detector.training.fitting_rows import (
     FittingRows,
     Progress,
@@ -27,6 +30,7 @@ from detector.training.initial_clusters import initial_clusters
 Covariance = Literal["diag", "full"]
 
 CANDIDATES = (1, 2, 4, 8)
+MIXTURE_CANDIDATES = (2, 4)
 COVARIANCE_FLOOR = 1e-3
 """Least variance, relative to the variance of the feature's body."""
 MOST_WARMUP_RECORDS = 60
@@ -36,6 +40,7 @@ _MAX_ITERATIONS = 60
 _MAX_ROWS = 20_000
 _TOLERANCE_NATS = 1e-3
 _PSEUDO_TRANSITIONS = 1.0
+_WIDTHS = (0.4, 4.0)
 _MOST_SILENCES = 1000
 _WARMUP_RESTARTS = 500
 _WARMUP_AGREEMENT = 0.01
@@ -50,11 +55,15 @@ def fit_hmm(
     gap_s: FloatArray | None = None,
     interval_s: float | None = None,
     n_states: int | None = None,
+    n_mixtures: int | None = None,
     covariance: Covariance = "diag",
     progress: Progress | None = None,
     record: Record | None = None,
 ) -> Hmm:
-    """Fit Gaussian emissions by expectation maximisation, several restarts, the likeliest wins.
+    """Fit by expectation maximisation, several restarts, the likeliest wins.
+
+    States emit Gaussians. Mixtures of Gaussians are grown from those, once from the clusters of each state's
+    rows and once from a narrow and a wide Gaussian around its mean, and the likelier one counts.
 
     An entity is met in the middle of its life more often than at its birth, so the start distribution is
     the chain's stationary one, not that of the few first records in ``x``. Each state has one transition
@@ -75,6 +84,8 @@ def fit_hmm(
             records are equally spaced.
         interval_s: Seconds of one transition; None where every gap counts as one.
         n_states: K; None tries 1, 2, 4, 8 and takes the fewest that predict the last fifth of each run best.
+        n_mixtures: M, Gaussians per state; None takes 2 where that predicts better than 1, and 4 where that
+            predicts better still.
         covariance: Of the emissions.
         progress: Called as fitting goes on.
         record: Told how well each candidate does.
@@ -83,12 +94,15 @@ def fit_hmm(
         ValueError: The rows cannot be fitted; the message says what to do.
     """
     rows = complete_rows(x, lengths)
-    what = f"a hidden Markov model of {n_states or 1} states"
-    require_enough_values(rows.x, _parameters(n_states or 1, rows.x.shape[1], covariance), what)
-    candidates = [n_states] if n_states else _affordable(rows, covariance)
-    total = (len(candidates) if len(candidates) > 1 else 0) + 1
+    gaps = np.full(len(rows.x), np.nan) if gap_s is None else gap_s[rows.kept]
+    fewest = _Shape(n_states or 1, n_mixtures or 1, covariance)
+    require_enough_values(rows.x, fewest.parameters(rows.x.shape[1]), str(fewest))
+    shapes, richer = _affordable(rows, fewest, n_states, n_mixtures)
+    total, done = len(shapes) + len(richer) + 1, 0
 
-    def report(done: int) -> None:
+    def report(step: int = 1) -> None:
+        nonlocal done
+        done += step
         if progress is not None:
             progress("fitting hmm", done, total)
 
@@ -96,29 +110,105 @@ def fit_hmm(
     # A variance floor for the whole fit: states would otherwise collapse onto repeated values, and
     # hmmlearn's own floor holds only at the start.
     jitter = np.random.default_rng(seed).standard_normal(rows.x.shape) * np.sqrt(COVARIANCE_FLOOR)
-    noisy = rows.x + jitter
-    used = blocks_over_time(rows.lengths, _MAX_ROWS)
-    gaps = np.full(len(rows.x), np.nan) if gap_s is None else gap_s[rows.kept]
     unbroken = _between_silences(rows.lengths, gaps, interval_s)
-    chosen = candidates[0]
-    if len(candidates) > 1:
-        fitted = used & ~rows.held_out
-        fitted_lengths = lengths_kept(unbroken, fitted)
-        best = np.full(np.count_nonzero(rows.held_out), -np.inf)
-        for done, k in enumerate(candidates, start=1):
-            model = _fit(noisy[fitted], fitted_lengths, k, covariance, [seed], interval_s)
-            log_likelihood = _one_step_ahead(model, rows, gaps)[rows.held_out]
-            if record is not None:
-                median = float(np.median(log_likelihood))
-                record("median log-likelihood of held-back rows, nats", "states", k, median)
-            if is_worth_having(log_likelihood, best):
-                chosen, best = k, log_likelihood
-            report(done)
-    seeds = list(range(seed, seed + (_RESTARTS if chosen > 1 else 1)))
-    model = _fit(noisy[used], lengths_kept(unbroken, used), chosen, covariance, seeds, interval_s)
+    used = blocks_over_time(rows.lengths, _MAX_ROWS)
+
+    def sample(taken: BoolArray) -> _Sample:
+        return _Sample((rows.x + jitter)[taken], lengths_kept(unbroken, taken), interval_s)
+
+    chosen = shapes[0]
+    if len(shapes) > 1 or richer:
+        chosen = _choose(rows, gaps, sample(used & ~rows.held_out), shapes, richer, seed, report, record)
+    everything = sample(used)
+    seeds = list(range(seed, seed + (_RESTARTS if chosen.n_states > 1 else 1)))
+    model = _with_mixtures(_fit_gaussians(everything, chosen, seeds), everything, chosen.n_mixtures, seed)
     warmup = count_warmup_records(model, rows.x, rows.lengths, gaps)
-    report(total)
+    report(total - done)
     return _in_units_of_x(model, rows.scale, warmup)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A hidden Markov model among those to choose from."""
+
+    n_states: int
+    n_mixtures: int
+    covariance: Covariance
+
+    def parameters(self, n_features: int) -> int:
+        spread = n_features if self.covariance == "diag" else n_features * (n_features + 1) // 2
+        of_state = self.n_states - 1 + self.n_mixtures - 1 + self.n_mixtures * (n_features + spread)
+        return self.n_states * of_state
+
+    def __str__(self) -> str:
+        within = f" with {self.n_mixtures} Gaussians in each" if self.n_mixtures > 1 else ""
+        return f"a hidden Markov model of {self.n_states} states{within}"
+
+
+class _Sample(NamedTuple):
+    """What expectation maximisation runs over."""
+
+    x: FloatArray
+    """Shape (N, D), with the jitter that keeps variances above the floor."""
+    lengths: IntArray
+    """Records of each run, shape (R,), between which there are no transitions."""
+    interval_s: float | None
+
+
+def _affordable(
+    rows: FittingRows, fewest: _Shape, n_states: int | None, n_mixtures: int | None
+) -> tuple[list[_Shape], list[int]]:
+    """Return the shapes to choose from, and the richer mixtures to try with the one that is best.
+
+    The rows must be able to tell them apart: the part not held out must suffice for each.
+    """
+    to_fit = rows.x[~rows.held_out]
+
+    def suffices(shape: _Shape) -> bool:
+        return bool(rows.held_out.any()) and has_enough_values(to_fit, shape.parameters(to_fit.shape[1]))
+
+    shapes = [replace(fewest, n_states=k) for k in ((n_states,) if n_states else CANDIDATES)]
+    shapes = [shape for shape in shapes if suffices(shape)] or [fewest]
+    mixtures = () if n_mixtures else MIXTURE_CANDIDATES
+    return shapes, [m for m in mixtures if suffices(replace(shapes[0], n_mixtures=m))]
+
+
+def _choose(
+    rows: FittingRows,
+    gap_s: FloatArray,
+    sample: _Sample,
+    shapes: list[_Shape],
+    richer: list[int],
+    seed: int,
+    report: Callable[[], None],
+    record: Record | None,
+) -> _Shape:
+    """Return the first shape that predicts the held-out rows as well as those with more parameters."""
+    gaussians: dict[int, Hmm] = {}
+
+    def judged(shape: _Shape, against: str, x: int) -> FloatArray:
+        if shape.n_states not in gaussians:
+            gaussians[shape.n_states] = _fit_gaussians(sample, shape, [seed])
+        model = _with_mixtures(gaussians[shape.n_states], sample, shape.n_mixtures, seed)
+        log_likelihood = _one_step_ahead(model, rows, gap_s)[rows.held_out]
+        if record is not None:
+            median = float(np.median(log_likelihood))
+            record("median log-likelihood of held-back rows, nats", against, x, median)
+        report()
+        return log_likelihood
+
+    chosen, best = shapes[0], np.full(np.count_nonzero(rows.held_out), -np.inf)
+    for shape in shapes:
+        log_likelihood = judged(shape, "states", shape.n_states)
+        if is_worth_having(log_likelihood, best):
+            chosen, best = shape, log_likelihood
+    for n_mixtures in richer:
+        shape = replace(chosen, n_mixtures=n_mixtures)
+        log_likelihood = judged(shape, "Gaussians per state", n_mixtures)
+        if not is_worth_having(log_likelihood, best):
+            break
+        chosen, best = shape, log_likelihood
+    return chosen
 
 
 def _between_silences(lengths: IntArray, gap_s: FloatArray, interval_s: float | None) -> IntArray:
@@ -167,49 +257,112 @@ def count_warmup_records(model: Hmm, x: FloatArray, lengths: IntArray, gap_s: Fl
     return min(int(disagree[-1]) + 2, horizon) if len(disagree) else 1
 
 
-def _fit(
-    x: FloatArray,
-    lengths: IntArray,
-    n_states: int,
-    covariance: Covariance,
-    seeds: list[int],
-    interval_s: float | None,
-) -> Hmm:
+def _fit_gaussians(sample: _Sample, shape: _Shape, seeds: list[int]) -> Hmm:
+    """Return the likeliest chain with one Gaussian per state, among one restart per seed."""
     from hmmlearn.hmm import GaussianHMM
 
+    n_states, is_diagonal = shape.n_states, shape.covariance == "diag"
     best, best_value = None, -np.inf
     for seed in seeds:
-        clusters = initial_clusters(x, n_states, COVARIANCE_FLOOR, seed)
+        clusters = initial_clusters(sample.x, n_states, COVARIANCE_FLOOR, seed)
         candidate = GaussianHMM(
             n_states,
-            covariance_type=covariance,
+            covariance_type=shape.covariance,
             transmat_prior=1.0 + _PSEUDO_TRANSITIONS / n_states,
             n_iter=_MAX_ITERATIONS,
-            tol=_TOLERANCE_NATS * len(x),
+            tol=_TOLERANCE_NATS * len(sample.x),
             random_state=seed,
             # Start and transitions begin even; the emissions are given below.
             init_params="st",
         )
-        spread = clusters.covariances
         candidate.means_ = clusters.means
-        candidate.covars_ = np.diagonal(spread, axis1=1, axis2=2) if covariance == "diag" else spread
+        candidate.covars_ = _spread(clusters.covariances, is_diagonal)
         with _without_hmmlearn_log():
-            candidate.fit(x, lengths)
+            candidate.fit(sample.x, sample.lengths)
         value = candidate.monitor_.history[-1]
         if np.isfinite(candidate.means_).all() and value > best_value:
             best, best_value = candidate, value
     if best is None:
         raise ValueError(
-            f"no hidden Markov model of {n_states} states could be fitted to {len(x)} rows; "
+            f"no hidden Markov model of {n_states} states could be fitted to {len(sample.x)} rows; "
             "take fewer states or more rows"
         )
-    transition = best.transmat_ / best.transmat_.sum(axis=1, keepdims=True)
-    if covariance == "diag":
-        covariances = np.maximum(np.diagonal(best.covars_, axis1=1, axis2=2), COVARIANCE_FLOOR)
-    else:
-        covariances = _floor_eigenvalues(best.covars_)
+    covariances = floor_covariances(_spread(best.covars_, is_diagonal), COVARIANCE_FLOOR)
+    return _hmm(best.transmat_, best.means_, covariances, sample.interval_s)
+
+
+def _with_mixtures(gaussian: Hmm, sample: _Sample, n_mixtures: int, seed: int) -> Hmm:
+    """Return the likelier of the chains grown from one with a Gaussian per state; itself for one Gaussian."""
+    if n_mixtures == 1:
+        return gaussian
+    from detector.training.mixture_hmm import MixtureHmm
+
+    fitted = []
+    for start in (
+        _clusters_within(gaussian, sample, n_mixtures, seed),
+        _narrow_to_wide(gaussian, n_mixtures),
+    ):
+        candidate = MixtureHmm(
+            start,
+            gaussian.arrays()["transition"],
+            pseudo_transitions=_PSEUDO_TRANSITIONS,
+            floor=COVARIANCE_FLOOR,
+            n_iter=_MAX_ITERATIONS,
+            tol=_TOLERANCE_NATS * len(sample.x),
+        )
+        with _without_hmmlearn_log():
+            candidate.fit(sample.x, sample.lengths)
+        fitted.append(candidate)
+    best = max(fitted, key=lambda candidate: candidate.monitor_.history[-1])
+    gaussians, weights = best.emissions.gaussians, best.emissions.weights
+    return _hmm(best.transmat_, gaussians.means, gaussians.covariances, sample.interval_s, weights)
+
+
+def _clusters_within(gaussian: Hmm, sample: _Sample, n_mixtures: int, seed: int) -> Emissions:
+    """Return mixtures of the clusters of the rows that are most probably each state's."""
+    no_gap = np.full(len(sample.x), np.nan)
+    beliefs = gaussian.beliefs(gaussian.initial_state(len(sample.lengths)), sample.x, no_gap, sample.lengths)
+    state = beliefs.argmax(axis=1)
+    clusters = []
+    for k in range(gaussian.n_states):
+        own = sample.x[state == k]
+        # A state without enough rows to cluster begins like any other row.
+        enough = own if len(own) > n_mixtures else sample.x
+        clusters.append(initial_clusters(enough, n_mixtures, COVARIANCE_FLOOR, seed))
+    covariances = np.concatenate([found.covariances for found in clusters])
+    return Emissions(
+        np.concatenate([found.means for found in clusters]),
+        _spread(covariances, gaussian.arrays()["covariances"].ndim == 2),
+        np.stack([found.weights / found.weights.sum() for found in clusters]),
+    )
+
+
+def _narrow_to_wide(gaussian: Hmm, n_mixtures: int) -> Emissions:
+    """Return mixtures of Gaussians around each state's mean, from narrower to wider than its own."""
+    arrays = gaussian.arrays()
+    width = np.tile(np.geomspace(*_WIDTHS, n_mixtures), gaussian.n_states)
+    covariances = np.repeat(arrays["covariances"], n_mixtures, axis=0)
+    return Emissions(
+        np.repeat(arrays["means"], n_mixtures, axis=0),
+        floor_covariances(covariances * width.reshape(-1, *[1] * (covariances.ndim - 1)), COVARIANCE_FLOOR),
+        np.full((gaussian.n_states, n_mixtures), 1.0 / n_mixtures),
+    )
+
+
+def _spread(covariances: FloatArray, is_diagonal: bool) -> FloatArray:
+    return np.diagonal(covariances, axis1=1, axis2=2) if is_diagonal else covariances
+
+
+def _hmm(
+    transition: FloatArray,
+    means: FloatArray,
+    covariances: FloatArray,
+    interval_s: float | None,
+    weights: FloatArray | None = None,
+) -> Hmm:
+    transition = transition / transition.sum(axis=1, keepdims=True)
     start = stationary_distribution(transition)
-    return Hmm(start, transition, best.means_, covariances, interval_s=interval_s)
+    return Hmm(start, transition, means, covariances, interval_s=interval_s, weights=weights)
 
 
 def stationary_distribution(transition: FloatArray) -> FloatArray:
@@ -218,12 +371,6 @@ def stationary_distribution(transition: FloatArray) -> FloatArray:
     balance = np.vstack([transition.T - np.eye(k), np.ones(k)])
     share = np.linalg.lstsq(balance, np.append(np.zeros(k), 1.0), rcond=None)[0].clip(min=0.0)
     return np.asarray(share / share.sum())
-
-
-def _floor_eigenvalues(covariances: FloatArray) -> FloatArray:
-    values, vectors = np.linalg.eigh(0.5 * (covariances + covariances.swapaxes(1, 2)))
-    floored = (vectors * np.maximum(values, COVARIANCE_FLOOR)[:, None, :]) @ vectors.swapaxes(1, 2)
-    return np.asarray(0.5 * (floored + floored.swapaxes(1, 2)))
 
 
 def _in_units_of_x(model: Hmm, scale: FloatArray, warmup_records: int) -> Hmm:
@@ -237,19 +384,6 @@ def _in_units_of_x(model: Hmm, scale: FloatArray, warmup_records: int) -> Hmm:
 
 def _one_step_ahead(model: Hmm, rows: FittingRows, gap_s: FloatArray) -> FloatArray:
     return model.scan(model.initial_state(len(rows.lengths)), rows.x, gap_s, rows.lengths)[1]
-
-
-def _parameters(n_states: int, n_features: int, covariance: Covariance) -> int:
-    spread = n_features if covariance == "diag" else n_features * (n_features + 1) // 2
-    return n_states * (n_states - 1 + n_features + spread)
-
-
-def _affordable(rows: FittingRows, covariance: Covariance) -> list[int]:
-    """Return the candidates that the rows can tell apart: the part not held out must suffice for each."""
-    to_fit = rows.x[~rows.held_out]
-    n_features = to_fit.shape[1]
-    affordable = [k for k in CANDIDATES if has_enough_values(to_fit, _parameters(k, n_features, covariance))]
-    return affordable if affordable and rows.held_out.any() else [1]
 
 
 @contextmanager

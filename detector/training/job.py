@@ -73,8 +73,9 @@ class TrainingPlan:
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     """What the values of features are, by name; continuous, where nothing is said."""
     options: Mapping[str, int | str] = field(default_factory=dict)
-    """Settings of the family: ``n_components`` and ``covariance`` (gmm), ``n_states`` (hmm), ``n_classes``
-    (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae), ``latent`` (gan)."""
+    """Settings of the family: ``n_components`` and ``covariance`` (gmm), ``n_states`` and ``n_mixtures``
+    (hmm), ``n_classes`` (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae), ``latent``
+    (gan)."""
     models: Literal["pooled", "per_entity"] = "pooled"
     """One family for all entities, or also one for each that it predicts better."""
     jobs: int = 1
@@ -310,7 +311,7 @@ def _fit_family(plan: TrainingPlan, fitting: Fitting, report: Progress, curves: 
     if plan.family == "hmm":
         from detector.training.fit_hmm import fit_hmm
 
-        n_states = _options(plan, "n_states").get("n_states")
+        options = _options(plan, "n_states", "n_mixtures")
         return fit_hmm(
             x,
             lengths=lengths,
@@ -319,7 +320,8 @@ def _fit_family(plan: TrainingPlan, fitting: Fitting, report: Progress, curves: 
             interval_s=fitting.interval_s,
             progress=report,
             record=curves.record,
-            n_states=n_states,
+            n_states=options.get("n_states"),
+            n_mixtures=options.get("n_mixtures"),
         )
     if plan.family == "naive_bayes":
         from detector.training.fit_naive_bayes import fit_naive_bayes
@@ -376,7 +378,9 @@ def _fit_family(plan: TrainingPlan, fitting: Fitting, report: Progress, curves: 
 
 def _fit_alike(plan: TrainingPlan, pooled: Family, fitting: Fitting) -> Family:
     """Fit another family of the same size as the pooled one."""
-    size = {"n_states": pooled.n_states} if isinstance(pooled, Hmm) else {}
+    size = {}
+    if isinstance(pooled, Hmm):
+        size = {"n_states": pooled.n_states, "n_mixtures": pooled.n_mixtures}
     family = _fit_family(replace(plan, options={**plan.options, **size}), fitting, _no_report, Curves())
     if isinstance(family, Hmm):
         # The rows of one entity are too few to tell how soon a filter forgets where it began.
@@ -420,6 +424,8 @@ def _choices(family: Family) -> dict[str, float | int | str]:
         chosen["classes"] = shapes["class_weights"][0]
     if isinstance(family, Gmm):
         chosen["covariance"] = family.covariance
+    if isinstance(family, Hmm):
+        chosen["states"], chosen["mixtures"] = family.n_states, family.n_mixtures
     if isinstance(family, Rbm):
         chosen["hidden_units"] = family.n_hidden
         chosen["log_partition"] = family.log_partition

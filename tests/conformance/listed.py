@@ -134,8 +134,15 @@ LISTED: dict[str, Listed] = {
     "hmm": Listed(
         "hmm",
         lambda d: random_hmm(2, d, diagonal=True),
-        lambda x, lengths: fit_hmm(x, lengths=lengths, seed=0, n_states=2),
-        {"n_states": 2},
+        lambda x, lengths: fit_hmm(x, lengths=lengths, seed=0, n_states=2, n_mixtures=1),
+        {"n_states": 2, "n_mixtures": 1},
+        latent_is_distribution=True,
+    ),
+    "hmm-mixtures": Listed(
+        "hmm",
+        lambda d: random_hmm(2, d, diagonal=True, mixtures=2),
+        lambda x, lengths: fit_hmm(x, lengths=lengths, seed=0, n_states=2, n_mixtures=2),
+        {"n_states": 2, "n_mixtures": 2},
         latent_is_distribution=True,
     ),
     "naive_bayes": Listed(

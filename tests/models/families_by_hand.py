@@ -41,12 +41,16 @@ def random_gmm(k: int, d: int, seed: int = 0, covariance: str = "full") -> Gmm:
     return Gmm(weights, means, random_covariances(rng, 1 if covariance == "tied" else k, d))
 
 
-def random_hmm(k: int, d: int, *, diagonal: bool, seed: int = 0, interval_s: float | None = None) -> Hmm:
+def random_hmm(
+    k: int, d: int, *, diagonal: bool, seed: int = 0, interval_s: float | None = None, mixtures: int = 1
+) -> Hmm:
     rng = np.random.default_rng(seed)
-    covariances = rng.gamma(2.0, size=(k, d)) if diagonal else random_covariances(rng, k, d)
+    n = k * mixtures
+    covariances = rng.gamma(2.0, size=(n, d)) if diagonal else random_covariances(rng, n, d)
     start, transition = rng.dirichlet(np.ones(k)), rng.dirichlet(np.full(k, 0.5), size=k)
-    means = 2.0 * rng.normal(size=(k, d))
-    return Hmm(start, transition, means, covariances, warmup_records=3, interval_s=interval_s)
+    means = 2.0 * rng.normal(size=(n, d))
+    weights = rng.dirichlet(np.full(mixtures, 2.0), size=k) if mixtures > 1 else None
+    return Hmm(start, transition, means, covariances, 3, interval_s, weights)
 
 
 def random_naive_bayes(c: int, d: int, *, histograms: bool = True, seed: int = 0) -> NaiveBayes:

@@ -17,7 +17,8 @@ NO_GAP = np.array([np.nan])
 def log_emissions(hmm: Hmm, x: np.ndarray) -> np.ndarray:
     """Log density of what is observed of each record under each state, by scipy, shape (T, K)."""
     arrays = hmm.arrays()
-    result = np.zeros((len(x), hmm.n_states))
+    weights = arrays.get("weights", np.ones((hmm.n_states, 1)))
+    result = np.zeros((len(x), weights.size))
     for t, record in enumerate(x):
         seen = ~np.isnan(record)
         for k, (mean, spread) in enumerate(zip(arrays["means"], arrays["covariances"], strict=True)):
@@ -25,7 +26,8 @@ def log_emissions(hmm: Hmm, x: np.ndarray) -> np.ndarray:
             if seen.any():
                 block = multivariate_normal(mean[seen], covariance[np.ix_(seen, seen)])
                 result[t, k] = block.logpdf(record[seen])
-    return result
+    by_state = result.reshape(len(x), *weights.shape)
+    return np.asarray(logsumexp(by_state + np.log(weights), axis=2))
 
 
 def log_probability_by_enumeration(hmm: Hmm, x: np.ndarray) -> float:
@@ -42,9 +44,10 @@ def log_probability_by_enumeration(hmm: Hmm, x: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("mixtures", [1, 3])
 @pytest.mark.parametrize("gaps", [False, True])
-def test_filtering_agrees_with_the_sum_over_every_path(diagonal: bool, gaps: bool) -> None:
-    hmm = random_hmm(3, 2, diagonal=diagonal)
+def test_filtering_agrees_with_the_sum_over_every_path(diagonal: bool, mixtures: int, gaps: bool) -> None:
+    hmm = random_hmm(3, 2, diagonal=diagonal, mixtures=mixtures)
     x = hmm.sample(6, np.random.default_rng(4))
     if gaps:
         x[2, 0] = x[3, 1] = np.nan
@@ -66,6 +69,44 @@ def test_the_sum_agrees_with_hmmlearn(diagonal: bool) -> None:
     x = hmm.sample(700, np.random.default_rng(1))
     lengths = np.array([300, 1, 399])
     assert scan(hmm, x, lengths)[1].sum() == pytest.approx(peer.score(x, lengths), rel=1e-9)
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_the_sum_with_mixtures_agrees_with_hmmlearn(diagonal: bool) -> None:
+    hmmlearn = pytest.importorskip("hmmlearn.hmm")
+    hmm = random_hmm(4, 3, diagonal=diagonal, mixtures=3)
+    arrays = hmm.arrays()
+    peer = hmmlearn.GMMHMM(4, 3, covariance_type="diag" if diagonal else "full")
+    peer.startprob_, peer.transmat_, peer.weights_ = (
+        arrays[name] for name in ("start", "transition", "weights")
+    )
+    peer.means_ = arrays["means"].reshape(4, 3, 3)
+    peer.covars_ = arrays["covariances"].reshape(4, 3, *arrays["covariances"].shape[1:])
+    x = hmm.sample(700, np.random.default_rng(1))
+    lengths = np.array([300, 1, 399])
+    assert scan(hmm, x, lengths)[1].sum() == pytest.approx(peer.score(x, lengths), rel=1e-9)
+
+
+def test_a_mixture_of_one_gaussian_twice_is_that_gaussian() -> None:
+    plain = random_hmm(3, 2, diagonal=True)
+    arrays = plain.arrays()
+    for name in ("means", "covariances"):
+        arrays[name] = np.repeat(arrays[name], 2, axis=0)
+    doubled = Hmm.from_arrays({**arrays, "weights": np.tile([0.3, 0.7], (3, 1))})
+    x = with_gaps(plain.sample(50, np.random.default_rng(0)))
+    np.testing.assert_allclose(log_likelihood(doubled, x), log_likelihood(plain, x), rtol=1e-12)
+    rows = scan(plain, x, np.array([50]))[0]
+    one, other = (hmm.explain(rows, x[:1], NO_GAP).expected for hmm in (plain, doubled))
+    np.testing.assert_allclose(other, one, rtol=1e-12)
+
+
+def test_samples_of_a_state_follow_its_mixture() -> None:
+    weights = np.array([[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]])
+    means = np.array([-200.0, -150.0, -100.0, 100.0, 150.0, 200.0])[:, None]
+    hmm = Hmm(np.full(2, 0.5), np.full((2, 2), 0.5), means, np.ones((6, 1)), weights=weights)
+    x = hmm.sample(20_000, np.random.default_rng(0))[:, 0]
+    shares = np.array([(np.abs(x - mean) < 20).mean() for mean in means[:, 0]])
+    np.testing.assert_allclose(shares, 0.5 * weights.ravel(), atol=4 * np.sqrt(0.25 / 20_000))
 
 
 @pytest.mark.parametrize("diagonal", [True, False])
@@ -221,8 +262,9 @@ def test_regime_tells_the_state_that_was_left_the_stay_in_it_and_how_probable_th
 
 
 @pytest.mark.parametrize("diagonal", [True, False])
-def test_explanation_agrees_with_the_conditional_by_quadrature(diagonal: bool) -> None:
-    hmm = random_hmm(3, 2, diagonal=diagonal)
+@pytest.mark.parametrize("mixtures", [1, 2])
+def test_explanation_agrees_with_the_conditional_by_quadrature(diagonal: bool, mixtures: int) -> None:
+    hmm = random_hmm(3, 2, diagonal=diagonal, mixtures=mixtures)
     rows, _ = scan(hmm, hmm.sample(5, np.random.default_rng(0)), np.array([5]))
     record = np.array([0.4, -1.0])
     explanation = hmm.explain(rows, record[None], NO_GAP)
@@ -274,12 +316,14 @@ def test_no_records_are_no_error() -> None:
 
 
 @pytest.mark.parametrize("diagonal", [True, False])
-def test_arrays_round_trip_exactly(diagonal: bool) -> None:
-    hmm = random_hmm(3, 4, diagonal=diagonal)
+@pytest.mark.parametrize("mixtures", [1, 3])
+def test_arrays_round_trip_exactly(diagonal: bool, mixtures: int) -> None:
+    hmm = random_hmm(3, 4, diagonal=diagonal, mixtures=mixtures)
     x = with_gaps(hmm.sample(50, np.random.default_rng(0)))
     rebuilt = Hmm.from_arrays(hmm.arrays())
     np.testing.assert_array_equal(log_likelihood(rebuilt, x), log_likelihood(hmm, x))
     assert "interval_s" not in hmm.arrays()
+    assert ("weights" in hmm.arrays()) == (mixtures > 1)
     assert (rebuilt.n_features, rebuilt.n_states, rebuilt.warmup_records) == (4, 3, 3)
 
 
@@ -299,6 +343,8 @@ def test_an_entity_seen_for_the_first_time_has_left_no_state() -> None:
         ("covariances", np.ones((2, 2)), "shape"),
         ("warmup_records", np.array([0.5]), "whole number"),
         ("interval_s", np.array([0.0]), "more than 0"),
+        ("weights", np.full((2, 2), 0.4), "no distribution"),
+        ("weights", np.full((2, 2), 0.5), "shape"),
     ],
 )
 def test_arrays_of_no_chain_are_refused(name: str, value: np.ndarray, message: str) -> None:

@@ -95,18 +95,61 @@ def test_transitions_are_learnt_over_one_interval_whatever_went_missing(n: int, 
     time = 60.0 * np.flatnonzero(arrived)
     gap_s = np.diff(time, prepend=np.nan)
     x, lengths = drawn(n)[arrived], np.array([len(time)])
-    hmm = fit_hmm(x, lengths=lengths, seed=0, gap_s=gap_s, interval_s=60.0, n_states=2)
+    hmm = fit_hmm(x, lengths=lengths, seed=0, gap_s=gap_s, interval_s=60.0, n_states=2, n_mixtures=1)
     arrays = hmm.arrays()
     assert arrays["interval_s"] == [60.0]
     order = np.argsort(arrays["means"][:, 0])
     np.testing.assert_allclose(
         arrays["transition"][np.ix_(order, order)], TRUTH.arrays()["transition"], atol=0.03
     )
-    blind = fit_hmm(x, lengths=lengths, seed=0, n_states=2)
+    blind = fit_hmm(x, lengths=lengths, seed=0, n_states=2, n_mixtures=1)
     gain = hmm.scan(hmm.initial_state(1), x, gap_s, lengths)[1]
     gain -= blind.scan(blind.initial_state(1), x, gap_s, lengths)[1]
     assert gain.mean() > 0.0
     assert gain[gap_s > 60.0].mean() > 0.01
+
+
+MIXED = Hmm(
+    np.array([0.5, 0.5]),
+    np.array([[0.97, 0.03], [0.03, 0.97]]),
+    np.array([[-6.0, -6.0], [-6.0, 6.0], [6.0, -6.0], [6.0, 6.0]]),
+    np.ones((4, 2)),
+    weights=np.array([[0.5, 0.5], [0.2, 0.8]]),
+)
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+def test_finds_the_mixtures_that_the_rows_were_drawn_from(covariance: Covariance) -> None:
+    x = MIXED.sample(3000, np.random.default_rng(0))
+    lengths = np.array([2000, 1000])
+    hmm = fit_hmm(x, lengths=lengths, seed=0, n_states=2, n_mixtures=2, covariance=covariance)
+    assert (hmm.n_states, hmm.n_mixtures) == (2, 2)
+    fresh = MIXED.sample(4000, np.random.default_rng(1))
+    assert mean_log_likelihood(MIXED, fresh) - mean_log_likelihood(hmm, fresh) < 0.02
+
+
+def test_heavy_tails_within_a_state_lead_to_mixtures_and_plain_states_do_not() -> None:
+    rng = np.random.default_rng(0)
+    wide = np.where(rng.random((4000, 1)) < 0.1, 5.0, 1.0)
+    heavy = fit_hmm(rng.normal(size=(4000, 3)) * wide, lengths=np.array([4000]), seed=0, n_states=1)
+    assert heavy.n_mixtures == 2
+    variances = np.sort(heavy.arrays()["covariances"].mean(axis=1))
+    np.testing.assert_allclose(variances, [1.0, 25.0], rtol=0.2)
+    assert fit_hmm(drawn(3000), lengths=np.array([3000]), seed=0, n_states=2).n_mixtures == 1
+
+
+def test_mixtures_fit_their_rows_no_worse_than_single_gaussians() -> None:
+    x = drawn(1500)
+    plain = fit_hmm(x, lengths=np.array([1500]), seed=0, n_states=2, n_mixtures=1)
+    mixed = fit_hmm(x, lengths=np.array([1500]), seed=0, n_states=2, n_mixtures=3)
+    assert mean_log_likelihood(mixed, x) > mean_log_likelihood(plain, x) - 1e-3
+
+
+def test_mixtures_of_constant_and_repeated_values_keep_a_spread() -> None:
+    x = np.column_stack([np.repeat([-1.0, 1.0, 5.0], 200), np.full(600, 3.0)])
+    hmm = fit_hmm(x, lengths=np.array([600]), seed=0, n_states=2, n_mixtures=3)
+    assert np.isfinite(mean_log_likelihood(hmm, x))
+    assert hmm.arrays()["covariances"].min() > 0.05 * COVARIANCE_FLOOR
 
 
 def test_progress_is_told_and_ends_complete() -> None:

@@ -76,10 +76,18 @@ def test_calibration_rows_are_the_newest_and_shape_no_density() -> None:
     )
 
 
+def test_a_hidden_markov_model_has_as_many_mixtures_as_asked_for() -> None:
+    plan = TrainingPlan("hosts", "hmm", options={"n_states": 2, "n_mixtures": 3})
+    bundle = train(batch(rows(600)), plan, 1e9)
+    chosen = bundle.manifest.training.choices
+    assert (chosen["states"], chosen["mixtures"]) == (2, 3)
+    assert bundle.model.arrays()["family/weights"].shape == (2, 3)
+
+
 def test_a_hidden_markov_model_counts_time_in_the_usual_interval() -> None:
     time = 30.0 * np.arange(600.0)
     time[100:] += 900.0
-    plan = TrainingPlan("hosts", "hmm", options={"n_states": 2})
+    plan = TrainingPlan("hosts", "hmm", options={"n_states": 2, "n_mixtures": 1})
     bundle = train(batch(rows(600), time=time), plan, 1e9)
     assert bundle.manifest.training.interval_s == 30.0
     np.testing.assert_array_equal(bundle.model.arrays()["family/interval_s"], [30.0])
@@ -272,7 +280,8 @@ def entities_of_two_kinds(differ: bool) -> Batch:
 
 @pytest.mark.parametrize("family", ["gmm", "hmm", "naive_bayes"])
 def test_entities_that_differ_are_likelier_under_models_of_their_own(family: str) -> None:
-    options = {"gmm": {"n_components": 1}, "hmm": {"n_states": 2}, "naive_bayes": {"n_classes": 2}}[family]
+    hmm = {"n_states": 2, "n_mixtures": 1}
+    options = {"gmm": {"n_components": 1}, "hmm": hmm, "naive_bayes": {"n_classes": 2}}[family]
     plan = TrainingPlan("hosts", family, predictor="none", options=options)
     records = entities_of_two_kinds(differ=True)
     pooled, own = (train(records, replace(plan, models=m), 1e9) for m in ("pooled", "per_entity"))
