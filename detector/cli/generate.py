@@ -74,7 +74,7 @@ def generate(
 ) -> None:
     """Write synthetic records from BUNDLE: STORE/DETECTOR@ALIAS, or the folder of one version.
 
-    An entity that the bundle knows gets its own scale and coefficients, any other one the pooled ones.
+    An entity that the bundle knows gets its own scale, coefficients and model, any other one the pooled ones.
     The same seed gives the same bytes.
     """
     names = entities or ("synthetic",)

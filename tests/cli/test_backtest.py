@@ -147,6 +147,7 @@ def test_same_seed_gives_the_same_file_and_a_fleets_budget_is_stricter(folder: P
         ((), "one of --train FILE, --warmup N and --bundle FOLDER"),
         (("--warmup", "9", "--train", "old.csv"), "one of --train FILE, --warmup N and --bundle FOLDER"),
         (("--bundle", "b", "--family", "hmm", "--seed", "0"), "--bundle already says --family, --seed"),
+        (("--bundle", "b", "--models", "per_entity"), "--bundle already says --models"),
         (("--warmup", "9", "--budget", "daily"), "'daily' is not a budget; write it like 1/1d"),
         (("--warmup", "9", "--budget", "0/1d"), "allow more than 0"),
         (("--warmup", "9"), "18 records are too few"),

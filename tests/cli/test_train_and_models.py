@@ -79,6 +79,30 @@ def test_several_files_are_one_training_set(project: Project) -> None:
     assert BundleStore(project.store).load("hosts").manifest.training.records == 1200
 
 
+def test_models_per_entity_of_the_configuration_reach_the_bundle_and_generate(project: Project) -> None:
+    text = project.config.read_text()
+    project.config.write_text(text.replace("n_components: 1", "n_components: 1, models: per_entity, jobs: 1"))
+    # Features that rise together on one entity and oppose each other on the other.
+    rng = np.random.default_rng(3)
+    cpu, noise = rng.normal(size=(2, 800))
+    sign = np.tile([1.0, -1.0], 400)
+    rows = [
+        f"{1.7e9 + 60 * (i // 2)},{'ab'[i % 2]},{c},{sign[i] * c + 0.3 * n}"
+        for i, (c, n) in enumerate(zip(cpu, noise, strict=True))
+    ]
+    project.data.write_text("time,entity,cpu,rps\n" + "\n".join(rows) + "\n")
+    result = project.train("hosts", "--input", str(project.data))
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 entities with enough records have a model of their own" in result.stdout
+    shown = json.loads(project.call("models", "show", str(project.store), "hosts").stdout)
+    assert (shown["models"], shown["entities_with_own_family"]) == ("per_entity", ["a", "b"])
+    for entity, expected in (("a", 1.0), ("b", -1.0)):
+        drawn = project.call("generate", f"{project.store}/hosts@champion", "-n", "200", "--entity", entity)
+        features = [json.loads(line)["features"] for line in drawn.stdout.splitlines()]
+        pairs = np.array([[each["cpu"], each["rps"]] for each in features])
+        assert expected * np.corrcoef(pairs.T)[0, 1] > 0.8
+
+
 def test_labels_and_kinds_of_the_configuration_reach_the_bundle(project: Project) -> None:
     lines = project.data.read_text().splitlines()
     labelled = [f"{line},{int(i % 10 == 0)},{'night' if i % 2 else ''}" for i, line in enumerate(lines[1:])]
