@@ -65,6 +65,14 @@ class TrainingRows:
             marked[back:] |= self.anomalous[:-back] & (self.position[back:] >= back)
         return marked
 
+    @property
+    def interval_s(self) -> float:
+        """Return the median time between two records of an entity; 1 where time does not advance."""
+        gaps = np.diff(self.time)
+        gaps = np.delete(gaps, starts_of(self.lengths)[1:] - 1)
+        gaps = gaps[gaps > 0]
+        return float(np.median(gaps)) if gaps.size else 1.0
+
     def without_anomalous(self) -> "TrainingRows":
         """Return the others, a run broken in two wherever records were anomalous."""
         return self._taken(~self.anomalous, self.of_run + np.cumsum(self.anomalous))

@@ -1,0 +1,35 @@
+"""What a training job is to learn, as configuration and command line say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from detector.models.kinds import Kind
+from detector.scoring.typicality import Choice
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """What to learn."""
+
+    detector: str
+    family: str
+    predictor: str = "autoregressive"
+    order: int = 1
+    """Past records that the predictor ``autoregressive`` leans on."""
+    seed: int = 0
+    min_features_share: float = 0.5
+    """A record with a smaller share of its features is not scored."""
+    typicality: Choice = "auto"
+    """Whether rows that are too likely get small p-values as well; ``auto``: unless the density is exact."""
+    units: Mapping[str, str | None] = field(default_factory=dict)
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """What the values of features are, by name; continuous, where nothing is said."""
+    options: Mapping[str, int | str] = field(default_factory=dict)
+    """Settings of the family: ``n_components`` and ``covariance`` (gmm), ``n_states`` and ``n_mixtures``
+    (hmm), ``n_classes`` (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae), ``latent``
+    (gan)."""
+    models: Literal["pooled", "per_entity"] = "pooled"
+    """One family for all entities, or also one for each that it predicts better."""
+    jobs: int = 1
+    """Processes that fit the families of entities."""
