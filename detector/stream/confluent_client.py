@@ -75,17 +75,21 @@ def _columns(messages: list[Any]) -> tuple[RawRecords, dict[Source, int]]:
     n = len(messages)
     partition = np.fromiter(map(Message.partition, messages), np.int64, n)
     offset = np.fromiter(map(Message.offset, messages), np.int64, n)
-    topics: list[Any] = list(map(Message.topic, messages))
-    names = list(dict.fromkeys(topics))
-    # Nearly always there is one topic, and then its partitions alone tell the sources apart.
-    topic = np.fromiter(map(names.index, topics), np.int64, n) if len(names) > 1 else np.zeros(n, np.int64)
-    found, first, source = np.unique(topic << 32 | partition, return_index=True, return_inverse=True)
-    sources = tuple(Source(topics[i], int(partition[i])) for i in first)
+    topics: list[Any] = list(set(map(Message.topic, messages)))
+    # Partitions are small numbers, so counting them is cheaper than sorting. Nearly always there is one
+    # topic, and then they alone tell the sources apart.
+    n_partitions, key = int(partition.max(initial=-1)) + 1, partition
+    if len(topics) > 1:
+        topic = np.fromiter(map(topics.index, map(Message.topic, messages)), np.int64, n)
+        key = topic * n_partitions + partition
+    occurs = np.bincount(key) > 0
+    found, source = np.flatnonzero(occurs), (np.cumsum(occurs) - 1).take(key)
+    sources = tuple(Source(topics[k // n_partitions], k % n_partitions) for k in found.tolist())
     highest = np.full(found.size, -1, dtype=np.int64)
     np.maximum.at(highest, source, offset)
     raw = RawRecords(
         sources=sources,
-        source=source.astype(np.int64),
+        source=source,
         offset=offset,
         value=list(map(Message.value, messages)),
         envelope=_MessageEnvelope(messages),
