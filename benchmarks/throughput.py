@@ -333,8 +333,8 @@ def print_bars(results: dict[str, list[Run]]) -> None:
         cost = middle(results, daemon(client), "cpu_us") / middle(results, f"echo, {client}", "cpu_us")
         bars.append((f"CPU per record, daemon / echo, {client}", cost, "<=", limit))
     peer = middle(results, "Quix Streams + scikit-learn", "records_per_s")
-    # Quix Streams is built on librdkafka, so the daemon on librdkafka is compared with it. With kafka-python not
-    # even the echo is so much faster.
+    # Quix Streams is built on librdkafka, so the daemon on librdkafka is compared with it: with kafka-python
+    # not even the echo is so much faster.
     rate = middle(results, daemon("confluent"), "records_per_s") / peer
     bars.append(("rate, daemon / Quix Streams, confluent", rate, ">=", 50.0))
     for client in CLIENTS:
