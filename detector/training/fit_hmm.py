@@ -13,7 +13,6 @@ from detector.models.emissions import Emissions
 from detector.models.hmm import Hmm
 from detector.models.sequences import runs_of, starts_of
 from detector.models.transitions import steps_of
-from detector.training.covariance_floor import floor_covariances
 from detector.training.fitting_rows import (
     FittingRows,
     Progress,
@@ -31,8 +30,10 @@ Covariance = Literal["diag", "full"]
 
 CANDIDATES = (1, 2, 4, 8)
 MIXTURE_CANDIDATES = (2, 4)
+MOST_GAUSSIANS = 8
+"""Of all states together, unless more are asked for: what it costs to score a record grows with them."""
 COVARIANCE_FLOOR = 1e-3
-"""Least variance, relative to the variance of the feature's body."""
+"""Added to every variance, relative to the variance of the feature's body."""
 MOST_WARMUP_RECORDS = 60
 
 _RESTARTS = 2
@@ -85,7 +86,7 @@ def fit_hmm(
         interval_s: Seconds of one transition; None where every gap counts as one.
         n_states: K; None tries 1, 2, 4, 8 and takes the fewest that predict the last fifth of each run best.
         n_mixtures: M, Gaussians per state; None takes 2 where that predicts better than 1, and 4 where that
-            predicts better still.
+            predicts better still, as long as the states together have at most 8.
         covariance: Of the emissions.
         progress: Called as fitting goes on.
         record: Told how well each candidate does.
@@ -107,14 +108,11 @@ def fit_hmm(
             progress("fitting hmm", done, total)
 
     report(0)
-    # A variance floor for the whole fit: states would otherwise collapse onto repeated values, and
-    # hmmlearn's own floor holds only at the start.
-    jitter = np.random.default_rng(seed).standard_normal(rows.x.shape) * np.sqrt(COVARIANCE_FLOOR)
     unbroken = _between_silences(rows.lengths, gaps, interval_s)
     used = blocks_over_time(rows.lengths, _MAX_ROWS)
 
     def sample(taken: BoolArray) -> _Sample:
-        return _Sample((rows.x + jitter)[taken], lengths_kept(unbroken, taken), interval_s)
+        return _Sample(rows.x[taken], lengths_kept(unbroken, taken), interval_s)
 
     chosen = shapes[0]
     if len(shapes) > 1 or richer:
@@ -149,7 +147,7 @@ class _Sample(NamedTuple):
     """What expectation maximisation runs over."""
 
     x: FloatArray
-    """Shape (N, D), with the jitter that keeps variances above the floor."""
+    """Shape (N, D)."""
     lengths: IntArray
     """Records of each run, shape (R,), between which there are no transitions."""
     interval_s: float | None
@@ -170,7 +168,8 @@ def _affordable(
     shapes = [replace(fewest, n_states=k) for k in ((n_states,) if n_states else CANDIDATES)]
     shapes = [shape for shape in shapes if suffices(shape)] or [fewest]
     mixtures = () if n_mixtures else MIXTURE_CANDIDATES
-    return shapes, [m for m in mixtures if suffices(replace(shapes[0], n_mixtures=m))]
+    richer = [m for m in mixtures if shapes[0].n_states * m <= MOST_GAUSSIANS]
+    return shapes, [m for m in richer if suffices(replace(shapes[0], n_mixtures=m))]
 
 
 def _choose(
@@ -204,6 +203,8 @@ def _choose(
             chosen, best = shape, log_likelihood
     for n_mixtures in richer:
         shape = replace(chosen, n_mixtures=n_mixtures)
+        if shape.n_states * n_mixtures > MOST_GAUSSIANS:
+            break
         log_likelihood = judged(shape, "Gaussians per state", n_mixtures)
         if not is_worth_having(log_likelihood, best):
             break
@@ -259,52 +260,33 @@ def count_warmup_records(model: Hmm, x: FloatArray, lengths: IntArray, gap_s: Fl
 
 def _fit_gaussians(sample: _Sample, shape: _Shape, seeds: list[int]) -> Hmm:
     """Return the likeliest chain with one Gaussian per state, among one restart per seed."""
-    from hmmlearn.hmm import GaussianHMM
-
-    n_states, is_diagonal = shape.n_states, shape.covariance == "diag"
-    best, best_value = None, -np.inf
+    k = shape.n_states
+    one_each, even = np.ones((k, 1)), np.full((k, k), 1.0 / k)
+    starts = []
     for seed in seeds:
-        clusters = initial_clusters(sample.x, n_states, COVARIANCE_FLOOR, seed)
-        candidate = GaussianHMM(
-            n_states,
-            covariance_type=shape.covariance,
-            transmat_prior=1.0 + _PSEUDO_TRANSITIONS / n_states,
-            n_iter=_MAX_ITERATIONS,
-            tol=_TOLERANCE_NATS * len(sample.x),
-            random_state=seed,
-            # Start and transitions begin even; the emissions are given below.
-            init_params="st",
-        )
-        candidate.means_ = clusters.means
-        candidate.covars_ = _spread(clusters.covariances, is_diagonal)
-        with _without_hmmlearn_log():
-            candidate.fit(sample.x, sample.lengths)
-        value = candidate.monitor_.history[-1]
-        if np.isfinite(candidate.means_).all() and value > best_value:
-            best, best_value = candidate, value
-    if best is None:
-        raise ValueError(
-            f"no hidden Markov model of {n_states} states could be fitted to {len(sample.x)} rows; "
-            "take fewer states or more rows"
-        )
-    covariances = floor_covariances(_spread(best.covars_, is_diagonal), COVARIANCE_FLOOR)
-    return _hmm(best.transmat_, best.means_, covariances, sample.interval_s)
+        clusters = initial_clusters(sample.x, k, COVARIANCE_FLOOR, seed)
+        spread = _spread(clusters.covariances, shape.covariance == "diag")
+        starts.append(Emissions(clusters.means, spread, one_each))
+    return _likeliest(sample, starts, even)
 
 
 def _with_mixtures(gaussian: Hmm, sample: _Sample, n_mixtures: int, seed: int) -> Hmm:
     """Return the likelier of the chains grown from one with a Gaussian per state; itself for one Gaussian."""
     if n_mixtures == 1:
         return gaussian
-    from detector.training.mixture_hmm import MixtureHmm
+    starts = [_clusters_within(gaussian, sample, n_mixtures, seed), _narrow_to_wide(gaussian, n_mixtures)]
+    return _likeliest(sample, starts, gaussian.arrays()["transition"])
+
+
+def _likeliest(sample: _Sample, starts: list[Emissions], transition: FloatArray) -> Hmm:
+    """Return the best of the chains fitted from each of the emissions, all beginning with one transition."""
+    from detector.training.hmm_em import HmmEm
 
     fitted = []
-    for start in (
-        _clusters_within(gaussian, sample, n_mixtures, seed),
-        _narrow_to_wide(gaussian, n_mixtures),
-    ):
-        candidate = MixtureHmm(
+    for start in starts:
+        candidate = HmmEm(
             start,
-            gaussian.arrays()["transition"],
+            transition,
             pseudo_transitions=_PSEUDO_TRANSITIONS,
             floor=COVARIANCE_FLOOR,
             n_iter=_MAX_ITERATIONS,
@@ -314,8 +296,16 @@ def _with_mixtures(gaussian: Hmm, sample: _Sample, n_mixtures: int, seed: int) -
             candidate.fit(sample.x, sample.lengths)
         fitted.append(candidate)
     best = max(fitted, key=lambda candidate: candidate.monitor_.history[-1])
+    found = best.transmat_ / best.transmat_.sum(axis=1, keepdims=True)
     gaussians, weights = best.emissions.gaussians, best.emissions.weights
-    return _hmm(best.transmat_, gaussians.means, gaussians.covariances, sample.interval_s, weights)
+    return Hmm(
+        stationary_distribution(found),
+        found,
+        gaussians.means,
+        gaussians.covariances,
+        interval_s=sample.interval_s,
+        weights=weights,
+    )
 
 
 def _clusters_within(gaussian: Hmm, sample: _Sample, n_mixtures: int, seed: int) -> Emissions:
@@ -344,25 +334,13 @@ def _narrow_to_wide(gaussian: Hmm, n_mixtures: int) -> Emissions:
     covariances = np.repeat(arrays["covariances"], n_mixtures, axis=0)
     return Emissions(
         np.repeat(arrays["means"], n_mixtures, axis=0),
-        floor_covariances(covariances * width.reshape(-1, *[1] * (covariances.ndim - 1)), COVARIANCE_FLOOR),
+        covariances * width.reshape(-1, *[1] * (covariances.ndim - 1)),
         np.full((gaussian.n_states, n_mixtures), 1.0 / n_mixtures),
     )
 
 
 def _spread(covariances: FloatArray, is_diagonal: bool) -> FloatArray:
     return np.diagonal(covariances, axis1=1, axis2=2) if is_diagonal else covariances
-
-
-def _hmm(
-    transition: FloatArray,
-    means: FloatArray,
-    covariances: FloatArray,
-    interval_s: float | None,
-    weights: FloatArray | None = None,
-) -> Hmm:
-    transition = transition / transition.sum(axis=1, keepdims=True)
-    start = stationary_distribution(transition)
-    return Hmm(start, transition, means, covariances, interval_s=interval_s, weights=weights)
 
 
 def stationary_distribution(transition: FloatArray) -> FloatArray:

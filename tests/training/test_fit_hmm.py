@@ -138,6 +138,20 @@ def test_heavy_tails_within_a_state_lead_to_mixtures_and_plain_states_do_not() -
     assert fit_hmm(drawn(3000), lengths=np.array([3000]), seed=0, n_states=2).n_mixtures == 1
 
 
+def test_eight_gaussians_are_enough_unless_more_are_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 2)) * np.where(rng.random((3000, 1)) < 0.1, 5.0, 1.0)
+    lengths = np.array([3000])
+    assert fit_hmm(x, lengths=lengths, seed=0, n_states=8).n_mixtures == 1
+    assert fit_hmm(x, lengths=lengths, seed=0, n_states=8, n_mixtures=2).n_mixtures == 2
+
+
+def test_a_state_that_no_row_belongs_to_spoils_no_other() -> None:
+    x = np.repeat([[-1.0], [1.0]], 300, axis=0)
+    hmm = fit_hmm(x, lengths=np.array([600]), seed=0, n_states=6, n_mixtures=1)
+    assert np.isfinite(mean_log_likelihood(hmm, x))
+
+
 def test_mixtures_fit_their_rows_no_worse_than_single_gaussians() -> None:
     x = drawn(1500)
     plain = fit_hmm(x, lengths=np.array([1500]), seed=0, n_states=2, n_mixtures=1)

@@ -1,7 +1,7 @@
-"""Expectation maximisation of a hidden Markov model whose states emit Gaussian mixtures.
+"""Expectation maximisation of a hidden Markov model whose states emit Gaussians, or mixtures of them.
 
 hmmlearn runs forwards and backwards and maximises the transitions. The emissions are maximised here, so that
-no variance falls below the floor, and no Gaussian that lost its rows spoils the others.
+no variance falls below the floor, and no Gaussian or state that lost its rows spoils the others.
 
 References:
     Bishop (2006), Pattern Recognition and Machine Learning, sections 9.2.2 and 13.2.1.
@@ -14,22 +14,21 @@ from hmmlearn.base import BaseHMM
 
 from detector.batch import FloatArray
 from detector.models.emissions import Emissions
-from detector.models.log_space import normalise
-from detector.training.covariance_floor import floor_covariances
+from detector.models.log_space import log_sum_exp, normalise
 
 # A Gaussian with fewer rows stays where it is, and its weight goes on shrinking.
 _FEWEST_ROWS = 2.0
 _PSEUDO_ROWS = 1.0
 
 
-class MixtureHmm(BaseHMM):  # type: ignore[misc]
+class HmmEm(BaseHMM):  # type: ignore[misc]
     """What ``fit(x, lengths)`` maximises, from given parameters on.
 
     Args:
         emissions: To begin with.
         transition: To begin with, shape (K, K); the start distribution begins even.
         pseudo_transitions: Transitions more than was seen, of each state, spread over all.
-        floor: Least variance in any direction.
+        floor: Added to every variance.
         n_iter: Most iterations.
         tol: Gain of total log-likelihood, nats, below which it ends.
     """
@@ -63,7 +62,9 @@ class MixtureHmm(BaseHMM):  # type: ignore[misc]
         return None
 
     def _compute_log_likelihood(self, x: FloatArray) -> FloatArray:
-        return self.emissions.log_density(x)
+        # Kept for the statistics of the same rows, which hmmlearn asks for next.
+        self._log_joint = self.emissions.log_joint(x)
+        return log_sum_exp(self._log_joint.reshape(-1, self.emissions.n_mixtures)).reshape(len(x), -1)
 
     def _initialize_sufficient_statistics(self) -> dict[str, Any]:
         stats: dict[str, Any] = super()._initialize_sufficient_statistics()
@@ -83,11 +84,8 @@ class MixtureHmm(BaseHMM):  # type: ignore[misc]
         bwdlattice: FloatArray,
     ) -> None:
         super()._accumulate_sufficient_statistics(stats, x, lattice, posteriors, fwdlattice, bwdlattice)
-        n_mixtures = self.emissions.n_mixtures
-        within_state = normalise(self.emissions.log_joint(x).reshape(-1, n_mixtures))
-        share = (posteriors[:, :, None] * within_state.reshape(*posteriors.shape, n_mixtures)).reshape(
-            len(x), -1
-        )
+        within_state = normalise(self._log_joint.reshape(-1, self.emissions.n_mixtures))
+        share = (posteriors.reshape(-1, 1) * within_state).reshape(len(x), -1)
         stats["rows"] += share.sum(axis=0)
         stats["x"] += share.T @ x
         if self.emissions.gaussians.is_diagonal:
@@ -102,10 +100,13 @@ class MixtureHmm(BaseHMM):  # type: ignore[misc]
         rows = stats["rows"][fed, None]
         means, covariances = gaussians.means.copy(), gaussians.covariances.copy()
         means[fed] = stats["x"][fed] / rows
+        # The floor also makes up for what the difference of two squares loses to rounding.
         if gaussians.is_diagonal:
-            spread = stats["xx"][fed] / rows - means[fed] ** 2
+            covariances[fed] = (stats["xx"][fed] / rows - means[fed] ** 2).clip(min=0.0) + self._floor
         else:
-            spread = stats["xx"][fed] / rows[:, :, None] - means[fed, :, None] * means[fed, None, :]
-        covariances[fed] = floor_covariances(spread, self._floor)
+            outer = means[fed, :, None] * means[fed, None, :]
+            spread = stats["xx"][fed] / rows[:, :, None] - outer
+            symmetric = 0.5 * (spread + spread.swapaxes(1, 2))
+            covariances[fed] = symmetric + self._floor * np.eye(outer.shape[1])
         share = stats["rows"].reshape(weights.shape) + _PSEUDO_ROWS / self.emissions.n_mixtures
         self.emissions = Emissions(means, covariances, share / share.sum(axis=1, keepdims=True))
