@@ -77,7 +77,9 @@ def main() -> None:
     for family in families:
         plan = TrainingPlan("typicality", family, "none", seed=arguments.seed, typicality="on")
         two_sided = train(batch(training), plan, 0.0).model
-        one_sided = replace(two_sided, calibration=replace(two_sided.calibration, lower=None))
+        member = two_sided.members[0]
+        upper_only = replace(member, calibration=replace(member.calibration, lower=None))
+        one_sided = replace(two_sided, members=(upper_only,))
         print(family)
         for name, rows in cases.items():
             cells = [_cells(model, rows) for model in (one_sided, two_sided)]

@@ -5,7 +5,7 @@ of few take the same few array operations. Nothing that is learnt here feeds bac
 batch: state moves on once all of it is scored and decided. A row's numbers have the same bits in any batch.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +18,8 @@ from detector.alerting.rules import AlertRules
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Status
 from detector.models.contract import Explanation, Regime
 from detector.models.sequences import lagged, runs_of, starts_of
-from detector.scoring.scoring_model import Conditionals, ScoringModel
+from detector.scoring.density import Conditionals
+from detector.scoring.scoring_model import ScoringModel
 
 _TOP_FEATURES = 5
 
@@ -49,8 +50,12 @@ class EntityState:
     """Seen so far, shape (E,)."""
     model: IntArray
     """Which of the stacked models scores the entity, shape (E,)."""
-    predictor: FloatArray
-    family: FloatArray
+    predictor: tuple[FloatArray, ...]
+    """Of each member, shape (E, predictor.state_size)."""
+    family: tuple[FloatArray, ...]
+    """Of each member, shape (E, family.state_size)."""
+    average: FloatArray
+    """Of surprise on the time scale of each member, nats, shape (E, K)."""
     alert: StateRows
 
 
@@ -64,15 +69,17 @@ class Outcome(NamedTuple):
 
 def initial_state(detector: Detector, entities: list[str]) -> EntityState:
     """Return the state of entities never seen, E rows."""
-    density = detector.model.density
+    members = detector.model.members
     known = {name: index for index, name in enumerate(detector.model.entities)}
     n = len(entities)
+    model = np.array([known.get(entity, len(known)) for entity in entities], dtype=np.int64)
     return EntityState(
         np.full(n, -np.inf),
         np.zeros(n, dtype=np.int64),
-        np.array([known.get(entity, len(known)) for entity in entities], dtype=np.int64),
-        density.predictor.initial_state(n),
-        density.family.initial_state(n),
+        model,
+        tuple(member.density.predictor.initial_state(n) for member in members),
+        tuple(member.density.family.initial_state(n) for member in members),
+        np.column_stack([member.initial_average(model) for member in members]),
         initial_alert_state(n),
     )
 
@@ -102,7 +109,7 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
     gap_s = np.where(np.isfinite(previous), batch.time[kept] - previous, np.nan)
     rows = _Rows(kept, kept_lengths, gap_s)
 
-    after, status, conditionals, p_value, too_likely = _score(detector, before, batch, rows)
+    after, status, said = _score(detector, before, batch, rows)
     n = len(batch)
     scores = Scores(
         detector.name,
@@ -119,17 +126,16 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
     scored = status == Status.SCORED
     which = _selection(scored)
     out = rows.order[which]
-    anomaly_score = np.log(p_value[which]) / np.log(detector.threshold.p_value)
-    scores.log_likelihood[out] = conditionals.log_likelihood[which]
-    scores.p_value[out] = p_value[which]
+    p_value = said.p_value[which]
+    anomaly_score = np.log(p_value) / np.log(detector.threshold.p_value)
+    scores.log_likelihood[out] = said.conditionals[0].log_likelihood[which]
+    scores.p_value[out] = p_value
     scores.anomaly_score[out] = anomaly_score
     scores.exceeds_threshold[out] = anomaly_score >= 1.0
 
     events: list[AlertEvent] = []
     if out.size:
-        after, events = _decide(
-            detector, before, after, batch, rows, scored, conditionals, scores, too_likely
-        )
+        after, events = _decide(detector, before, after, batch, rows, scored, said, scores)
     if late.any():
         after = put(state, np.flatnonzero(present), after)
     return Outcome(after, scores, events)
@@ -161,41 +167,70 @@ def _late(time: FloatArray, newest: FloatArray, lengths: IntArray) -> BoolArray:
     return late
 
 
+class _Said(NamedTuple):
+    """What the committee says of N rows of a batch, and why."""
+
+    conditionals: tuple[Conditionals, ...]
+    """Of each member."""
+    p_value: FloatArray
+    """Shape (N,); this and what follows mean nothing of rows that are not scored."""
+    member: IntArray
+    """Shape (N,), who was heard."""
+    too_likely: BoolArray
+    """Shape (N,), whether that member found the row too likely."""
+
+
 def _score(
     detector: Detector, before: EntityState, batch: Batch, rows: _Rows
-) -> tuple[EntityState, NDArray[np.int8], Conditionals, FloatArray, BoolArray]:
+) -> tuple[EntityState, NDArray[np.int8], _Said]:
     """Score the rows; the state returned still has the alert state of before."""
     model = detector.model
     starts = starts_of(rows.lengths)
     of_row = np.repeat(before.model, rows.lengths)
     time = batch.time[rows.order]
-    z = model.density.scaling.standardise(batch.values.take(rows.order, axis=0), of_row)
-    conditionals = model.density.conditionals(
-        before.predictor, before.family, z, time, rows.gap_s, rows.lengths, before.model
-    )
-    missing = np.isnan(z)
-    position = np.arange(len(time)) - np.repeat(starts, rows.lengths)
+    values = batch.values.take(rows.order, axis=0)
+    standardised = [member.density.scaling.standardise(values, of_row) for member in model.members]
+    missing = [np.isnan(z) for z in standardised]
+    n = len(time)
+    position = np.arange(n) - np.repeat(starts, rows.lengths)
     seen_before = position + np.repeat(before.records, rows.lengths)
-    status = np.full(len(time), Status.SCORED, dtype=np.int8)
-    status[seen_before < model.density.warmup_records] = Status.WARMING_UP
-    if missing.any():
-        status[(~missing).sum(axis=1) < detector.min_features] = Status.TOO_FEW_FEATURES
-    p_value = np.full(len(time), np.nan)
-    too_likely = np.zeros(len(time), dtype=bool)
-    scored = _selection(status == Status.SCORED)
-    p_value[scored], too_likely[scored] = model.calibration.p_value(
-        conditionals.surprise[scored], of_row[scored], missing[scored], conditionals.past_missing[scored]
-    )
+    status = np.full(n, Status.SCORED, dtype=np.int8)
+    status[seen_before < model.warmup_records] = Status.WARMING_UP
+    for absent in missing:
+        if absent.any():
+            status[(~absent).sum(axis=1) < detector.min_features] = Status.TOO_FEW_FEATURES
+    scored = status == Status.SCORED
 
+    conditionals, averages, found = [], [], []
+    for k, member in enumerate(model.members):
+        own = member.density.conditionals(
+            before.predictor[k],
+            before.family[k],
+            standardised[k],
+            time,
+            rows.gap_s,
+            rows.lengths,
+            before.model,
+        )
+        average, p_values = member.judge(
+            before.average[:, k], own.surprise, of_row, missing[k], own.past_missing, scored, rows.lengths
+        )
+        conditionals.append(own)
+        averages.append(average)
+        found.append(p_values)
+    judged = model.committee.judge(np.column_stack([p_values.p_value for p_values in found]))
+    too_likely = np.column_stack([p_values.too_likely for p_values in found])
+    said = _Said(tuple(conditionals), judged.p_value, judged.member, too_likely[np.arange(n), judged.member])
     after = EntityState(
         time[starts + rows.lengths - 1],
         before.records + rows.lengths,
         before.model,
-        conditionals.predictor_rows,
-        conditionals.family_rows,
+        tuple(own.predictor_rows for own in conditionals),
+        tuple(own.family_rows for own in conditionals),
+        np.column_stack(averages),
         before.alert,
     )
-    return after, status, conditionals, p_value, too_likely
+    return after, status, said
 
 
 def _selection(chosen: BoolArray) -> IntArray | slice:
@@ -210,9 +245,8 @@ def _decide(
     batch: Batch,
     rows: _Rows,
     scored: BoolArray,
-    conditionals: Conditionals,
+    said: _Said,
     scores: Scores,
-    too_likely: BoolArray,
 ) -> tuple[EntityState, list[AlertEvent]]:
     """Run the alert rules over the scored rows and write the events; marks ``scores.alert``."""
     position = np.flatnonzero(scored)
@@ -228,7 +262,8 @@ def _decide(
             scores.log_likelihood.take(out),
             scores.p_value.take(out),
             scores.anomaly_score.take(out),
-            too_likely.take(position),
+            said.member.take(position),
+            said.too_likely.take(position),
             lengths,
         ),
         detector.rules,
@@ -236,14 +271,11 @@ def _decide(
     scores.alert[out] = decision.firing
     alert = before.alert.copy()
     np.put(alert, with_scores, decision.state)
-    explainer = _Explainer(detector, batch, rows, before, conditionals, too_likely)
+    explainer = _Explainer(detector, batch, rows, before, said)
     events = [
         _event(explainer, transition, int(position[transition.row])) for transition in decision.transitions
     ]
-    return (
-        EntityState(after.time, after.records, after.model, after.predictor, after.family, alert),
-        events,
-    )
+    return replace(after, alert=alert), events
 
 
 def _event(explainer: "_Explainer", transition: Transition, row: int) -> AlertEvent:
@@ -274,6 +306,7 @@ def _event(explainer: "_Explainer", transition: Transition, row: int) -> AlertEv
         log_likelihood=float(span["peak_log_likelihood"]),
         return_period_s=detector.interval_s / p_value,
         side="too_likely" if span["peak_too_likely"] else "unlikely",
+        member=detector.model.members[int(span["peak_member"])].name,
         reasons=explainer.reasons(row) if transition.fires else (),
         regime=explainer.regime(row) if transition.fires else None,
         labels={name: value for name, column in batch.labels.items() if (value := column[at]) is not None},
@@ -291,27 +324,27 @@ class _Explainer:
     batch: Batch
     rows: _Rows
     before: EntityState
-    conditionals: Conditionals
-    too_likely: BoolArray
-    _reached: dict[int, tuple[int, FloatArray]] = field(default_factory=dict)
+    said: _Said
+    _reached: dict[tuple[int, int], tuple[int, FloatArray]] = field(default_factory=dict)
 
     def reasons(self, row: int) -> tuple[FeatureReason, ...]:
         """Return the features that surprised most (least, if too likely), with what they should have been.
 
-        Rows of one entity must be asked for in rising order.
+        They are those of the member that was heard. Rows of one entity must be asked for in rising order.
         """
-        model = self.detector.model
-        e, family_row = self._state_before(row)
-        explanation = model.density.explain(
+        k = int(self.said.member[row])
+        density, conditionals = self.detector.model.members[k].density, self.said.conditionals[k]
+        e, family_row = self._state_before(k, row)
+        explanation = density.explain(
             family_row,
-            self.conditionals.residual[row : row + 1],
-            self.conditionals.expected[row : row + 1],
+            conditionals.residual[row : row + 1],
+            conditionals.expected[row : row + 1],
             self.rows.gap_s[row : row + 1],
             self.before.model[e : e + 1],
         )
         nats = explanation.nats[0]
         actual = self.batch.values[self.rows.order[row]]
-        order = np.argsort(nats if self.too_likely[row] else -nats, kind="stable")
+        order = np.argsort(nats if self.said.too_likely[row] else -nats, kind="stable")
         top = [int(j) for j in order if not np.isnan(nats[j])][:_TOP_FEATURES]
         return tuple(self._reason(j, float(actual[j]), explanation) for j in top)
 
@@ -331,30 +364,31 @@ class _Explainer:
 
     def regime(self, row: int) -> Regime | None:
         """Return the most probable cause of a row; asked for in the same order as ``reasons``."""
-        e, family_row = self._state_before(row)
-        residual, gap_s = self.conditionals.residual[row : row + 1], self.rows.gap_s[row : row + 1]
-        family = self.detector.model.density.family_of(int(self.before.model[e]))
-        return family.regime(family_row, residual, gap_s)
+        k = int(self.said.member[row])
+        e, family_row = self._state_before(k, row)
+        residual = self.said.conditionals[k].residual[row : row + 1]
+        family = self.detector.model.members[k].density.family_of(int(self.before.model[e]))
+        return family.regime(family_row, residual, self.rows.gap_s[row : row + 1])
 
-    def _state_before(self, row: int) -> tuple[int, FloatArray]:
-        """Return the row's entity and the family's state before the row, shape (1, state_size).
+    def _state_before(self, k: int, row: int) -> tuple[int, FloatArray]:
+        """Return the row's entity and the state of member k's family before the row, (1, state_size).
 
         The entity's past within the batch is run again, each part of it once: keeping the state before every
         row would cost every row.
         """
         starts = starts_of(self.rows.lengths)
         e = int(np.searchsorted(starts, row, side="right")) - 1
-        reached, state = self._reached.get(e, (int(starts[e]), self.before.family[e : e + 1]))
+        reached, state = self._reached.get((k, e), (int(starts[e]), self.before.family[k][e : e + 1]))
         if row > reached:
             part = slice(reached, row)
-            state, _ = self.detector.model.density.scan_family(
+            state, _ = self.detector.model.members[k].density.scan_family(
                 state,
-                self.conditionals.residual[part],
+                self.said.conditionals[k].residual[part],
                 self.rows.gap_s[part],
                 np.array([row - reached]),
                 self.before.model[e : e + 1],
             )
-        self._reached[e] = row, state
+        self._reached[k, e] = row, state
         return e, state
 
 
@@ -364,8 +398,9 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
         state.time.take(rows),
         state.records.take(rows),
         state.model.take(rows),
-        state.predictor.take(rows, axis=0),
-        state.family.take(rows, axis=0),
+        tuple(own.take(rows, axis=0) for own in state.predictor),
+        tuple(own.take(rows, axis=0) for own in state.family),
+        state.average.take(rows, axis=0),
         state.alert.take(rows),
     )
 
@@ -375,8 +410,9 @@ def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     state.time[rows] = new.time
     state.records[rows] = new.records
     state.model[rows] = new.model
-    state.predictor[rows] = new.predictor
-    state.family[rows] = new.family
+    for own, of_new in zip(state.predictor + state.family, new.predictor + new.family, strict=True):
+        own[rows] = of_new
+    state.average[rows] = new.average
     # Structures by index would be assigned field by field, put() moves them whole.
     np.put(state.alert, rows, new.alert)
     return state

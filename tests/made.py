@@ -16,7 +16,10 @@ from detector.models.scaling import Scaling
 from detector.models.seasonal import N_BINS, SeasonalPredictor
 from detector.models.sequences import starts_of
 from detector.pipeline import Detector
-from detector.scoring.scoring_model import Density, ScoringModel
+from detector.scoring.committee import Committee
+from detector.scoring.density import Density
+from detector.scoring.member import Member
+from detector.scoring.scoring_model import ScoringModel
 from detector.scoring.typicality import Choice
 from detector.training.calibrate import calibrate
 from detector.training.fit_gmm import fit_gmm
@@ -103,7 +106,8 @@ def scoring_model(
         typicality=typicality,
     )
     names = tuple(f"f{j}" for j in range(family.n_features))
-    model = ScoringModel(names, (None,) * len(names), (), own, examples, calibration)
+    member = Member(own, examples, calibration)
+    model = ScoringModel(names, (None,) * len(names), (), (member,), Committee(None))
     return model, held_out
 
 

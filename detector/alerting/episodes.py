@@ -30,6 +30,7 @@ ALERT_STATE = np.dtype(
         ("peak_score", np.float64),
         ("peak_p_value", np.float64),
         ("peak_log_likelihood", np.float64),
+        ("peak_member", np.int64),
         ("peak_too_likely", np.bool_),
         ("last_suspicious", np.float64),
     ]
@@ -45,6 +46,7 @@ _SPAN_FIELDS = (
     "peak_score",
     "peak_p_value",
     "peak_log_likelihood",
+    "peak_member",
     "peak_too_likely",
     "last_suspicious",
 )
@@ -62,6 +64,8 @@ class Scored(NamedTuple):
     log_likelihood: FloatArray
     p_value: FloatArray
     anomaly_score: FloatArray
+    member: IntArray
+    """Which member of a committee was heard."""
     too_likely: BoolArray
     """Which side of surprise the p-value speaks of."""
     lengths: IntArray
@@ -248,6 +252,7 @@ def _extend(
         ("peak_score", scored.anomaly_score),
         ("peak_p_value", scored.p_value),
         ("peak_log_likelihood", scored.log_likelihood),
+        ("peak_member", scored.member),
         ("peak_too_likely", scored.too_likely),
     ):
         spans[name] = np.where(higher, column[peak], spans[name])

@@ -65,6 +65,8 @@ class AlertEvent:
     """How long normal traffic of one entity takes, on average, to be as improbable as the peak."""
     side: Side
     """Of the peak. ``too_likely``: it is improbable for being more typical than normal traffic ever is."""
+    member: str
+    """To which member of the committee the peak was most improbable, and over how many records."""
     reasons: tuple[FeatureReason, ...]
     """Of the record that fired, most surprising first (least, if it was too likely); empty when resolved."""
     regime: Regime | None

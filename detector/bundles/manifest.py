@@ -9,7 +9,7 @@ from detector.models.discrete_columns import DiscreteColumns
 from detector.models.kinds import Kind
 from detector.models.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class ManifestFeature(BaseModel):
@@ -20,9 +20,6 @@ class ManifestFeature(BaseModel):
     name: str
     unit: str | None = None
     kind: Kind = Field("continuous", description="What its values are, as configured.")
-    modelled_as: Kind = Field(
-        "continuous", description="What the family takes them for: a family without counts scales them."
-    )
     vocabulary: tuple[str, ...] | None = Field(
         None, description="Of a categorical feature, most frequent first; any other text counts as unseen."
     )
@@ -44,9 +41,29 @@ class TrainingFacts(BaseModel):
     interval_s: float = Field(description="Median time between two records of an entity.")
     data_sha256: str = Field(description="Hash of entities, times and values.")
     seed: int
+
+
+class ManifestMember(BaseModel):
+    """One member of the committee, in the order of the arrays."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: str
+    predictor: str
+    evidence: str
+    weight: float = Field(
+        1.0, description="Of the newest record in an average of surprise; 1: every record by itself."
+    )
+    modelled_as: tuple[Kind, ...] = Field(
+        description="What the family takes each feature for: a family without counts scales them."
+    )
     choices: dict[str, float | int | str] = Field(
         default_factory=dict, description="What the fit settled on."
     )
+    held_out_mean_log_likelihood: float | None = Field(
+        description="Nats per record, trimmed by 1 % on each side."
+    )
+    report: ModelReport = Field(description="What the member is worth.")
 
 
 class Manifest(BaseModel):
@@ -54,13 +71,11 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     detector: str
     version: str
     created_time_s: float
-    family: str
-    predictor: str
-    evidence: str
+    members: tuple[ManifestMember, ...] = Field(min_length=1)
     features: tuple[ManifestFeature, ...]
     entities: tuple[str, ...] = Field(
         description="With coefficients of their own; others are scored by the pooled ones."
@@ -72,25 +87,29 @@ class Manifest(BaseModel):
         (), description="All other entities, also those never seen, are scored by the pooled family."
     )
     training: TrainingFacts
-    held_out_mean_log_likelihood: float | None = Field(
-        description="Nats per record, trimmed by 1 % on each side."
-    )
-    report: ModelReport | None = Field(
-        None, description="What the model is worth; None from before there were reports."
-    )
     libraries: dict[str, str]
     files: dict[str, str] = Field(description="File name to sha256.")
 
-    def discrete_columns(self) -> DiscreteColumns | None:
-        """Return the columns that are not continuous to the family, None where there are none.
+    @property
+    def family(self) -> str:
+        """Families of the members, each once."""
+        return "+".join(dict.fromkeys(member.family for member in self.members))
+
+    @property
+    def predictor(self) -> str:
+        """Predictors of the members, each once."""
+        return "+".join(dict.fromkeys(member.predictor for member in self.members))
+
+    def discrete_columns(self, member: ManifestMember) -> DiscreteColumns | None:
+        """Return the columns that are not continuous to a member's family, None where there are none.
 
         Raises:
             ValueError: Kinds and vocabularies contradict one another.
         """
-        if all(feature.modelled_as == "continuous" for feature in self.features):
+        if all(kind == "continuous" for kind in member.modelled_as):
             return None
         vocabularies = [
             None if feature.vocabulary is None else Vocabulary(feature.vocabulary)
             for feature in self.features
         ]
-        return DiscreteColumns([feature.modelled_as for feature in self.features], vocabularies)
+        return DiscreteColumns(list(member.modelled_as), vocabularies)

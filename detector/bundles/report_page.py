@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
-from detector.bundles.manifest import Manifest
+from detector.bundles.manifest import Manifest, ManifestMember
 from detector.bundles.report import (
     CalibrationCheck,
     Closeness,
     Curve,
     FeatureRange,
     GeneratedQuality,
-    ModelReport,
 )
 
 if TYPE_CHECKING:
@@ -38,53 +37,59 @@ def report_page(manifest: Manifest) -> str:
     """Return the page of one trained version.
 
     Raises:
-        ReportError: matplotlib is not installed, or the version was trained before there were reports.
+        ReportError: matplotlib is not installed.
     """
-    report = manifest.report
-    if report is None:
-        raise ReportError(
-            f"{manifest.detector}/{manifest.version} was trained before reports existed; train it again"
-        )
     title = f"{manifest.detector}, version {manifest.version}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        _facts(manifest, report),
-        _calibration(report.calibration),
-        _generated(report.generated),
-        *(_curve(curve) for curve in report.training),
-        _features(report.features),
+        _facts(manifest),
+        *(part for member in manifest.members for part in _member(member)),
+        _features(manifest.members[0].report.features),
     ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
-def _facts(manifest: Manifest, report: ModelReport) -> str:
+def _facts(manifest: Manifest) -> str:
     facts = manifest.training
-    likelihood = manifest.held_out_mean_log_likelihood
+    smallest_budget_s = manifest.members[0].report.smallest_budget_s
     rows = [
-        ("Model", f"{manifest.family} with predictor {manifest.predictor}, evidence {manifest.evidence}"),
         (
             "Records",
             f"{facts.records}: {facts.fitting_records} fitted, {facts.calibration_records} calibrated",
         ),
         ("From, until", f"{_utc(facts.from_time_s)}, {_utc(facts.until_time_s)}"),
         (
-            "Held-out log-likelihood",
-            "none" if likelihood is None else f"{likelihood:.4g} nats per record, trimmed mean",
-        ),
-        ("Cost", f"{report.cost_us:.3g} microseconds per record where it was trained"),
-        (
             "Smallest budget supported",
-            f"one false alarm per entity in {report.smallest_budget_s / 86_400:.3g} days",
+            f"one false alarm per entity in {smallest_budget_s / 86_400:.3g} days",
         ),
-        *((name.replace("_", " "), _text(value)) for name, value in sorted(facts.choices.items())),
     ]
     return _table([("", "")], rows)
 
 
+def _member(member: ManifestMember) -> list[str]:
+    report, likelihood = member.report, member.held_out_mean_log_likelihood
+    rows = [
+        ("Evidence", member.evidence),
+        (
+            "Held-out log-likelihood",
+            "none" if likelihood is None else f"{likelihood:.4g} nats per record, trimmed mean",
+        ),
+        ("Cost", f"{report.cost_us:.3g} microseconds per record where it was trained"),
+        *((name.replace("_", " "), _text(value)) for name, value in sorted(member.choices.items())),
+    ]
+    return [
+        f"<h2>{escape(member.family)} with predictor {escape(member.predictor)}</h2>",
+        _table([("", "")], rows),
+        _calibration(report.calibration),
+        _generated(report.generated),
+        *(_curve(curve) for curve in report.training),
+    ]
+
+
 def _calibration(check: CalibrationCheck | None) -> str:
     if check is None:
-        return "<h2>Calibration</h2><p>Too few rows were held out to check it.</p>"
+        return "<h3>Calibration</h3><p>Too few rows were held out to check it.</p>"
 
     def draw(axes: "Axes") -> None:
         x = [point.p_value for point in check.points]
@@ -95,7 +100,7 @@ def _calibration(check: CalibrationCheck | None) -> str:
         axes.set(xscale="log", yscale="log", xlabel="p-value", ylabel="share of rows at or below it")
 
     return (
-        f"<h2>Calibration</h2>{_plot(draw)}"
+        f"<h3>Calibration</h3>{_plot(draw)}"
         f'<p class="note">{check.rows} rows of the newer half of held-out time, calibrated on the older. '
         f"On the line p-values mean what they say; largest deviation {check.largest_deviation:.3f}.</p>"
     )
@@ -113,7 +118,7 @@ def _generated(quality: GeneratedQuality | None) -> str:
         [row("generated", quality.generated), row("fitted, for comparison", quality.fitted)],
     )
     return (
-        f"<h2>Generated rows beside held-out ones</h2>{table}"
+        f"<h3>Generated rows beside held-out ones</h3>{table}"
         f'<p class="note">{quality.rows} rows of each, as the family sees them: in standard deviations, less '
         "what the predictor expects. Coverage far below the fitted rows' means lost modes.</p>"
     )
@@ -124,7 +129,7 @@ def _curve(curve: Curve) -> str:
         axes.plot(*zip(*curve.points, strict=True), "o-" if len(curve.points) < 20 else "-", color="#1f6feb")
         axes.set(xlabel=curve.against, ylabel=curve.measure)
 
-    return f"<h2>Fit: {escape(curve.measure)}</h2>{_plot(draw)}"
+    return f"<h3>Fit: {escape(curve.measure)}</h3>{_plot(draw)}"
 
 
 def _features(ranges: tuple[FeatureRange, ...]) -> str:

@@ -22,7 +22,9 @@ from safetensors.numpy import save as save_tensors
 from detector.alerting.budget import HeldOut
 from detector.bundles.manifest import FORMAT_VERSION, Manifest
 from detector.models.contract import Arrays
+from detector.scoring.member import MemberNames
 from detector.scoring.scoring_model import ScoringModel
+from detector.scoring.time_scale import TimeScale
 
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
@@ -170,12 +172,18 @@ def load_bundle(folder: Path) -> Bundle:
         arrays = load_tensors(payloads[MODEL])
         model = ScoringModel.from_arrays(
             arrays,
-            family=manifest.family,
-            predictor=manifest.predictor,
+            members=[
+                MemberNames(
+                    member.family,
+                    member.predictor,
+                    manifest.discrete_columns(member),
+                    TimeScale(member.weight),
+                )
+                for member in manifest.members
+            ],
             feature_names=tuple(f.name for f in manifest.features),
             units=tuple(f.unit for f in manifest.features),
             entities=manifest.entities,
-            discrete=manifest.discrete_columns(),
         )
         held = load_tensors(payloads[HELD_OUT])
         held_out = HeldOut(held["p_value"], held["lengths"], held["span_s"])

@@ -7,6 +7,7 @@ import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays, Prediction
+from detector.models.moving_mean import moving_mean
 from detector.models.scaling import of_rows
 from detector.models.sequences import starts_of
 
@@ -41,12 +42,12 @@ class EwmaPredictor:
         present = ~np.isnan(x)
         weight = np.broadcast_to(of_rows(self.weight, np.repeat(model, lengths))[:, None], x.shape)
         if known.all() and present.all():
-            expected, mean = _moving_mean(rows, x, weight, lengths)
+            expected, mean = moving_mean(rows, x, weight, lengths)
             return Prediction(mean, expected, np.zeros(x.shape, dtype=bool))
         seen_before, seen = _seen(known, present, lengths)
         # An unknown mean is 0 and goes all the way to the first value; a missing value moves nothing.
         steps = np.where(present, np.where(seen_before, weight, 1.0), 0.0)
-        expected, mean = _moving_mean(np.where(known, rows, 0.0), np.where(present, x, 0.0), steps, lengths)
+        expected, mean = moving_mean(np.where(known, rows, 0.0), np.where(present, x, 0.0), steps, lengths)
         return Prediction(np.where(seen, mean, np.nan), expected, ~seen_before)
 
     def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
@@ -72,44 +73,3 @@ def _seen(known: BoolArray, present: BoolArray, lengths: IntArray) -> tuple[Bool
     seen_before: BoolArray = (within > 0) | np.repeat(known, lengths, axis=0)
     seen: BoolArray = (before[starts + lengths] > before[starts]) | known
     return seen_before, seen
-
-
-def _moving_mean(
-    mean: FloatArray, x: FloatArray, weight: FloatArray, lengths: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return the mean before each row, shape (N, D), and after each run, shape (E, D).
-
-    Every round takes one record of all entities that still have one. The arithmetic is element by
-    element, so the bits of a row do not depend on the others.
-    """
-    by_length = np.argsort(-lengths, kind="stable")
-    mean = mean[by_length]
-    together = len(lengths) > 1 and lengths[by_length[0]] > 1
-    if together:
-        rank = np.empty_like(by_length)
-        rank[by_length] = np.arange(len(lengths))
-        position = np.arange(len(x)) - np.repeat(starts_of(lengths), lengths)
-        order = np.lexsort((np.repeat(rank, lengths), position))
-        x, weight = x[order], weight[order]
-        # How many entities have more than k records.
-        active = np.bincount(position)
-    else:
-        # One entity, or one record each: the rows already lie round after round.
-        active = np.full(1 if len(lengths) > 1 else len(x), len(lengths))
-    expected = np.empty_like(x)
-    change = np.empty_like(mean)
-    start = 0
-    for n in active.tolist():
-        now, moved, part = mean[:n], change[:n], slice(start, start + n)
-        expected[part] = now
-        np.subtract(x[part], now, out=moved)
-        np.multiply(moved, weight[part], out=moved)
-        np.add(now, moved, out=now)
-        start += n
-    after = np.empty_like(mean)
-    after[by_length] = mean
-    if not together:
-        return expected, after
-    in_order = np.empty_like(expected)
-    in_order[order] = expected
-    return in_order, after

@@ -8,7 +8,7 @@ features is compared with calibration rows that had the same features hidden.
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays
 from detector.scoring.moments import Moments
 from detector.scoring.tail import Tail
+from detector.scoring.time_scale import MOST_SPREADS
 from detector.scoring.typicality import LowerSide, PValues, two_sided
 
 # Patterns kept; each is a few kilobytes and can be made again from the bundle.
@@ -23,6 +24,7 @@ _CACHED_PATTERNS = 1024
 # In a bundle, before the names of the lower side's arrays.
 _LOWER = "lower_"
 
+T = TypeVar("T")
 SurpriseOfPattern = Callable[[BoolArray, BoolArray], tuple[FloatArray, IntArray]]
 
 
@@ -51,6 +53,7 @@ class Calibration:
     lower: LowerSide | None = None
     """The guard against rows that are too likely; None where p-values are one-sided."""
     _patterns: OrderedDict[bytes, _Tails] = field(default_factory=OrderedDict, init=False)
+    _shifts: OrderedDict[bytes, FloatArray] = field(default_factory=OrderedDict, init=False)
 
     def p_value(
         self, surprise: FloatArray, model: IntArray, missing: BoolArray, past_missing: BoolArray
@@ -68,17 +71,44 @@ class Calibration:
         found = _Tails(self.complete, None if self.lower is None else self.lower.complete).p_value(
             common, depth
         )
-        # Nearly always nothing is missing, and looking at every row costs more than looking at all at once.
-        if missing.any() or past_missing.any():
-            incomplete = np.flatnonzero(missing.any(axis=1) | past_missing.any(axis=1))
-            both = np.hstack([missing[incomplete], past_missing[incomplete]])
-            patterns, which = np.unique(np.packbits(both, axis=1), axis=0, return_inverse=True)
-            for i, packed in enumerate(patterns):
-                rows = incomplete[which.ravel() == i]
-                tails = self._tails(packed.tobytes(), missing[rows[0]], past_missing[rows[0]])
-                of_pattern = tails.p_value(common[rows], None if depth is None else depth[rows])
-                found.p_value[rows], found.too_likely[rows] = of_pattern
+        for key, rows in _patterns(missing, past_missing):
+            tails = self._tails(key, missing[rows[0]], past_missing[rows[0]])
+            of_pattern = tails.p_value(common[rows], None if depth is None else depth[rows])
+            found.p_value[rows], found.too_likely[rows] = of_pattern
         return found
+
+    def as_if_complete(
+        self, surprise: FloatArray, model: IntArray, missing: BoolArray, past_missing: BoolArray
+    ) -> FloatArray:
+        """Return surprise, as large for rows that lack features as for complete rows equally improbable.
+
+        That is so in location and spread, as the stored rows have them with and without the features; the
+        shape of the distribution is taken to be the same. No value is beyond ``MOST_SPREADS``, nor NaN.
+
+        Args:
+            surprise: Nats, shape (N,).
+            model: As in ``p_value``, as are the others.
+        """
+        highest = self.moments.location[model] + MOST_SPREADS * self.moments.scale[model]
+        result = np.fmin(surprise, highest)
+        for key, rows in _patterns(missing, past_missing):
+            from_location, from_scale, location, scale = self._shift(
+                key, missing[rows[0]], past_missing[rows[0]]
+            )
+            moved = location + (surprise[rows] - from_location) / from_scale * scale
+            result[rows] = np.fmin(moved, highest[rows])
+        return result
+
+    def _shift(self, key: bytes, missing: BoolArray, past_missing: BoolArray) -> FloatArray:
+        """Return location and scale of stored rows' surprise, without and with the features, shape (4,)."""
+        shift = self._shifts.get(key)
+        if shift is None:
+            complete = np.zeros_like(missing), np.zeros_like(past_missing)
+            of_both = [self.surprise_of_pattern(*both) for both in ((missing, past_missing), complete)]
+            moments = [Moments.fit(surprise, model, int(model.max()) + 2) for surprise, model in of_both]
+            shift = np.array([part for own in moments for part in (own.location[-1], own.scale[-1])])
+            _keep(self._shifts, key, shift)
+        return shift
 
     def _tails(self, key: bytes, missing: BoolArray, past_missing: BoolArray) -> _Tails:
         tails = self._patterns.get(key)
@@ -86,11 +116,8 @@ class Calibration:
             surprise, model = self.surprise_of_pattern(missing, past_missing)
             upper = Tail.fit(self.moments.normalise(surprise, model))
             lower = None if self.lower is None else Tail.fit(self.lower.depth_of_calibration(surprise, model))
-            tails = self._patterns[key] = _Tails(upper, lower)
-            if len(self._patterns) > _CACHED_PATTERNS:
-                self._patterns.popitem(last=False)
-        else:
-            self._patterns.move_to_end(key)
+            tails = _Tails(upper, lower)
+            _keep(self._patterns, key, tails)
         return tails
 
     def arrays(self) -> Arrays:
@@ -117,3 +144,20 @@ class Calibration:
             surprise_of_pattern,
             LowerSide.from_arrays(of_lower) if of_lower else None,
         )
+
+
+def _patterns(missing: BoolArray, past_missing: BoolArray) -> list[tuple[bytes, IntArray]]:
+    """Return a key and the rows, ascending, of every pattern of missing features that occurs."""
+    # Nearly always nothing is missing, and looking at every row costs more than looking at all at once.
+    if not (missing.any() or past_missing.any()):
+        return []
+    incomplete = np.flatnonzero(missing.any(axis=1) | past_missing.any(axis=1))
+    both = np.hstack([missing[incomplete], past_missing[incomplete]])
+    patterns, which = np.unique(np.packbits(both, axis=1), axis=0, return_inverse=True)
+    return [(packed.tobytes(), incomplete[which.ravel() == i]) for i, packed in enumerate(patterns)]
+
+
+def _keep(known: OrderedDict[bytes, T], key: bytes, value: T) -> None:
+    known[key] = value
+    if len(known) > _CACHED_PATTERNS:
+        known.popitem(last=False)

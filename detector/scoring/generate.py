@@ -3,7 +3,7 @@
 import numpy as np
 
 from detector.batch import FloatArray, IntArray
-from detector.scoring.scoring_model import Density
+from detector.scoring.density import Density
 
 BURN_IN = 200
 """Records drawn before the first one kept, so that a sequence does not begin where models begin."""

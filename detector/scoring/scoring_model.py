@@ -1,216 +1,15 @@
-"""A trained model as the pipeline uses it: scaling, predictor, family and calibration, one record ahead."""
+"""A trained model as the pipeline uses it: the members of a committee, and what they say together."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
-
-from detector.batch import BoolArray, FloatArray, IntArray
-from detector.models.contract import Arrays, Explanation, Family, Prediction, Predictor
-from detector.models.discrete_columns import DiscreteColumns
-from detector.models.entity_families import EntityFamilies
-from detector.models.families import family_from_arrays
-from detector.models.predictors import predict, predictor_from_arrays
-from detector.models.scaling import Scaling, of_rows
+from detector.models.contract import Arrays
 from detector.models.vocabulary import Vocabulary
-from detector.scoring.calibration import Calibration
-
-
-@dataclass(frozen=True, slots=True)
-class Conditionals:
-    """What N records of E entities look like to the model, given everything before each."""
-
-    predictor_rows: FloatArray
-    """State after, shape (E, predictor.state_size)."""
-    family_rows: FloatArray
-    """State after, shape (E, family.state_size)."""
-    surprise: FloatArray
-    """Minus the family's log-likelihood of the standardised residual, nats, shape (N,)."""
-    log_likelihood: FloatArray
-    """In the units of the data, nats, shape (N,)."""
-    expected: FloatArray
-    """What the predictor expected, standardised, shape (N, D)."""
-    residual: FloatArray
-    """What the family saw, shape (N, D); NaN is missing."""
-    past_missing: BoolArray
-    """Shape (N, P)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """R held-out records with the state before each, kept to calibrate patterns of missing features."""
-
-    values: FloatArray
-    """Standardised, shape (R, D)."""
-    predictor_rows: FloatArray
-    family_rows: FloatArray
-    time: FloatArray
-    """Seconds since 1970 UTC, shape (R,)."""
-    gap_s: FloatArray
-    model: IntArray
-
-    def arrays(self) -> Arrays:
-        """Return the rows, ready for safetensors."""
-        return {
-            "values": self.values,
-            "predictor_rows": self.predictor_rows,
-            "family_rows": self.family_rows,
-            "time": self.time,
-            "gap_s": self.gap_s,
-            "model": self.model.astype(np.float64),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays, family: Family) -> Self:
-        """Rebuild from ``arrays()``."""
-        family_rows = family.initial_state(len(arrays["values"]))
-        # Bundles of before the family remembered more have narrower rows: the rest is as at first.
-        given = arrays["family_rows"]
-        family_rows[:, : given.shape[1]] = given
-        return cls(
-            arrays["values"],
-            arrays["predictor_rows"],
-            family_rows,
-            arrays["time"],
-            arrays["gap_s"],
-            arrays["model"].astype(np.int64),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Density:
-    """Scaling, predictor and family together: log p(record | the entity's past) in the units of the data."""
-
-    scaling: Scaling
-    predictor: Predictor
-    """Of the continuous features alone."""
-    residual_scale: FloatArray
-    """Shape (M, D), standard deviation of what the predictor leaves, standardised units."""
-    family: Family
-    """Of every entity; where entities have families of their own, of the others."""
-    entity_families: EntityFamilies | None = None
-    """Its pooled one is ``family``; None where no entity has a family of its own."""
-
-    @property
-    def warmup_records(self) -> int:
-        """Records of an entity that must have been seen before one can be scored."""
-        families = self.entity_families or self.family
-        return self.predictor.warmup_records + families.warmup_records
-
-    def family_of(self, model: int) -> Family:
-        """Return the family that scores the entities of a model."""
-        return self.family if self.entity_families is None else self.entity_families.of(model)
-
-    def scan_family(
-        self, rows: FloatArray, residual: FloatArray, gap_s: FloatArray, lengths: IntArray, model: IntArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Score runs of residuals as ``Family.scan``, each by its entity's family.
-
-        Args:
-            rows: State before, shape (E, family.state_size).
-            residual: As in ``Conditionals``, shape (N, D).
-            gap_s: Shape (N,).
-            lengths: Shape (E,).
-            model: Shape (E,).
-        """
-        if self.entity_families is None:
-            return self.family.scan(rows, residual, gap_s, lengths)
-        return self.entity_families.scan(rows, residual, gap_s, lengths, model)
-
-    def latent(
-        self, rows: FloatArray, residual: FloatArray, gap_s: FloatArray, model: IntArray
-    ) -> FloatArray:
-        """Return what each entity's family believes to be behind its record, shape (N, L).
-
-        Args:
-            rows: State before the records, shape (N, family.state_size).
-            residual: As in ``Conditionals``, shape (N, D).
-            gap_s: Shape (N,).
-            model: Shape (N,).
-        """
-        if self.entity_families is None:
-            return self.family.latent(rows, residual, gap_s)
-        return self.entity_families.latent(rows, residual, gap_s, model)
-
-    def predict(
-        self, rows: FloatArray, z: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray
-    ) -> Prediction:
-        """Return what the predictor says of all D features; arguments as ``Predictor.scan``."""
-        return predict(self.predictor, self.scaling.continuous, rows, z, time, lengths, model)
-
-    def conditionals(
-        self,
-        predictor_rows: FloatArray,
-        family_rows: FloatArray,
-        z: FloatArray,
-        time: FloatArray,
-        gap_s: FloatArray,
-        lengths: IntArray,
-        model: IntArray,
-    ) -> Conditionals:
-        """Score N standardised records of E entities, entity after entity, each in time order.
-
-        Args:
-            predictor_rows: State before, shape (E, predictor.state_size).
-            family_rows: State before, shape (E, family.state_size).
-            z: Standardised records, shape (N, D); NaN is missing.
-            time: Seconds since 1970 UTC, shape (N,).
-            gap_s: Seconds since the entity's previous record, shape (N,).
-            lengths: Records of each entity, shape (E,).
-            model: Each entity's model, shape (E,).
-        """
-        prediction = self.predict(predictor_rows, z, time, lengths, model)
-        of_row = np.repeat(model, lengths)
-        residual = z - prediction.expected
-        residual /= of_rows(self.residual_scale, of_row)
-        family_rows, log_likelihood = self.scan_family(family_rows, residual, gap_s, lengths, model)
-        # A density of scaled values: each observed feature contributes its Jacobian.
-        log_scale = np.log(self.scaling.scale * self.residual_scale)
-        jacobian = log_scale.sum(axis=1)[of_row]
-        missing = np.isnan(z)
-        if missing.any():
-            rows = np.flatnonzero(missing.any(axis=1))
-            jacobian[rows] = np.where(missing[rows], 0.0, log_scale[of_row[rows]]).sum(axis=1)
-        return Conditionals(
-            prediction.rows,
-            family_rows,
-            -log_likelihood,
-            log_likelihood - jacobian,
-            prediction.expected,
-            residual,
-            prediction.past_missing,
-        )
-
-    def explain(
-        self,
-        family_rows: FloatArray,
-        residual: FloatArray,
-        expected: FloatArray,
-        gap_s: FloatArray,
-        model: IntArray,
-    ) -> Explanation:
-        """Explain one record of each of N entities, in the units of the data.
-
-        Args:
-            family_rows: State before the records, shape (N, family.state_size).
-            residual: As in ``Conditionals``, shape (N, D).
-            expected: As in ``Conditionals``, shape (N, D).
-            gap_s: Shape (N,).
-            model: Shape (N,).
-        """
-        if self.entity_families is None:
-            inner = self.family.explain(family_rows, residual, gap_s)
-        else:
-            inner = self.entity_families.explain(family_rows, residual, gap_s, model)
-        scale = self.scaling.scale[model]
-        spread = self.residual_scale[model] * scale
-        centre = self.scaling.location[model] + expected * scale
-        return Explanation(
-            # In the units of the data, so that nats add up to the published log-likelihood's scale.
-            inner.nats + np.log(spread),
-            centre + inner.expected * spread,
-            inner.std * spread,
-        )
+from detector.scoring.committee import Committee
+from detector.scoring.density import Density
+from detector.scoring.member import Member, MemberNames
+from detector.scoring.named_arrays import joined, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,13 +20,24 @@ class ScoringModel:
     units: tuple[str | None, ...]
     entities: tuple[str, ...]
     """With coefficients of their own, in the order of the stacked arrays; others use the last, pooled."""
-    density: Density
-    examples: Example
-    calibration: Calibration = field(repr=False)
+    members: tuple[Member, ...]
+    """At least one. What is said of records in general, without an alert, is the first one's."""
+    committee: Committee
+    """What makes one p-value of theirs."""
 
     @property
     def n_features(self) -> int:
         return len(self.feature_names)
+
+    @property
+    def density(self) -> Density:
+        """The first member's."""
+        return self.members[0].density
+
+    @property
+    def warmup_records(self) -> int:
+        """Records of an entity that must have been seen before every member can score one."""
+        return max(member.density.warmup_records for member in self.members)
 
     def vocabulary(self, j: int) -> Vocabulary | None:
         """Return the texts that feature j may have, None where it is not categorical."""
@@ -236,101 +46,63 @@ class ScoringModel:
 
     @property
     def entities_with_own_family(self) -> tuple[str, ...]:
-        """Of ``entities`` those that a family of their own scores; the pooled one scores all others."""
-        families = self.density.entity_families
-        return () if families is None else tuple(self.entities[i] for i in families.own())
+        """Of ``entities`` those that a family of their own scores, in some member."""
+        own = {
+            i
+            for member in self.members
+            if member.density.entity_families is not None
+            for i in member.density.entity_families.own()
+        }
+        return tuple(self.entities[i] for i in sorted(own))
 
     def arrays(self) -> Arrays:
         """Return everything as arrays named ``part/array``, ready for safetensors."""
-        families = self.density.entity_families
-        parts = {
-            "scaling": self.density.scaling.arrays(),
-            "predictor": self.density.predictor.arrays(),
-            "residual": {"scale": self.density.residual_scale},
-            "family": self.density.family.arrays(),
-            "entity_family": {} if families is None else families.arrays(),
-            "examples": self.examples.arrays(),
-            "calibration": self.calibration.arrays(),
-        }
-        return {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+        members = {str(k): member.arrays() for k, member in enumerate(self.members)}
+        return joined({**members, "committee": self.committee.arrays()})
 
     @classmethod
     def from_arrays(
         cls,
         arrays: Arrays,
         *,
-        family: str,
-        predictor: str,
+        members: Sequence[MemberNames],
         feature_names: tuple[str, ...],
         units: tuple[str | None, ...],
         entities: tuple[str, ...],
-        discrete: DiscreteColumns | None = None,
     ) -> Self:
         """Rebuild from ``arrays()`` and the names, kinds and vocabularies that the manifest holds.
 
         Raises:
             ValueError: An array is absent or does not fit the others.
         """
+        d = len(feature_names)
+        if not members:
+            raise ValueError("there is no member")
         try:
-            n_continuous = len(feature_names if discrete is None else discrete.continuous)
-            pooled = family_from_arrays(family, _part(arrays, "family"))
-            own = _part(arrays, "entity_family")
-            density = Density(
-                Scaling.from_arrays(_part(arrays, "scaling"), discrete),
-                predictor_from_arrays(predictor, _part(arrays, "predictor"), n_continuous),
-                arrays["residual/scale"],
-                pooled,
-                EntityFamilies.from_arrays(own, pooled) if own else None,
+            read = tuple(
+                Member.from_arrays(part_of(arrays, str(k)), names, d) for k, names in enumerate(members)
             )
-            examples = Example.from_arrays(_part(arrays, "examples"), density.family)
-            calibration = Calibration.from_arrays(
-                _part(arrays, "calibration"), SurpriseOfPattern(density, examples)
-            )
+            committee = Committee.from_arrays(part_of(arrays, "committee"), len(members))
         except KeyError as error:
             raise ValueError(f"array {error} is absent") from error
-        model = cls(feature_names, units, entities, density, examples, calibration)
-        shape = (len(entities) + 1, len(feature_names))
-        if density.scaling.location.shape != shape or density.residual_scale.shape != shape:
-            raise ValueError(
-                f"scaling {density.scaling.location.shape} and residual scale "
-                f"{density.residual_scale.shape} must be {shape}: "
-                f"{len(entities)} entities and the pooled model, {len(feature_names)} features"
-            )
-        if density.family.n_features != len(feature_names):
-            raise ValueError(
-                f"the {family} has {density.family.n_features} features, not {len(feature_names)}"
-            )
-        families = density.entity_families
-        if families is not None and families.n_models != len(entities) + 1:
-            raise ValueError(
-                f"families are assigned to {families.n_models} models, but there are {len(entities)} "
-                "entities and the pooled model"
-            )
-        return model
+        for member, names in zip(read, members, strict=True):
+            _check(member.density, names.family, len(entities), d)
+        return cls(feature_names, units, entities, read, committee)
 
 
-@dataclass(frozen=True, slots=True)
-class SurpriseOfPattern:
-    """Scores the stored rows with features hidden, now and in the past."""
-
-    density: Density
-    examples: Example
-
-    def __call__(self, missing: BoolArray, past_missing: BoolArray) -> tuple[FloatArray, IntArray]:
-        examples = self.examples
-        conditionals = self.density.conditionals(
-            self.density.predictor.hide(examples.predictor_rows, past_missing),
-            examples.family_rows,
-            np.where(missing, np.nan, examples.values),
-            examples.time,
-            examples.gap_s,
-            np.ones(len(examples.values), dtype=np.int64),
-            examples.model,
+def _check(density: Density, family: str, n_entities: int, n_features: int) -> None:
+    shape = (n_entities + 1, n_features)
+    if density.scaling.location.shape != shape or density.residual_scale.shape != shape:
+        raise ValueError(
+            f"scaling {density.scaling.location.shape} and residual scale "
+            f"{density.residual_scale.shape} must be {shape}: "
+            f"{n_entities} entities and the pooled model, {n_features} features"
         )
-        scored = ~np.isnan(conditionals.surprise)
-        return conditionals.surprise[scored], examples.model[scored]
-
-
-def _part(arrays: Arrays, part: str) -> Arrays:
-    prefix = part + "/"
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    if density.family.n_features != n_features:
+        raise ValueError(f"the {family} has {density.family.n_features} features, not {n_features}")
+    families = density.entity_families
+    if families is not None and families.n_models != n_entities + 1:
+        raise ValueError(
+            f"families are assigned to {families.n_models} models, but there are {n_entities} "
+            "entities and the pooled model"
+        )

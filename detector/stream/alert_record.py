@@ -78,6 +78,7 @@ def _value(event: AlertEvent) -> bytes:
         "return_period_s": event.return_period_s,
         "return_period": return_period_text(event.return_period_s),
         "side": event.side,
+        "member": event.member,
         "reasons": [
             {
                 "feature": reason.feature,

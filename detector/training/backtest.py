@@ -77,7 +77,7 @@ def backtest(detector: Detector, batch: Batch, warmup: BoolArray | None = None) 
 
 
 def latent_columns(detector: Detector, batch: Batch, scores: Scores) -> FloatArray:
-    """Return what the family believes to be behind every scored row, shape (N, L); NaN for other rows.
+    """Return what the first member's family believes to be behind every scored row, (N, L); NaN elsewhere.
 
     Args:
         detector: What gave the scores.
@@ -98,9 +98,9 @@ def latent_columns(detector: Detector, batch: Batch, scores: Scores) -> FloatArr
     gap_s[starts] = np.nan
     z = density.scaling.standardise(batch.values[order], np.repeat(state.model, lengths))
     residual = density.conditionals(
-        state.predictor, state.family, z, time, gap_s, lengths, state.model
+        state.predictor[0], state.family[0], z, time, gap_s, lengths, state.model
     ).residual
-    rows = state.family
+    rows = state.family[0]
     for t in range(int(lengths.max())):
         here = lengths > t
         at = starts[here] + t

@@ -8,9 +8,10 @@ from detector.alerting.budget import HeldOut
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.sequences import runs_of, starts_of
 from detector.scoring.calibration import Calibration
+from detector.scoring.density import Conditionals, Density, Example, SurpriseOfPattern
 from detector.scoring.moments import Moments
-from detector.scoring.scoring_model import Conditionals, Density, Example, SurpriseOfPattern
 from detector.scoring.tail import Tail
+from detector.scoring.time_scale import BY_ITSELF, TimeScale
 from detector.scoring.typicality import Choice, LowerSide, is_on
 
 # Rows kept to calibrate patterns of missing features, and held-out p-values kept to count episodes.
@@ -31,6 +32,10 @@ class Calibrated(NamedTuple):
     """Of all N rows."""
     reference: BoolArray
     """Shape (N,), the rows that calibrated: nearly always those with every feature."""
+    usable: BoolArray
+    """Shape (N,), the held-out rows that can be scored."""
+    p_value: FloatArray
+    """Shape (N,), of the usable rows; NaN elsewhere."""
     checked_p_value: FloatArray
     """p-values of the newer half of each run's reference rows when the older half calibrates, shape (M,)."""
 
@@ -46,6 +51,7 @@ def calibrate(
     min_features: int,
     entity: IntArray | None = None,
     typicality: Choice = "auto",
+    time_scale: TimeScale = BY_ITSELF,
 ) -> Calibrated:
     """Score everything in order and learn from the held-out rows how improbable normal traffic gets.
 
@@ -60,6 +66,7 @@ def calibrate(
         min_features: Rows with fewer present features are not scored.
         entity: Of each run, shape (E,), where an entity's records are not one run; None: one run each.
         typicality: Whether rows that are too likely get small p-values as well.
+        time_scale: Over how many records surprise is averaged.
 
     Raises:
         ValueError: No held-out row can be scored.
@@ -91,27 +98,43 @@ def calibrate(
     reference = complete if complete.sum() >= 20 else usable
 
     examples = _examples(density, z, time, gap_s, lengths, model, np.flatnonzero(reference))
-    surprise, model_of_row = conditionals.surprise[reference], of_row[reference]
     n_models = len(density.scaling.location)
     of_pattern = SurpriseOfPattern(density, examples)
     two_sided = is_on(typicality, density.family.evidence)
+    averaged, absent, past_absent = conditionals.surprise, missing, conditionals.past_missing
+    if time_scale.is_average:
+        scored = (position >= density.warmup_records) & ~np.isnan(conditionals.surprise)
+        by_itself = _fit(
+            conditionals.surprise[reference], of_row[reference], n_models, of_pattern, two_sided=False
+        )
+        averaged = np.zeros(len(z))
+        averaged[scored] = by_itself.as_if_complete(
+            conditionals.surprise[scored], of_row[scored], missing[scored], past_absent[scored]
+        )
+        usual = by_itself.moments.location[model]
+        averaged = time_scale.average(usual, averaged, scored, lengths)[1]
+        absent, past_absent = np.zeros_like(missing), np.zeros_like(past_absent)
+    surprise, model_of_row = averaged[reference], of_row[reference]
     calibration = _fit(surprise, model_of_row, n_models, of_pattern, two_sided)
 
     checked = np.empty(0)
     if complete[reference].all():
         older = _older_half(np.repeat(np.arange(e), lengths)[reference])
         halves = surprise[older], model_of_row[older]
-        none_missing = missing[reference][~older], conditionals.past_missing[reference][~older]
+        none_missing = absent[reference][~older], past_absent[reference][~older]
         if older.any():
             by_older = _fit(*halves, n_models, of_pattern, two_sided)
             checked = by_older.p_value(surprise[~older], model_of_row[~older], *none_missing).p_value
 
-    p_value, _ = calibration.p_value(
-        conditionals.surprise[usable], of_row[usable], missing[usable], conditionals.past_missing[usable]
+    p_value = np.full(len(z), np.nan)
+    p_value[usable], _ = calibration.p_value(
+        averaged[usable], of_row[usable], absent[usable], past_absent[usable]
     )
     of_run = np.arange(e) if entity is None else entity
-    evidence = _held_out(p_value, np.repeat(of_run, lengths)[usable], gap_s[usable], interval_s)
-    return Calibrated(calibration, examples, evidence, conditionals, reference, checked)
+    evidence = held_out_evidence(
+        p_value[usable], np.repeat(of_run, lengths)[usable], gap_s[usable], interval_s
+    )
+    return Calibrated(calibration, examples, evidence, conditionals, reference, usable, p_value, checked)
 
 
 def _fit(
@@ -171,7 +194,15 @@ def _examples(
     )
 
 
-def _held_out(p_value: FloatArray, entity: IntArray, gap_s: FloatArray, interval_s: float) -> HeldOut:
+def held_out_evidence(p_value: FloatArray, entity: IntArray, gap_s: FloatArray, interval_s: float) -> HeldOut:
+    """Return the evidence for a budget.
+
+    Args:
+        p_value: Of held-out rows, entity after entity, each in time order, shape (M,).
+        entity: Of each row, shape (M,), rising.
+        gap_s: Seconds since the record before, shape (M,); NaN where none is known.
+        interval_s: Usual time between two records of an entity.
+    """
     time_s = np.minimum(np.nan_to_num(gap_s, nan=interval_s), _LONGEST_GAP * interval_s)
     lengths = runs_of(entity)
     span_s = np.add.reduceat(time_s, starts_of(lengths))

@@ -9,14 +9,13 @@ from importlib.metadata import version as library_version
 
 import numpy as np
 
+from detector.alerting.budget import HeldOut
 from detector.batch import FloatArray
-from detector.bundles.manifest import Manifest, ManifestFeature, TrainingFacts
-from detector.bundles.report import ModelReport
-from detector.models.kinds import Kind
+from detector.bundles.manifest import FORMAT_VERSION, Manifest, ManifestFeature, ManifestMember, TrainingFacts
 from detector.scoring.scoring_model import ScoringModel
-from detector.training.calibrate import Calibrated
 from detector.training.fit_family import choices_of
 from detector.training.plan import TrainingPlan
+from detector.training.train_member import TrainedMember
 from detector.training.training_rows import TrainingRows
 
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "hmmlearn", "torch", "safetensors")
@@ -25,62 +24,49 @@ _LIBRARIES = ("numpy", "scipy", "scikit-learn", "hmmlearn", "torch", "safetensor
 def describe(
     plan: TrainingPlan,
     model: ScoringModel,
-    calibrated: Calibrated,
-    rows: TrainingRows,
-    to_fit: TrainingRows,
+    members: Sequence[TrainedMember],
+    held_out: HeldOut,
     now_s: float,
     *,
     records: int,
-    interval_s: float,
-    kinds: Sequence[Kind],
-    regimes: tuple[str, ...],
-    report: ModelReport,
 ) -> Manifest:
     """Return the manifest, but for the files.
 
     Args:
         plan: What was to be learnt.
         model: What was.
-        calibrated: On which held-out rows.
-        rows: Without those labelled anomalous.
-        to_fit: Those of them that were fitted.
+        members: In their order, at least one.
+        held_out: What the committee says of held-out traffic.
         now_s: The time of the version, seconds since 1970 UTC.
         records: How many were given, the anomalous ones too.
-        interval_s: The usual time between two records of an entity.
-        kinds: What each feature is modelled as, length D.
-        regimes: Names of the labelled regimes.
-        report: What the model is worth.
     """
-    family, digest = model.density.family, _digest(rows)
-    typicality = "on" if calibrated.calibration.lower else "off"
+    material = members[0].material
+    rows, digest = material.rows, _digest(material.rows)
+    regimes = tuple(dict.fromkeys(name for member in members for name in member.regimes))
     facts = TrainingFacts(
         records=records,
-        fitting_records=len(to_fit.time),
-        calibration_records=int(calibrated.held_out.p_value.size),
+        fitting_records=len(material.to_fit.time),
+        calibration_records=int(held_out.p_value.size),
         anomalous_records=records - len(rows.time),
         regime_records=0 if rows.regime is None else int((rows.regime >= 0).sum()),
         regimes=regimes,
         from_time_s=float(rows.time.min()),
         until_time_s=float(rows.time.max()),
-        interval_s=interval_s,
+        interval_s=material.interval_s,
         data_sha256=digest,
         seed=plan.seed,
-        choices=choices_of(family) | {"typicality": typicality},
     )
     return Manifest(
-        format_version=1,
+        format_version=FORMAT_VERSION,
         detector=plan.detector,
         version=_version(now_s, f"{digest}{plan}"),
         created_time_s=now_s,
-        family=plan.family,
-        predictor=plan.predictor,
-        evidence=family.evidence,
+        members=tuple(_described(member) for member in members),
         features=tuple(
             ManifestFeature(
                 name=name,
                 unit=plan.units.get(name),
                 kind=plan.kinds.get(name, "continuous"),
-                modelled_as=kinds[j],
                 vocabulary=None if (known := model.vocabulary(j)) is None else known.texts,
             )
             for j, name in enumerate(model.feature_names)
@@ -89,10 +75,25 @@ def describe(
         models=plan.models,
         entities_with_own_family=model.entities_with_own_family,
         training=facts,
-        held_out_mean_log_likelihood=_trimmed_mean(calibrated.conditionals.log_likelihood[rows.held_out]),
-        report=report,
         libraries=_libraries(),
         files={},
+    )
+
+
+def _described(member: TrainedMember) -> ManifestMember:
+    family, calibrated = member.density.family, member.calibrated
+    typicality = "on" if calibrated.calibration.lower else "off"
+    return ManifestMember(
+        family=member.plan.family,
+        predictor=member.plan.predictor,
+        evidence=family.evidence,
+        weight=member.plan.time_scale.weight,
+        modelled_as=member.material.kinds,
+        choices=choices_of(family) | {"typicality": typicality},
+        held_out_mean_log_likelihood=_trimmed_mean(
+            calibrated.conditionals.log_likelihood[member.material.rows.held_out]
+        ),
+        report=member.report,
     )
 
 

@@ -1,45 +1,18 @@
 """The offline job: records in, a bundle out: fit on the older ones, calibrate on the newest, describe."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
 
-import numpy as np
-
-from detector.batch import Batch, BoolArray, FloatArray, IntArray
-from detector.bundles.serving import fewest_features
+from detector.batch import Batch, BoolArray
 from detector.bundles.store import Bundle
-from detector.models.contract import Predictor
-from detector.models.discrete_columns import DiscreteColumns
-from detector.models.families import FAMILIES
-from detector.models.kinds import Kind
-from detector.models.predictors import NoPredictor, predict
-from detector.models.scaling import Scaling, fit_scaling
-from detector.scoring.scoring_model import Density, ScoringModel
-from detector.training.calibrate import Calibrated, calibrate
+from detector.scoring.member import Member
+from detector.scoring.scoring_model import ScoringModel
+from detector.training.convene import convene
 from detector.training.describe import describe
-from detector.training.discrete_features import discrete_columns, kinds_for, without_impossible
-from detector.training.fit_entities import check_affordable, fit_entities, ways_to_fit
-from detector.training.fit_family import fit_alike, fit_family, no_report
-from detector.training.fit_predictor import fit_predictor, fit_residual_scale
-from detector.training.fitting import Fitting
+from detector.training.fit_family import no_report
 from detector.training.fitting_rows import Progress as Progress
-from detector.training.labels import regime_codes, those_that_occur
 from detector.training.plan import TrainingPlan as TrainingPlan
-from detector.training.report import Curves, model_report
+from detector.training.train_member import train_member
 from detector.training.training_rows import TrainingError as TrainingError
-from detector.training.training_rows import (
-    TrainingRows,
-    check_rows_to_train,
-    require_values,
-    rows_in_order,
-)
-
-# An entity with fewer fitting rows is scored by the pooled model.
-_FEWEST_OWN_ROWS = 100
-
-_log = logging.getLogger(__name__)
 
 
 def train(
@@ -72,26 +45,9 @@ def train(
     """
     report = progress or no_report
     try:
-        report("preparing", 0, 1)
-        material = _prepare(records, plan, anomalous, regime)
-        if material.only_discrete and plan.predictor != "none":
-            _log.info(
-                "no feature is continuous, so nothing is predicted: predictor none, not %s", plan.predictor
-            )
-            plan = replace(plan, predictor="none")
-        expectation = _expect(material, plan)
-        fitting, regimes = _to_fit(material, expectation, plan)
-        report("preparing", 1, 1)
-
-        curves = Curves()
-        density = _fit(fitting, material, expectation, plan, report, curves)
-
-        report("calibrating", 0, 1)
-        calibrated = _calibrate(density, material, plan)
-        report("calibrating", 1, 1)
-        measured = model_report(
-            density, calibrated, fitting.x, material.to_fit, material.rows, material.model, curves, plan.seed
-        )
+        members = [train_member(records, own, report, anomalous, regime) for own in plan.of_members()]
+        material = members[0].material
+        convened = convene([member.calibrated for member in members], material)
     except ValueError as error:
         raise TrainingError(f"detector {plan.detector!r}: {error}") from error
 
@@ -100,209 +56,16 @@ def train(
         names,
         tuple(plan.units.get(name) for name in names),
         tuple(material.rows.names[i] for i in material.own),
-        density,
-        calibrated.examples,
-        calibrated.calibration,
+        tuple(
+            Member(
+                member.density,
+                member.calibrated.examples,
+                member.calibrated.calibration,
+                member.plan.time_scale,
+            )
+            for member in members
+        ),
+        convened.committee,
     )
-    manifest = describe(
-        plan,
-        model,
-        calibrated,
-        material.rows,
-        material.to_fit,
-        now_s,
-        records=len(records),
-        interval_s=material.interval_s,
-        kinds=material.kinds,
-        regimes=regimes,
-        report=measured,
-    )
-    return Bundle(manifest, model, calibrated.held_out)
-
-
-@dataclass(frozen=True, slots=True)
-class _Material:
-    """The records of a job in order, and which model each entity is to have."""
-
-    every_row: TrainingRows
-    """Those labelled anomalous among them."""
-    rows: TrainingRows
-    to_fit: TrainingRows
-    kinds: tuple[Kind, ...]
-    """As the family models them."""
-    discrete: DiscreteColumns | None
-    regimes: tuple[str, ...]
-    own: IntArray
-    """Entities with coefficients of their own, shape (M - 1,)."""
-    model: IntArray
-    """Each entity's, shape (E,); M - 1 is the pooled one."""
-    interval_s: float
-
-    @property
-    def n_models(self) -> int:
-        """Return how many models there are, M."""
-        return self.own.size + 1
-
-    @property
-    def only_discrete(self) -> bool:
-        """Return whether there is nothing to predict."""
-        return self.discrete is not None and self.discrete.continuous.size == 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Expectation:
-    """What a record is compared with."""
-
-    scaling: Scaling
-    predictor: Predictor
-    residual_scale: FloatArray
-    """Shape (M, D)."""
-
-    def residual(self, rows: TrainingRows, model: IntArray) -> FloatArray:
-        """Return what is left of standardised records, in its own standard deviations, shape (N, D)."""
-        z = self.scaling.standardise(rows.values, model[rows.entity])
-        of_row = model[rows.entity]
-        return _left_over(rows, z, self.scaling, self.predictor, model) / self.residual_scale[of_row]
-
-
-def _prepare(
-    records: Batch,
-    plan: TrainingPlan,
-    anomalous: BoolArray | None,
-    regime: Sequence[str | None] | None,
-) -> _Material:
-    if plan.family not in FAMILIES:
-        raise TrainingError(f"no family is called {plan.family!r}; this version knows {', '.join(FAMILIES)}")
-    codes, regimes = (None, ()) if regime is None else regime_codes(regime)
-    if regimes and plan.family != "naive_bayes":
-        _log.info("family %s has no use for the labels of regimes; they are not used", plan.family)
-    every_row = rows_in_order(records, anomalous, codes)
-    rows = every_row.without_anomalous()
-    kinds = kinds_for(plan.family, rows.feature_names, plan.kinds)
-    rows = replace(rows, values=without_impossible(rows.values, rows.feature_names, kinds))
-    check_rows_to_train(rows, len(records) - len(rows.time))
-    to_fit = rows.to_fit()
-    own = np.flatnonzero(np.bincount(to_fit.entity, minlength=len(rows.names)) >= _FEWEST_OWN_ROWS)
-    model = np.full(len(rows.names), own.size, dtype=np.int64)
-    model[own] = np.arange(own.size)
-    if plan.models == "per_entity":
-        check_affordable(plan.family, own.size)
-    return _Material(
-        every_row,
-        rows,
-        to_fit,
-        kinds,
-        discrete_columns(to_fit.values, records.category_texts, kinds),
-        regimes,
-        own,
-        model,
-        rows.interval_s,
-    )
-
-
-def _expect(material: _Material, plan: TrainingPlan) -> _Expectation:
-    to_fit, model, n_models = material.to_fit, material.model, material.n_models
-    of_row = model[to_fit.entity]
-    scaling = fit_scaling(to_fit.values, of_row, n_models, material.discrete)
-    z = scaling.standardise(to_fit.values, of_row)
-    columns = slice(None) if scaling.continuous is None else scaling.continuous
-    predictor = fit_predictor(
-        plan.predictor,
-        z[:, columns],
-        to_fit.time,
-        to_fit.lengths,
-        model[to_fit.run_entity],
-        n_models,
-        plan.order,
-    )
-    left_over = _left_over(to_fit, z, scaling, predictor, model)
-    warmed_up = to_fit.position >= predictor.warmup_records
-    if not warmed_up.any():
-        raise TrainingError(
-            f"predictor {plan.predictor} needs {predictor.warmup_records} records of an entity before the "
-            f"first that can be fitted, and no entity has more than {int(to_fit.lengths.max())} to fit; "
-            "give more time, or take predictor none"
-        )
-    beyond = f"after the first {predictor.warmup_records} fitting records of each entity"
-    require_values(to_fit.feature_names, left_over[warmed_up], beyond)
-    residual_scale = np.ones((n_models, z.shape[1]))
-    if not isinstance(predictor, NoPredictor):
-        measured = fit_residual_scale(left_over[warmed_up], z[warmed_up], of_row[warmed_up], n_models)
-        residual_scale[:, columns] = measured[:, columns]
-    return _Expectation(scaling, predictor, residual_scale)
-
-
-def _left_over(
-    rows: TrainingRows, z: FloatArray, scaling: Scaling, predictor: Predictor, model: IntArray
-) -> FloatArray:
-    """Return what a predictor leaves of standardised records, shape (N, D)."""
-    before = predictor.initial_state(len(rows.lengths))
-    prediction = predict(
-        predictor, scaling.continuous, before, z, rows.time, rows.lengths, model[rows.run_entity]
-    )
-    return z - prediction.expected
-
-
-def _to_fit(
-    material: _Material, expectation: _Expectation, plan: TrainingPlan
-) -> tuple[Fitting, tuple[str, ...]]:
-    """Return what the family is fitted on, and the names of the regimes that occur there."""
-    shown, regimes = material.to_fit, material.regimes
-    if plan.family == "vae" and material.every_row.anomalous.any():
-        # It sees what it must not learn: at work, the windows of records that follow hold it, too.
-        shown = material.every_row.to_fit()
-    fitting = Fitting.of(
-        shown,
-        expectation.residual(shown, material.model),
-        expectation.predictor.warmup_records,
-        material.interval_s,
-        material.discrete,
-    )
-    if fitting.regime is not None:
-        numbers, regimes = those_that_occur(fitting.regime, regimes)
-        fitting = replace(fitting, regime=numbers)
-    return fitting, regimes
-
-
-def _fit(
-    fitting: Fitting,
-    material: _Material,
-    expectation: _Expectation,
-    plan: TrainingPlan,
-    report: Progress,
-    curves: Curves,
-) -> Density:
-    family = fit_family(plan, fitting, report, curves)
-    entity_families = None
-    if plan.models == "per_entity":
-        fresh = partial(fit_alike, plan, family)
-        ways = ways_to_fit(family, fresh, any_covariance="covariance" not in plan.options)
-        entity_families = fit_entities(
-            family, ways, fitting, material.model, material.n_models, jobs=plan.jobs, progress=report
-        )
-    return Density(
-        expectation.scaling, expectation.predictor, expectation.residual_scale, family, entity_families
-    )
-
-
-def _calibrate(density: Density, material: _Material, plan: TrainingPlan) -> Calibrated:
-    rows, model = material.rows, material.model
-    calibrated = calibrate(
-        density,
-        density.scaling.standardise(rows.values, model[rows.entity]),
-        rows.time,
-        rows.lengths,
-        model[rows.run_entity],
-        rows.held_out,
-        material.interval_s,
-        fewest_features(plan.min_features_share, rows.values.shape[1]),
-        rows.run_entity,
-        plan.typicality,
-    )
-    held_out = calibrated.held_out
-    if not held_out.span_s.sum() > 0:
-        raise ValueError(
-            f"the {held_out.p_value.size} held-out records cover no time, so false alarms per time "
-            "cannot be counted; check the field that the time is read from"
-        )
-    return calibrated
+    manifest = describe(plan, model, members, convened.held_out, now_s, records=len(records))
+    return Bundle(manifest, model, convened.held_out)

@@ -1,11 +1,23 @@
 """What a training job is to learn, as configuration and command line say."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from detector.models.kinds import Kind
+from detector.scoring.time_scale import BY_ITSELF, TimeScale
 from detector.scoring.typicality import Choice
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPlan:
+    """A member of a committee."""
+
+    family: str
+    predictor: str
+    order: int = 1
+    options: Mapping[str, int | str] = field(default_factory=dict)
+    time_scale: TimeScale = BY_ITSELF
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +45,25 @@ class TrainingPlan:
     """One family for all entities, or also one for each that it predicts better."""
     jobs: int = 1
     """Processes that fit the families of entities."""
+    others: tuple[MemberPlan, ...] = ()
+    """Further members of the committee, after the one of the family above."""
+    time_scale: TimeScale = BY_ITSELF
+    """Over how many records surprise is averaged."""
+
+    def of_members(self) -> tuple["TrainingPlan", ...]:
+        """Return the plan of every member, as if it were alone."""
+        return (
+            replace(self, others=()),
+            *(
+                replace(
+                    self,
+                    family=other.family,
+                    predictor=other.predictor,
+                    order=other.order,
+                    options=other.options,
+                    time_scale=other.time_scale,
+                    others=(),
+                )
+                for other in self.others
+            ),
+        )

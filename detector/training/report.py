@@ -10,7 +10,7 @@ from detector.alerting.budget import smallest_rate
 from detector.batch import FloatArray, IntArray
 from detector.bundles.report import CalibrationCheck, CalibrationPoint, Curve, FeatureRange, ModelReport
 from detector.models.sequences import runs_of
-from detector.scoring.scoring_model import Density
+from detector.scoring.density import Density
 from detector.training.calibrate import Calibrated
 from detector.training.generated_quality import generated_quality
 from detector.training.training_rows import TrainingRows

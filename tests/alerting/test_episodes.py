@@ -22,9 +22,8 @@ def scored(score: FloatArray, lengths: list[int], first_offset: int = 0) -> Scor
     p_value: FloatArray = np.exp(-3.0 * score)
     # By hand: whether a row is too likely says nothing of how anomalous it is.
     too_likely = offset % 3 == 0
-    return Scored(
-        offset.astype(np.float64) * 10.0, offset, -score, p_value, score, too_likely, np.array(lengths)
-    )
+    time = offset.astype(np.float64) * 10.0
+    return Scored(time, offset, -score, p_value, score, offset % 2, too_likely, np.array(lengths))
 
 
 def one(score: list[float], rules: AlertRules = RULES) -> Decision:

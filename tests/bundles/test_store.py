@@ -116,7 +116,7 @@ def test_other_format_version_is_named(store: BundleStore, bundle: Bundle) -> No
     path = folder(store, bundle) / MANIFEST
     fields = json.loads(path.read_text()) | {"format_version": 99}
     path.write_text(json.dumps(fields))
-    with pytest.raises(BundleRejectedError, match="format version 99; this version reads 1"):
+    with pytest.raises(BundleRejectedError, match="format version 99; this version reads 2"):
         store.load("hosts")
 
 
@@ -130,19 +130,3 @@ def test_manifest_that_is_no_json_is_rejected(store: BundleStore, bundle: Bundle
 def test_name_that_is_no_name_on_disk_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BundleError, match="cannot be a name on disk"):
         BundleStore(tmp_path).load(name)
-
-
-def test_bundle_from_before_there_were_kinds_is_of_continuous_features(
-    store: BundleStore, bundle: Bundle
-) -> None:
-    path = folder(store, bundle) / MANIFEST
-    manifest = json.loads(path.read_text())
-    for feature in manifest["features"]:
-        for name in ("kind", "modelled_as", "vocabulary"):
-            del feature[name]
-    for name in ("anomalous_records", "regime_records", "regimes"):
-        del manifest["training"][name]
-    path.write_text(json.dumps(manifest))
-    loaded = store.load("hosts")
-    assert {(f.kind, f.modelled_as) for f in loaded.manifest.features} == {("continuous", "continuous")}
-    assert loaded.model.density.scaling.discrete is None

@@ -18,6 +18,8 @@ from detector.models.contract import Family
 from detector.models.families import FAMILIES
 from detector.models.kinds import Kind
 from detector.pipeline import Detector
+from detector.scoring.committee import Committee
+from detector.scoring.member import Member
 from detector.scoring.scoring_model import ScoringModel
 from detector.training.calibrate import calibrate
 from detector.training.fit_gmm import fit_gmm
@@ -196,7 +198,8 @@ def calibrated(name: str) -> tuple[ScoringModel, Detector]:
     rows = drawn(name, n, seed=1)
     one, all_rows, model = np.array([n]), np.ones(n, dtype=bool), np.zeros(1, dtype=np.int64)
     calibration, examples, *_ = calibrate(own, rows, np.arange(n, dtype=float), one, model, all_rows, 1.0, 1)
-    scoring_model = ScoringModel(("f0", "f1", "f2"), (None,) * 3, (), own, examples, calibration)
+    member = Member(own, examples, calibration)
+    scoring_model = ScoringModel(("f0", "f1", "f2"), (None,) * 3, (), (member,), Committee(None))
     rules = AlertRules(fire_m=1, fire_of=1)
     return scoring_model, detector(scoring_model, threshold=1e-4, rules=rules, min_features=1)
 

@@ -365,7 +365,7 @@ def test_p_values_of_held_out_rows_are_uniform(name: str, hidden: list[int]) -> 
     assert (scores.status[THINNING:] == Status.SCORED).all()
     assert ((p_value > 0) & (p_value <= 1)).all()
     # Ranks among M rows are uniform only as far as M rows can tell, so compare with M uniform values.
-    m = len(model.examples.values) if hidden else 20_000 // THINNING
+    m = len(model.members[0].examples.values) if hidden else 20_000 // THINNING
     assert ks_2samp(p_value, (np.arange(m) + 0.5) / m).pvalue > 0.001
 
 

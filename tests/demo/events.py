@@ -39,6 +39,7 @@ def alert_values(
         log_likelihood=-50.0,
         return_period_s=23 * 86400.0,
         side="unlikely",
+        member="gmm on none",
         reasons=(FeatureReason("f07", 0.97, 0.31, 0.06, 40.0), FeatureReason("f02", None, 0.5, 0.1, 2.0)),
         regime=Regime("component", 1, 0.9),
         labels={},

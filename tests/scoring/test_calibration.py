@@ -91,8 +91,8 @@ def test_a_row_that_lost_a_feature_is_not_compared_with_complete_rows() -> None:
     rows = records_like(model.density, 3000, np.random.default_rng(96))
     rows[:, :3] = np.nan
     _, log_likelihood = model.density.family.step(np.empty((3000, 0)), rows, np.ones(3000))
-    surprise = model.calibration.moments.normalise(-log_likelihood, np.zeros(3000, dtype=np.int64))
-    naive = model.calibration.complete.p_value(surprise)
+    surprise = model.members[0].calibration.moments.normalise(-log_likelihood, np.zeros(3000, dtype=np.int64))
+    naive = model.members[0].calibration.complete.p_value(surprise)
     assert two_sample_p_value(naive, 4000) < 1e-6
 
 

@@ -8,8 +8,8 @@ from detector.batch import FloatArray
 from detector.models.predictors import AutoregressivePredictor, LastPredictor, NoPredictor
 from detector.models.scaling import Scaling
 from detector.models.seasonal import SeasonalPredictor
+from detector.scoring.density import Density
 from detector.scoring.generate import generate
-from detector.scoring.scoring_model import Density
 from tests.made import density, detector, fitted, gmm, records_like, scoring_model
 from tests.pipelines import scores_of
 

@@ -264,5 +264,5 @@ def test_a_collapse_to_the_mean_that_the_one_sided_value_calls_normal_is_caught(
 
 
 def test_a_family_of_another_kind_has_it_on_request() -> None:
-    assert scoring_model(gmm(), typicality="on")[0].calibration.lower is not None
-    assert scoring_model(gmm())[0].calibration.lower is None
+    assert scoring_model(gmm(), typicality="on")[0].members[0].calibration.lower is not None
+    assert scoring_model(gmm())[0].members[0].calibration.lower is None

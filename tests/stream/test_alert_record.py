@@ -34,6 +34,7 @@ EVENT = AlertEvent(
     log_likelihood=float("-inf"),
     return_period_s=23 * 86_400.0,
     side="too_likely",
+    member="gmm on none",
     reasons=(FeatureReason("cpu", 0.97, 0.31, 0.06, 12.5, "1"), FeatureReason("memory", None, 0.5, 0.1, 0.0)),
     regime=Regime("state", 5, 0.9996, 30.0, LeftRegime(3, 4 * 3600.0, 1e-7)),
     labels={"team": "shop"},
@@ -76,6 +77,7 @@ def test_golden_event() -> None:
         "return_period_s": 1987200.0,
         "return_period": "normally once in 23 days on this entity",
         "side": "too_likely",
+        "member": "gmm on none",
         "reasons": [
             {"feature": "cpu", "actual": 0.97, "expected": 0.31, "std": 0.06, "nats": 12.5, "unit": "1"},
             {"feature": "memory", "actual": None, "expected": 0.5, "std": 0.1, "nats": 0.0, "unit": None},

@@ -86,7 +86,8 @@ def scored(detector: Detector, rows: list[dict[str, Any]]) -> tuple[Scores, list
 
 
 def test_manifest_says_what_every_feature_is(bundle: Bundle) -> None:
-    kinds = [(f.kind, f.modelled_as, f.vocabulary) for f in bundle.manifest.features]
+    modelled_as = bundle.manifest.members[0].modelled_as
+    kinds = [(f.kind, of, f.vocabulary) for f, of in zip(bundle.manifest.features, modelled_as, strict=True)]
     assert kinds == [
         ("continuous", "continuous", None),
         ("categorical", "categorical", ("GET", "POST", "PUT")),
@@ -176,7 +177,7 @@ def test_labelled_regimes_are_the_classes_and_are_named_in_the_manifest() -> Non
     bundle = train(decoded(rows), replace(PLAN, options={}), 1e9, regime=regime)
     facts = bundle.manifest.training
     assert (facts.regimes, facts.regime_records) == (("day", "night"), 600)
-    assert facts.choices["classes"] == 2
+    assert bundle.manifest.members[0].choices["classes"] == 2
     z = bundle.model.density.scaling.standardise(decoded(rows).values, np.zeros(900, dtype=np.int64))
     family = bundle.model.density.family
     believed = family.latent(family.initial_state(900), z, np.full(900, np.nan))

@@ -72,16 +72,16 @@ def test_calibration_rows_are_the_newest_and_shape_no_density() -> None:
         if name.startswith(("scaling/", "predictor/", "residual/", "family/")):
             np.testing.assert_array_equal(array, two.model.arrays()[name], err_msg=name)
     assert not np.array_equal(
-        one.model.calibration.complete.surprise, two.model.calibration.complete.surprise
+        one.model.members[0].calibration.complete.surprise, two.model.members[0].calibration.complete.surprise
     )
 
 
 def test_a_hidden_markov_model_has_as_many_mixtures_as_asked_for() -> None:
     plan = TrainingPlan("hosts", "hmm", options={"n_states": 2, "n_mixtures": 3})
     bundle = train(batch(rows(600)), plan, 1e9)
-    chosen = bundle.manifest.training.choices
+    chosen = bundle.manifest.members[0].choices
     assert (chosen["states"], chosen["mixtures"]) == (2, 3)
-    assert bundle.model.arrays()["family/weights"].shape == (2, 3)
+    assert bundle.model.arrays()["0/family/weights"].shape == (2, 3)
 
 
 def test_a_hidden_markov_model_counts_time_in_the_usual_interval() -> None:
@@ -90,7 +90,7 @@ def test_a_hidden_markov_model_counts_time_in_the_usual_interval() -> None:
     plan = TrainingPlan("hosts", "hmm", options={"n_states": 2, "n_mixtures": 1})
     bundle = train(batch(rows(600), time=time), plan, 1e9)
     assert bundle.manifest.training.interval_s == 30.0
-    np.testing.assert_array_equal(bundle.model.arrays()["family/interval_s"], [30.0])
+    np.testing.assert_array_equal(bundle.model.arrays()["0/family/interval_s"], [30.0])
 
 
 def test_entities_with_few_records_are_scored_by_the_pooled_model() -> None:
@@ -141,7 +141,7 @@ def test_daily_pattern_is_more_likely_under_seasonal_than_under_none() -> None:
         name: train(batch(x, time=time), replace(PLAN, predictor=name), 1e9).manifest
         for name in ("seasonal", "none")
     }
-    seasonal, none = (likely[name].held_out_mean_log_likelihood for name in ("seasonal", "none"))
+    seasonal, none = (likely[name].members[0].held_out_mean_log_likelihood for name in ("seasonal", "none"))
     assert seasonal is not None
     assert none is not None
     assert seasonal > none + 0.5
@@ -242,7 +242,7 @@ def test_family_without_counts_takes_them_for_numbers_and_the_manifest_says_so()
     for name, array in plain.model.arrays().items():
         np.testing.assert_array_equal(array, declared.model.arrays()[name], err_msg=name)
     assert [f.kind for f in declared.manifest.features] == ["continuous", "count", "binary"]
-    assert {f.modelled_as for f in declared.manifest.features} == {"continuous"}
+    assert set(declared.manifest.members[0].modelled_as) == {"continuous"}
 
 
 def test_family_without_use_for_texts_names_the_feature_and_who_has() -> None:
@@ -289,7 +289,7 @@ def test_entities_that_differ_are_likelier_under_models_of_their_own(family: str
     assert own.manifest.models == "per_entity"
     assert pooled.manifest.entities_with_own_family == ()
     assert pooled.model.density.entity_families is None
-    likely, likelier = (b.manifest.held_out_mean_log_likelihood for b in (pooled, own))
+    likely, likelier = (b.manifest.members[0].held_out_mean_log_likelihood for b in (pooled, own))
     assert likely is not None
     assert likelier is not None
     assert likelier > likely + 0.1
@@ -323,7 +323,7 @@ def test_unknown_setting_of_the_family_is_named() -> None:
 
 def test_covariance_of_a_gaussian_mixture_is_the_plans_and_in_the_manifest() -> None:
     plan = replace(PLAN, options={"n_components": 2, "covariance": "tied"})
-    assert train(batch(rows()), plan, 1e9).manifest.training.choices["covariance"] == "tied"
+    assert train(batch(rows()), plan, 1e9).manifest.members[0].choices["covariance"] == "tied"
     with pytest.raises(TrainingError, match="no covariance is called 'round'"):
         train(batch(rows()), replace(PLAN, options={"covariance": "round"}), 1e9)
     with pytest.raises(TrainingError, match="n_components of family gmm is 'two'; give a whole number"):
@@ -359,6 +359,6 @@ def test_the_plan_decides_on_the_guard_and_the_bundle_keeps_it(
     tmp_path: Path, typicality: Choice, said: str
 ) -> None:
     bundle = train(batch(rows()), replace(PLAN, typicality=typicality), 1e9)
-    assert bundle.manifest.training.choices["typicality"] == said
+    assert bundle.manifest.members[0].choices["typicality"] == said
     again = load_bundle(BundleStore(tmp_path).save(bundle.manifest, bundle.model, bundle.held_out))
-    assert (again.model.calibration.lower is not None) == (said == "on")
+    assert (again.model.members[0].calibration.lower is not None) == (said == "on")

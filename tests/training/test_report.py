@@ -52,10 +52,9 @@ def test_bundle_reports_how_the_fit_chose() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(900, 2)) + np.where(rng.random(900) < 0.5, -4.0, 4.0)[:, None]
     bundle = train(batch(x), TrainingPlan("hosts", "naive_bayes", predictor="none"), 1e9)
-    report = bundle.manifest.report
-    assert report is not None
+    report = bundle.manifest.members[0].report
     assert [curve.against for curve in report.training] == ["classes"]
-    chosen = bundle.manifest.training.choices["classes"]
+    chosen = bundle.manifest.members[0].choices["classes"]
     assert chosen in {x for x, _ in report.training[0].points}
     assert report.generated is not None
     assert report.generated.generated.coverage > 0.8

@@ -88,6 +88,7 @@ def event_of(
         log_likelihood=-30.0,
         return_period_s=1e9,
         side="unlikely",
+        member="gmm on none",
         reasons=(),
         regime=None,
         labels={},

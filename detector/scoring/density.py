@@ -1,0 +1,260 @@
+"""Scaling, predictor and family together: the likelihood of a record given its entity's past."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.contract import Arrays, Explanation, Family, Prediction, Predictor
+from detector.models.discrete_columns import DiscreteColumns
+from detector.models.entity_families import EntityFamilies
+from detector.models.families import family_from_arrays
+from detector.models.predictors import predict, predictor_from_arrays
+from detector.models.scaling import Scaling, of_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Conditionals:
+    """What N records of E entities look like to the model, given everything before each."""
+
+    predictor_rows: FloatArray
+    """State after, shape (E, predictor.state_size)."""
+    family_rows: FloatArray
+    """State after, shape (E, family.state_size)."""
+    surprise: FloatArray
+    """Minus the family's log-likelihood of the standardised residual, nats, shape (N,)."""
+    log_likelihood: FloatArray
+    """In the units of the data, nats, shape (N,)."""
+    expected: FloatArray
+    """What the predictor expected, standardised, shape (N, D)."""
+    residual: FloatArray
+    """What the family saw, shape (N, D); NaN is missing."""
+    past_missing: BoolArray
+    """Shape (N, P)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """R held-out records with the state before each, kept to calibrate patterns of missing features."""
+
+    values: FloatArray
+    """Standardised, shape (R, D)."""
+    predictor_rows: FloatArray
+    family_rows: FloatArray
+    time: FloatArray
+    """Seconds since 1970 UTC, shape (R,)."""
+    gap_s: FloatArray
+    model: IntArray
+
+    def arrays(self) -> Arrays:
+        """Return the rows, ready for safetensors."""
+        return {
+            "values": self.values,
+            "predictor_rows": self.predictor_rows,
+            "family_rows": self.family_rows,
+            "time": self.time,
+            "gap_s": self.gap_s,
+            "model": self.model.astype(np.float64),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, family: Family) -> Self:
+        """Rebuild from ``arrays()``."""
+        family_rows = family.initial_state(len(arrays["values"]))
+        # Bundles of before the family remembered more have narrower rows: the rest is as at first.
+        given = arrays["family_rows"]
+        family_rows[:, : given.shape[1]] = given
+        return cls(
+            arrays["values"],
+            arrays["predictor_rows"],
+            family_rows,
+            arrays["time"],
+            arrays["gap_s"],
+            arrays["model"].astype(np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Density:
+    """Scaling, predictor and family together: log p(record | the entity's past) in the units of the data."""
+
+    scaling: Scaling
+    predictor: Predictor
+    """Of the continuous features alone."""
+    residual_scale: FloatArray
+    """Shape (M, D), standard deviation of what the predictor leaves, standardised units."""
+    family: Family
+    """Of every entity; where entities have families of their own, of the others."""
+    entity_families: EntityFamilies | None = None
+    """Its pooled one is ``family``; None where no entity has a family of its own."""
+
+    @property
+    def warmup_records(self) -> int:
+        """Records of an entity that must have been seen before one can be scored."""
+        families = self.entity_families or self.family
+        return self.predictor.warmup_records + families.warmup_records
+
+    def family_of(self, model: int) -> Family:
+        """Return the family that scores the entities of a model."""
+        return self.family if self.entity_families is None else self.entity_families.of(model)
+
+    def scan_family(
+        self, rows: FloatArray, residual: FloatArray, gap_s: FloatArray, lengths: IntArray, model: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Score runs of residuals as ``Family.scan``, each by its entity's family.
+
+        Args:
+            rows: State before, shape (E, family.state_size).
+            residual: As in ``Conditionals``, shape (N, D).
+            gap_s: Shape (N,).
+            lengths: Shape (E,).
+            model: Shape (E,).
+        """
+        if self.entity_families is None:
+            return self.family.scan(rows, residual, gap_s, lengths)
+        return self.entity_families.scan(rows, residual, gap_s, lengths, model)
+
+    def latent(
+        self, rows: FloatArray, residual: FloatArray, gap_s: FloatArray, model: IntArray
+    ) -> FloatArray:
+        """Return what each entity's family believes to be behind its record, shape (N, L).
+
+        Args:
+            rows: State before the records, shape (N, family.state_size).
+            residual: As in ``Conditionals``, shape (N, D).
+            gap_s: Shape (N,).
+            model: Shape (N,).
+        """
+        if self.entity_families is None:
+            return self.family.latent(rows, residual, gap_s)
+        return self.entity_families.latent(rows, residual, gap_s, model)
+
+    def predict(
+        self, rows: FloatArray, z: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray
+    ) -> Prediction:
+        """Return what the predictor says of all D features; arguments as ``Predictor.scan``."""
+        return predict(self.predictor, self.scaling.continuous, rows, z, time, lengths, model)
+
+    def conditionals(
+        self,
+        predictor_rows: FloatArray,
+        family_rows: FloatArray,
+        z: FloatArray,
+        time: FloatArray,
+        gap_s: FloatArray,
+        lengths: IntArray,
+        model: IntArray,
+    ) -> Conditionals:
+        """Score N standardised records of E entities, entity after entity, each in time order.
+
+        Args:
+            predictor_rows: State before, shape (E, predictor.state_size).
+            family_rows: State before, shape (E, family.state_size).
+            z: Standardised records, shape (N, D); NaN is missing.
+            time: Seconds since 1970 UTC, shape (N,).
+            gap_s: Seconds since the entity's previous record, shape (N,).
+            lengths: Records of each entity, shape (E,).
+            model: Each entity's model, shape (E,).
+        """
+        prediction = self.predict(predictor_rows, z, time, lengths, model)
+        of_row = np.repeat(model, lengths)
+        residual = z - prediction.expected
+        residual /= of_rows(self.residual_scale, of_row)
+        family_rows, log_likelihood = self.scan_family(family_rows, residual, gap_s, lengths, model)
+        # A density of scaled values: each observed feature contributes its Jacobian.
+        log_scale = np.log(self.scaling.scale * self.residual_scale)
+        jacobian = log_scale.sum(axis=1)[of_row]
+        missing = np.isnan(z)
+        if missing.any():
+            rows = np.flatnonzero(missing.any(axis=1))
+            jacobian[rows] = np.where(missing[rows], 0.0, log_scale[of_row[rows]]).sum(axis=1)
+        return Conditionals(
+            prediction.rows,
+            family_rows,
+            -log_likelihood,
+            log_likelihood - jacobian,
+            prediction.expected,
+            residual,
+            prediction.past_missing,
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        parts: dict[str, Arrays],
+        residual_scale: FloatArray,
+        family: str,
+        predictor: str,
+        n_features: int,
+        discrete: DiscreteColumns | None,
+    ) -> Self:
+        """Rebuild from the arrays of ``scaling``, ``predictor``, ``family`` and ``entity_family``.
+
+        Raises:
+            KeyError: An array is absent.
+            ValueError: An array does not fit the others.
+        """
+        n_continuous = n_features if discrete is None else len(discrete.continuous)
+        pooled = family_from_arrays(family, parts["family"])
+        own = parts["entity_family"]
+        return cls(
+            Scaling.from_arrays(parts["scaling"], discrete),
+            predictor_from_arrays(predictor, parts["predictor"], n_continuous),
+            residual_scale,
+            pooled,
+            EntityFamilies.from_arrays(own, pooled) if own else None,
+        )
+
+    def explain(
+        self,
+        family_rows: FloatArray,
+        residual: FloatArray,
+        expected: FloatArray,
+        gap_s: FloatArray,
+        model: IntArray,
+    ) -> Explanation:
+        """Explain one record of each of N entities, in the units of the data.
+
+        Args:
+            family_rows: State before the records, shape (N, family.state_size).
+            residual: As in ``Conditionals``, shape (N, D).
+            expected: As in ``Conditionals``, shape (N, D).
+            gap_s: Shape (N,).
+            model: Shape (N,).
+        """
+        if self.entity_families is None:
+            inner = self.family.explain(family_rows, residual, gap_s)
+        else:
+            inner = self.entity_families.explain(family_rows, residual, gap_s, model)
+        scale = self.scaling.scale[model]
+        spread = self.residual_scale[model] * scale
+        centre = self.scaling.location[model] + expected * scale
+        return Explanation(
+            # In the units of the data, so that nats add up to the published log-likelihood's scale.
+            inner.nats + np.log(spread),
+            centre + inner.expected * spread,
+            inner.std * spread,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SurpriseOfPattern:
+    """Scores the stored rows with features hidden, now and in the past."""
+
+    density: Density
+    examples: Example
+
+    def __call__(self, missing: BoolArray, past_missing: BoolArray) -> tuple[FloatArray, IntArray]:
+        examples = self.examples
+        conditionals = self.density.conditionals(
+            self.density.predictor.hide(examples.predictor_rows, past_missing),
+            examples.family_rows,
+            np.where(missing, np.nan, examples.values),
+            examples.time,
+            examples.gap_s,
+            np.ones(len(examples.values), dtype=np.int64),
+            examples.model,
+        )
+        scored = ~np.isnan(conditionals.surprise)
+        return conditionals.surprise[scored], examples.model[scored]

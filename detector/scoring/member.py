@@ -1,0 +1,117 @@
+"""A member of a committee: a density on a time scale, and what its surprise is worth."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.contract import Arrays
+from detector.models.discrete_columns import DiscreteColumns
+from detector.scoring.calibration import Calibration
+from detector.scoring.density import Density, Example, SurpriseOfPattern
+from detector.scoring.named_arrays import joined, part_of
+from detector.scoring.time_scale import BY_ITSELF, TimeScale
+from detector.scoring.typicality import PValues
+
+
+class MemberNames(NamedTuple):
+    """What a manifest says of a member, and its arrays do not."""
+
+    family: str
+    predictor: str
+    discrete: DiscreteColumns | None = None
+    time_scale: TimeScale = BY_ITSELF
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One density of a committee, and what its surprise is worth."""
+
+    density: Density
+    examples: Example
+    calibration: Calibration = field(repr=False)
+    time_scale: TimeScale = BY_ITSELF
+
+    @property
+    def name(self) -> str:
+        """What people call it: ``gmm on autoregressive``, perhaps ``over 10 records``."""
+        name = f"{self.density.family.name} on {self.density.predictor.name}"
+        return f"{name}, over {self.time_scale.records} records" if self.time_scale.is_average else name
+
+    def initial_average(self, model: IntArray) -> FloatArray:
+        """Return the average of surprise of entities never seen, shape (E,): the usual one of each model."""
+        return self.calibration.moments.location[model]
+
+    def judge(
+        self,
+        average: FloatArray,
+        surprise: FloatArray,
+        model: IntArray,
+        missing: BoolArray,
+        past_missing: BoolArray,
+        scored: BoolArray,
+        lengths: IntArray,
+    ) -> tuple[FloatArray, PValues]:
+        """Return the average of surprise after, shape (E,), and the p-values of N rows of E entities.
+
+        Args:
+            average: Before, shape (E,).
+            surprise: As in ``Conditionals``, shape (N,).
+            model: Of each row, shape (N,).
+            missing: Shape (N, D), features the row lacks.
+            past_missing: Shape (N, P), past values the prediction lacked.
+            scored: Shape (N,); the others get p-value 1 and count for nothing.
+            lengths: Rows of each entity, shape (E,).
+        """
+        calibration = self.calibration
+        if self.time_scale.is_average:
+            comparable = np.zeros(len(surprise))
+            comparable[scored] = calibration.as_if_complete(
+                surprise[scored], model[scored], missing[scored], past_missing[scored]
+            )
+            average, surprise = self.time_scale.average(average, comparable, scored, lengths)
+            missing, past_missing = np.zeros_like(missing), np.zeros_like(past_missing)
+        if scored.all():
+            return average, calibration.p_value(surprise, model, missing, past_missing)
+        found = PValues(np.ones(len(scored)), np.zeros(len(scored), dtype=bool))
+        found.p_value[scored], found.too_likely[scored] = calibration.p_value(
+            surprise[scored], model[scored], missing[scored], past_missing[scored]
+        )
+        return average, found
+
+    def arrays(self) -> Arrays:
+        """Return everything as arrays named ``part/array``, ready for safetensors."""
+        families = self.density.entity_families
+        return joined(
+            {
+                "scaling": self.density.scaling.arrays(),
+                "predictor": self.density.predictor.arrays(),
+                "residual": {"scale": self.density.residual_scale},
+                "family": self.density.family.arrays(),
+                "entity_family": {} if families is None else families.arrays(),
+                "examples": self.examples.arrays(),
+                "calibration": self.calibration.arrays(),
+            }
+        )
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, names: MemberNames, n_features: int) -> Self:
+        """Rebuild from ``arrays()``.
+
+        Raises:
+            KeyError: An array is absent.
+            ValueError: An array does not fit the others.
+        """
+        density = Density.from_arrays(
+            {part: part_of(arrays, part) for part in ("scaling", "predictor", "family", "entity_family")},
+            arrays["residual/scale"],
+            names.family,
+            names.predictor,
+            n_features,
+            names.discrete,
+        )
+        examples = Example.from_arrays(part_of(arrays, "examples"), density.family)
+        of_pattern = SurpriseOfPattern(density, examples)
+        calibration = Calibration.from_arrays(part_of(arrays, "calibration"), of_pattern)
+        return cls(density, examples, calibration, names.time_scale)

@@ -1,0 +1,40 @@
+"""Make a committee of calibrated members: how loud any of them gets in held-out traffic."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from detector.alerting.budget import HeldOut
+from detector.scoring.committee import Committee
+from detector.training.calibrate import Calibrated, held_out_evidence
+from detector.training.train_member import Material
+
+
+class Convened(NamedTuple):
+    """A committee, and the p-values that it gives to held-out traffic."""
+
+    committee: Committee
+    held_out: HeldOut
+
+
+def convene(members: Sequence[Calibrated], material: Material) -> Convened:
+    """Let the members judge together.
+
+    Args:
+        members: Calibrated on the same records.
+        material: The records.
+
+    Raises:
+        ValueError: There is no record that every member can score.
+    """
+    usable = np.logical_and.reduce([member.usable for member in members])
+    if not usable.any():
+        raise ValueError("no held-out record can be scored by every member; train with more records")
+    rows = material.rows
+    p_value = np.column_stack([member.p_value[usable] for member in members])
+    committee = Committee.fit(p_value)
+    evidence = held_out_evidence(
+        committee.judge(p_value).p_value, rows.entity[usable], rows.gap_s[usable], material.interval_s
+    )
+    return Convened(committee, evidence)

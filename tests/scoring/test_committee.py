@@ -1,0 +1,35 @@
+"""Tests for detector.scoring.committee: one p-value of several, as uniform as they are."""
+
+import numpy as np
+from scipy.stats import kstest
+
+from detector.scoring.committee import Committee
+
+RNG = np.random.default_rng(5)
+
+
+def test_of_one_member_the_p_value_is_passed_on() -> None:
+    p_value = RNG.random((50, 1))
+    judged = Committee.fit(p_value).judge(p_value)
+    np.testing.assert_array_equal(judged.p_value, p_value[:, 0])
+    assert (judged.member == 0).all()
+
+
+def test_p_values_of_members_that_agree_and_of_members_that_do_not_are_uniform_together() -> None:
+    same = RNG.random((20_000, 1))
+    for members in (np.hstack([same, same]), RNG.random((20_000, 3))):
+        held_out, fresh = members[:10_000], members[10_000:]
+        assert kstest(Committee.fit(held_out).judge(fresh).p_value, "uniform").pvalue > 0.01
+
+
+def test_the_smallest_p_value_is_heard_and_of_equal_ones_the_first() -> None:
+    committee = Committee.fit(RNG.random((100, 3)))
+    judged = committee.judge(np.array([[0.5, 0.1, 0.9], [0.2, 0.2, 0.2]]))
+    np.testing.assert_array_equal(judged.member, [1, 0])
+
+
+def test_arrays_give_the_same_committee() -> None:
+    p_value = RNG.random((500, 2))
+    committee = Committee.fit(p_value)
+    again = Committee.from_arrays(committee.arrays(), 2)
+    np.testing.assert_array_equal(again.judge(p_value).p_value, committee.judge(p_value).p_value)
