@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT)]
 # Before numpy is imported, and inherited by every worker: one thread each.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
-from benchmarks.data_sets import READERS, DataError, Series, entities, read  # noqa: E402
+from benchmarks.data_sets import DataError, entities, newest, read, smallest  # noqa: E402
 from benchmarks.detection import by_family, by_peer, quality  # noqa: E402
 from benchmarks.family_tables import print_bars, print_failures, print_tables  # noqa: E402
 from benchmarks.measured import Model, Run  # noqa: E402
@@ -42,6 +42,7 @@ from detector.training.job import TrainingPlan  # noqa: E402
 DEFAULT_PREDICTOR = TrainingPlan(detector="", family="").predictor
 NEED_TORCH = ("vae", "gan")
 QUICK_SERIES = {"adbench": 5, "smd": 1, "asd": 2}
+SETS = tuple(QUICK_SERIES)
 QUICK_TRAINING_ROWS = 3_000
 
 
@@ -60,7 +61,7 @@ class Task:
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     families = _chosen(options.families, FAMILIES, "family")
-    sets = _chosen(options.sets, READERS, "set")
+    sets = _chosen(options.sets, SETS, "set")
     absent = [family for family in families if family in NEED_TORCH and not importlib.util.find_spec("torch")]
     families = [family for family in families if family not in absent]
     try:
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     option = parser.add_argument
     option("--data", type=Path, default=ROOT.parent / "shared" / "data", help="the folder of data")
-    option("--sets", default=",".join(READERS), help="of %(default)s")
+    option("--sets", default=",".join(SETS), help="of %(default)s")
     option("--families", default=",".join(FAMILIES), help="of %(default)s; the peers always run")
     option("--seeds", type=int, default=1, help="how many")
     option("--jobs", type=int, default=1, help="processes, each on one thread")
@@ -107,9 +108,10 @@ def _chosen(text: str, known: Iterable[str], what: str) -> list[str]:
 
 def _tasks(options: argparse.Namespace, sets: list[str], families: list[str]) -> Iterator[Task]:
     for data_set in sets:
-        series = entities(options.data, data_set)
         if options.quick:
-            series = _smallest(options.data / data_set, series, QUICK_SERIES[data_set])
+            series = smallest(options.data, data_set, QUICK_SERIES[data_set])
+        else:
+            series = entities(options.data, data_set)
         predictors = ("none",) if data_set == "adbench" else ("none", DEFAULT_PREDICTOR)
         models = [Model(family, predictor) for family in families for predictor in predictors]
         models += [Model(peer, "") for peer in PEERS]
@@ -118,10 +120,6 @@ def _tasks(options: argparse.Namespace, sets: list[str], families: list[str]) ->
             for entity in series:
                 for model in models:
                     yield Task(options.data, data_set, entity, model, seed, rows)
-
-
-def _smallest(folder: Path, series: list[str], n: int) -> list[str]:
-    return sorted(sorted(series, key=lambda entity: (folder / f"{entity}.npz").stat().st_size)[:n])
 
 
 def _results(tasks: list[Task], jobs: int) -> Iterator[Run]:
@@ -150,7 +148,9 @@ def measure(task: Task) -> Run:
     model = task.model
     run = Run(task.data_set, task.entity, model, task.seed)
     try:
-        series = _newest(read(task.data, task.data_set, task.entity, task.seed), task.most_training_rows)
+        series = read(task.data, task.data_set, task.entity, task.seed)
+        if task.most_training_rows is not None:
+            series = newest(series, task.most_training_rows)
         if model.name in PEERS:
             detection = by_peer(series, PEERS[model.name], task.seed)
         else:
@@ -167,18 +167,6 @@ def measure(task: Task) -> Run:
         fit_s=detection.fit_s,
         score_s=detection.score_s,
         records=len(series.test),
-    )
-
-
-def _newest(series: Series, most: int | None) -> Series:
-    """Return the series with the newest of its training rows alone."""
-    left_out = max(0, series.n_train - most) if most else 0
-    return replace(
-        series,
-        time=series.time[left_out:],
-        values=series.values[left_out:],
-        labels=series.labels[left_out:],
-        n_train=series.n_train - left_out,
     )
 
 

@@ -12,6 +12,7 @@ from detector.batch import FloatArray
 
 COMPONENTS = 8
 BINS = 10
+PCA_VARIANCE = 0.9
 
 Scorer = Callable[[FloatArray], FloatArray]
 """From rows, shape (N, D), to anomaly, shape (N,): high is anomalous."""
@@ -59,9 +60,31 @@ def diagonal_gaussian(train: FloatArray, _seed: int) -> Scorer:
     return lambda x: np.asarray(((x - mean) ** 2 / variance).sum(axis=1))
 
 
+def pca_error(train: FloatArray, _seed: int) -> Scorer:
+    """Squared distance from the fewest principal components with 90 % of the variance, never from all."""
+    mean = train.mean(axis=0)
+    _, singular, components = np.linalg.svd(train - mean, full_matrices=False)
+    held = np.cumsum(singular**2) / max(float((singular**2).sum()), np.finfo(np.float64).tiny)
+    n = min(int(np.searchsorted(held, PCA_VARIANCE)) + 1, train.shape[1] - 1)
+    kept = components[:n]
+
+    def score(x: FloatArray) -> FloatArray:
+        centred = x - mean
+        return np.asarray(((centred - centred @ kept.T @ kept) ** 2).sum(axis=1))
+
+    return score
+
+
 PEERS: dict[str, PeerFit] = {
     "isolation forest": isolation_forest,
     "scikit-learn GMM": gaussian_mixture,
     "histogram naive Bayes": histogram_naive_bayes,
     "diagonal Gaussian": diagonal_gaussian,
 }
+
+SANITY: dict[str, PeerFit] = {
+    "diagonal Gaussian": diagonal_gaussian,
+    "isolation forest": isolation_forest,
+    "PCA error": pca_error,
+}
+"""Those that the product's quality is compared with."""

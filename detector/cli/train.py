@@ -66,25 +66,13 @@ def train(
 
     from detector.stream.port import KafkaClientError
     from detector.stream.record_struct import PathError
-    from detector.training.job import TrainingError, TrainingPlan
+    from detector.training.job import TrainingError
     from detector.training.job import train as run_job
     from detector.training.labels import LabelFields
+    from detector.training.plan import plan_of
     from detector.training.sources import SourceError
 
-    plan = TrainingPlan(
-        detector=chosen.name,
-        family=chosen.family,
-        predictor=chosen.predictor,
-        order=chosen.training.order or 1,
-        seed=chosen.training.seed,
-        min_features_share=chosen.min_features,
-        typicality=chosen.training.typicality,
-        units={feature.name: feature.unit for feature in chosen.features},
-        kinds=chosen.kinds,
-        options=chosen.fit_options,
-        models=chosen.training.models,
-        jobs=chosen.training.jobs,
-    )
+    plan = plan_of(chosen)
     fields = LabelFields(
         anomaly_field or chosen.training.anomaly_field, regime_field or chosen.training.regime_field
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from detector.config.detectors import DetectorConfig
 from detector.models.kinds import Kind
 from detector.scoring.time_scale import BY_ITSELF, TimeScale
 from detector.scoring.typicality import Choice
@@ -67,3 +68,22 @@ class TrainingPlan:
                 for other in self.others
             ),
         )
+
+
+def plan_of(detector: DetectorConfig) -> TrainingPlan:
+    """Return the plan that a detector's configuration asks for."""
+    training = detector.training
+    return TrainingPlan(
+        detector=detector.name,
+        family=detector.family,
+        predictor=detector.predictor,
+        order=training.order or 1,
+        seed=training.seed,
+        min_features_share=detector.min_features,
+        typicality=training.typicality,
+        units={feature.name: feature.unit for feature in detector.features},
+        kinds=detector.kinds,
+        options=detector.fit_options,
+        models=training.models,
+        jobs=training.jobs,
+    )
