@@ -67,7 +67,7 @@ class AlertingConfig(Section):
 _OPTIONS = {
     "gmm": ("n_components", "covariance"),
     "hmm": ("n_states", "n_mixtures"),
-    "naive_bayes": ("n_classes",),
+    "naive_bayes": ("n_classes", "density"),
     "rbm": ("n_hidden",),
     "gan": ("latent",),
     "vae": ("window",),

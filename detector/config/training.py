@@ -46,6 +46,9 @@ class TrainingConfig(Section):
     n_classes: int | None = Field(
         None, ge=1, le=100, description="naive_bayes: hidden classes; chosen, without."
     )
+    density: Literal["gaussian", "student", "histogram", "kernel"] | None = Field(
+        None, description="naive_bayes: of continuous features; student has heavy tails; chosen, without."
+    )
     n_hidden: int | None = Field(
         None, ge=1, le=256, description="rbm: hidden units; two per feature, at most 8, without."
     )

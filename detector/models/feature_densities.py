@@ -1,4 +1,4 @@
-"""Densities of one continuous feature in each of C classes: a bell, a histogram, or smoothed kernels.
+"""Densities of one continuous feature in each of C classes: bells, a histogram, or smoothed kernels.
 
 Every kind answers the same few questions, so a model that combines features needs not know which kind one
 has. Classes come first in all shapes: a kind works along records, element by element, and no bit of a
@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
+from scipy.special import betaln
 
 from detector.batch import FloatArray, IntArray
 from detector.models.arrays import take, take_distribution
@@ -17,6 +18,7 @@ from detector.models.contract import Arrays
 
 _LOG_2PI = float(np.log(2.0 * np.pi))
 _MOST_BUCKETS = 4096
+_FARTHEST = 1e150
 # Points of Gauss-Legendre quadrature between two knots: exact but for rounding while these differ by no more
 # than a few nats.
 _NODES = 8
@@ -91,6 +93,59 @@ class GaussianFeature:
 
     def sample(self, classes: IntArray, rng: np.random.Generator) -> FloatArray:
         return np.asarray(self.mean[classes] + self._std[classes] * rng.standard_normal(len(classes)))
+
+    def arrays(self) -> Arrays:
+        return {"mean": self.mean, "std": self._std}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, prefix: str, n_classes: int) -> Self:
+        mean = take(arrays, f"{prefix}mean", (n_classes,))
+        return cls(mean, take_positive(arrays, f"{prefix}std", n_classes))
+
+
+class StudentFeature:
+    """One bell with heavy tails per class, Student's t with five degrees of freedom.
+
+    Far out its surprise grows with the logarithm of the distance: no single feature drowns all others.
+
+    Args:
+        mean: Shape (C,).
+        std: Shape (C,), standard deviation, positive.
+    """
+
+    kind: ClassVar[str] = "student"
+    DEGREES_OF_FREEDOM: ClassVar[float] = 5.0
+
+    def __init__(self, mean: FloatArray, std: FloatArray) -> None:
+        self.mean = mean
+        self._std = std
+        nu = self.DEGREES_OF_FREEDOM
+        # (x - mean)^2 / (nu s^2), where s is the scale that gives this standard deviation.
+        self._precision_root = 1.0 / (std * np.sqrt(nu - 2.0))
+        self._log_norm = np.log(self._precision_root) - float(betaln(0.5, 0.5 * nu))
+
+    @property
+    def variance(self) -> FloatArray:
+        return self._std**2
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        result = x - self.mean[:, None]
+        result *= self._precision_root[:, None]
+        # Squares of what is farther out would overflow.
+        np.clip(result, -_FARTHEST, _FARTHEST, out=result)
+        result *= result
+        np.log1p(result, out=result)
+        result *= -0.5 * (self.DEGREES_OF_FREEDOM + 1.0)
+        result += self._log_norm[:, None]
+        return result
+
+    def expectation(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return mixed_moments(weights, self.mean, self.variance)
+
+    def sample(self, classes: IntArray, rng: np.random.Generator) -> FloatArray:
+        nu = self.DEGREES_OF_FREEDOM
+        scale = self._std[classes] * np.sqrt((nu - 2.0) / nu)
+        return np.asarray(self.mean[classes] + scale * rng.standard_t(nu, len(classes)))
 
     def arrays(self) -> Arrays:
         return {"mean": self.mean, "std": self._std}

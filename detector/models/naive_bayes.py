@@ -31,6 +31,7 @@ from detector.models.feature_densities import (
     GaussianFeature,
     HistogramFeature,
     KernelFeature,
+    StudentFeature,
 )
 from detector.models.log_space import log_sum_exp, normalise, posterior
 
@@ -43,6 +44,7 @@ _KINDS: tuple[type[FeatureDensity], ...] = (
     NegativeBinomialFeature,
     TabulatedFeature,
     CategoricalFeature,
+    StudentFeature,
 )
 _PLACE_OF_KIND = {kind.kind: place for place, kind in enumerate(_KINDS)}
 # C of these columns stay in a core's cache.

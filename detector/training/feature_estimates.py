@@ -11,6 +11,7 @@ from detector.models.feature_densities import (
     GaussianFeature,
     HistogramFeature,
     KernelFeature,
+    StudentFeature,
 )
 
 VARIANCE_FLOOR = 1e-3
@@ -64,6 +65,24 @@ class GaussianEstimate:
         squares = (weights * (self._values[:, None] - mean) ** 2).sum(axis=0)
         variance = (squares + _GAUSSIAN_PRIOR_ROWS * self._variance) / rows + self._floor
         return GaussianFeature(mean, np.sqrt(variance))
+
+
+class StudentEstimate:
+    """Heavy tails around the weighted mean, with the weighted variance.
+
+    Not the likeliest such density, which is narrower: it is asked for where values far out are to be borne.
+
+    Args:
+        values: Shape (N,); NaN is missing and counts for nothing, but not everywhere.
+        scale: Standard deviation of the feature's body.
+    """
+
+    def __init__(self, values: FloatArray, scale: float) -> None:
+        self._moments = GaussianEstimate(values, scale)
+
+    def density(self, responsibilities: FloatArray) -> StudentFeature:
+        bell = self._moments.density(responsibilities)
+        return StudentFeature(bell.mean, np.sqrt(bell.variance))
 
 
 class HistogramEstimate:

@@ -61,7 +61,7 @@ def fit_family(plan: TrainingPlan, fitting: Fitting, report: Progress, curves: C
     if plan.family == "naive_bayes":
         from detector.training.fit_naive_bayes import fit_naive_bayes
 
-        n_classes = _options(plan, "n_classes").get("n_classes")
+        n_classes = _options(plan, "n_classes", texts=("density",)).get("n_classes")
         return fit_naive_bayes(
             x,
             lengths=lengths,
@@ -69,6 +69,7 @@ def fit_family(plan: TrainingPlan, fitting: Fitting, report: Progress, curves: C
             progress=report,
             record=curves.record,
             n_classes=n_classes,
+            density=_text(plan, "density"),
             kinds=None if discrete is None else discrete.kinds,
             n_categories=None if discrete is None else discrete.n_categories,
             regimes=fitting.regime,

@@ -25,7 +25,7 @@ from detector.training.fitting_rows import (
     require_enough_values,
 )
 from detector.training.naive_bayes_em import maximise, mean_log_likelihood, responsibilities, start
-from detector.training.naive_bayes_rows import DENSITIES, FeatureKinds, Rows, thinning
+from detector.training.naive_bayes_rows import DENSITIES, ON_REQUEST, FeatureKinds, Rows, thinning
 
 MOST_CLASSES = 8
 
@@ -60,8 +60,9 @@ def fit_naive_bayes(
         seed: Of the restarts.
         n_classes: C, at least R; None takes the fewest that predict the last fifth of each run best, from R
             (or 1) to 8, or R where every row has a label.
-        density: Of every continuous feature, ``gaussian``, ``histogram`` or ``kernel``; None takes for each
-            feature the plainest unless another predicts the last fifth of each run better.
+        density: Of every continuous feature: ``gaussian``, ``histogram``, ``kernel`` or ``student``. None
+            takes for each feature the plainest unless another predicts the last fifth of each run better;
+            never ``student``.
         kinds: Of each feature, D of them; None is all continuous.
         n_categories: Size V of the vocabulary of each categorical feature, D of them.
         regimes: Labelled normal regime of each row, shape (N,), 0 to R - 1; -1 where it is not known. None is
@@ -73,8 +74,8 @@ def fit_naive_bayes(
         ValueError: The rows cannot be fitted, or an argument does not fit them; the message says what to do.
     """
     check_rows(x, lengths)
-    if density is not None and density not in DENSITIES["continuous"]:
-        known = ", ".join(DENSITIES["continuous"])
+    if density is not None and density not in DENSITIES["continuous"] + ON_REQUEST:
+        known = ", ".join(DENSITIES["continuous"] + ON_REQUEST)
         raise ValueError(f"no density is called {density!r}; take one of {known}")
     features = FeatureKinds.of(x, kinds, n_categories)
     regimes = np.full(len(x), -1) if regimes is None else regimes

@@ -19,6 +19,7 @@ from detector.training.feature_estimates import (
     GaussianEstimate,
     HistogramEstimate,
     KernelEstimate,
+    StudentEstimate,
 )
 from detector.training.fitting_rows import body_std
 
@@ -32,6 +33,9 @@ DENSITIES: dict[Kind, tuple[str, ...]] = {
     "binary": ("categorical",),
 }
 """What a feature's density may be, the plainest first."""
+
+ON_REQUEST = ("student",)
+"""Densities of continuous features that are fitted where they are asked for, and never chosen."""
 
 # Of a categorical feature, as many values tell clusters apart.
 _MOST_INDICATORS = 8
@@ -84,6 +88,8 @@ class FeatureKinds:
         match density:
             case "gaussian":
                 return GaussianEstimate(values, scale)
+            case "student":
+                return StudentEstimate(values, scale)
             case "histogram":
                 return HistogramEstimate(values, scale)
             case "kernel":

@@ -138,7 +138,7 @@ def test_more_classes_than_the_rows_can_tell_apart_are_refused() -> None:
 def test_an_unknown_density_is_named() -> None:
     x = drawn(100)
     with pytest.raises(
-        ValueError, match="no density is called 'poisson'; take one of gaussian, histogram, kernel"
+        ValueError, match="no density is called 'poisson'; take one of gaussian, histogram, kernel, student"
     ):
         fit_naive_bayes(x, lengths=lengths_of(x), seed=0, density="poisson")
 
