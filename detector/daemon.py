@@ -165,14 +165,15 @@ def _load(detector: DetectorConfig) -> Bundle:
             f"on {', '.join(trained)}, but the configuration lists {', '.join(detector.feature_names)}; "
             "use the same features in the same order, or train it again"
         )
-    for feature in bundle.manifest.features:
-        configured = detector.kinds[feature.name]
-        if feature.kind != configured:
-            raise BundleRejectedError(
-                f"detector {detector.name!r}: feature {feature.name!r} is {configured} in the configuration, "
-                f"but version {bundle.manifest.version} in {detector.store} was trained on it as "
-                f"{feature.kind}; write that kind, or train it again"
-            )
+    for configured, known in zip(detector.features, bundle.manifest.features, strict=True):
+        for what in ("kind", "type", "scale"):
+            wanted, found = getattr(configured, what), getattr(known, what)
+            if wanted != found:
+                raise BundleRejectedError(
+                    f"detector {detector.name!r}: feature {known.name!r} is {wanted} in the configuration, "
+                    f"but version {bundle.manifest.version} in {detector.store} was trained on it as "
+                    f"{found}; write that {what}, or train it again"
+                )
     return bundle
 
 

@@ -57,6 +57,8 @@ class EntityState:
     average: FloatArray
     """Of surprise on the time scale of each member, nats, shape (E, K)."""
     alert: StateRows
+    counters: FloatArray
+    """The last value of every counter and its time, shape (E, transforms.state_size)."""
 
 
 class Outcome(NamedTuple):
@@ -81,6 +83,7 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
         tuple(member.density.family.initial_state(n) for member in members),
         np.column_stack([member.initial_average(model) for member in members]),
         initial_alert_state(n),
+        detector.model.transforms.initial_state(n),
     )
 
 
@@ -107,7 +110,11 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
     before = take(state, np.flatnonzero(present)) if late.any() else state
     previous = lagged(batch.time[kept], before.time, starts_of(kept_lengths))
     gap_s = np.where(np.isfinite(previous), batch.time[kept] - previous, np.nan)
-    rows = _Rows(kept, kept_lengths, gap_s)
+    transforms = detector.model.transforms
+    values, counters = transforms.rates(
+        before.counters, batch.values.take(kept, axis=0), batch.time[kept], kept_lengths
+    )
+    rows = _Rows(kept, kept_lengths, gap_s, values, transforms.scaled(values), counters)
 
     after, status, said = _score(detector, before, batch, rows)
     n = len(batch)
@@ -129,6 +136,8 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
     p_value = said.p_value[which]
     anomaly_score = np.log(p_value) / np.log(detector.threshold.p_value)
     scores.log_likelihood[out] = said.conditionals[0].log_likelihood[which]
+    if transforms.logs.size:
+        scores.log_likelihood[out] += transforms.log_derivative(rows.scaled)[which]
     scores.p_value[out] = p_value
     scores.anomaly_score[out] = anomaly_score
     scores.exceeds_threshold[out] = anomaly_score >= 1.0
@@ -148,6 +157,12 @@ class _Rows(NamedTuple):
     lengths: IntArray
     gap_s: FloatArray
     """Seconds since the entity's record before; NaN for its first ever."""
+    values: FloatArray
+    """As alerts show them, counters as rates, shape (n, D)."""
+    scaled: FloatArray
+    """As densities take them, with logarithms, shape (n, D)."""
+    counters: FloatArray
+    """State after."""
 
 
 def _late(time: FloatArray, newest: FloatArray, lengths: IntArray) -> BoolArray:
@@ -188,8 +203,7 @@ def _score(
     starts = starts_of(rows.lengths)
     of_row = np.repeat(before.model, rows.lengths)
     time = batch.time[rows.order]
-    values = batch.values.take(rows.order, axis=0)
-    standardised = [member.density.scaling.standardise(values, of_row) for member in model.members]
+    standardised = [member.density.scaling.standardise(rows.scaled, of_row) for member in model.members]
     missing = [np.isnan(z) for z in standardised]
     n = len(time)
     position = np.arange(n) - np.repeat(starts, rows.lengths)
@@ -198,7 +212,9 @@ def _score(
     status[seen_before < model.warmup_records] = Status.WARMING_UP
     for absent in missing:
         if absent.any():
-            status[(~absent).sum(axis=1) < detector.min_features] = Status.TOO_FEW_FEATURES
+            # Without a record before it there are no rates, which is no fault of the record.
+            due = seen_before >= model.transforms.warmup_records
+            status[((~absent).sum(axis=1) < detector.min_features) & due] = Status.TOO_FEW_FEATURES
     scored = status == Status.SCORED
 
     conditionals, averages, found = [], [], []
@@ -229,6 +245,7 @@ def _score(
         tuple(own.family_rows for own in conditionals),
         np.column_stack(averages),
         before.alert,
+        rows.counters,
     )
     return after, status, said
 
@@ -342,8 +359,9 @@ class _Explainer:
             self.rows.gap_s[row : row + 1],
             self.before.model[e : e + 1],
         )
-        nats = explanation.nats[0]
-        actual = self.batch.values[self.rows.order[row]]
+        transforms = self.detector.model.transforms
+        explanation = transforms.explained_in_units(explanation, self.rows.scaled[row : row + 1])
+        nats, actual = explanation.nats[0], self.rows.values[row]
         order = np.argsort(nats if self.said.too_likely[row] else -nats, kind="stable")
         top = [int(j) for j in order if not np.isnan(nats[j])][:_TOP_FEATURES]
         return tuple(self._reason(j, float(actual[j]), explanation) for j in top)
@@ -402,6 +420,7 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
         tuple(own.take(rows, axis=0) for own in state.family),
         state.average.take(rows, axis=0),
         state.alert.take(rows),
+        state.counters.take(rows, axis=0),
     )
 
 
@@ -415,4 +434,5 @@ def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     state.average[rows] = new.average
     # Structures by index would be assigned field by field, put() moves them whole.
     np.put(state.alert, rows, new.alert)
+    state.counters[rows] = new.counters
     return state

@@ -10,6 +10,7 @@ from detector.alerting.rules import AlertRules
 from detector.batch import Batch, FloatArray, Source
 from detector.models.contract import Family, Predictor
 from detector.models.ewma import EwmaPredictor
+from detector.models.feature_transforms import FeatureTransforms
 from detector.models.gmm import Gmm
 from detector.models.predictors import AutoregressivePredictor, LastPredictor, NoPredictor
 from detector.models.scaling import Scaling
@@ -107,7 +108,8 @@ def scoring_model(
     )
     names = tuple(f"f{j}" for j in range(family.n_features))
     member = Member(own, examples, calibration)
-    model = ScoringModel(names, (None,) * len(names), (), (member,), Committee(None))
+    transforms = FeatureTransforms.none(len(names))
+    model = ScoringModel(names, (None,) * len(names), (), (member,), Committee(None), transforms)
     return model, held_out
 
 

@@ -71,18 +71,28 @@ def test_kinds_of_the_features_say_how_their_fields_are_read() -> None:
     assert input_schema(loaded, loaded.inputs[0], loaded.detectors[1]).readings == ("number", "number")
 
 
-def test_version_trained_on_other_kinds_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"kind": "count"}, "is count in the configuration.*as continuous; write that kind"),
+        ({"type": "counter"}, "is counter in the configuration.*as gauge; write that type"),
+        ({"scale": "log"}, "is log in the configuration.*as linear; write that scale"),
+    ],
+)
+def test_version_trained_on_other_features_is_refused(
+    tmp_path: Path, changed: dict[str, str], said: str
+) -> None:
     records = replace(
         batch(np.random.default_rng(0).poisson(5.0, (300, 1)).astype(float)), feature_names=("rps",)
     )
     bundle = train(records, TrainingPlan("one", "gmm", options={"n_components": 1}), 1e9)
     BundleStore(tmp_path).save(bundle.manifest, bundle.model, bundle.held_out)
     BundleStore(tmp_path).set_alias("one", bundle.manifest.version)
-    features = [{"name": "rps", "kind": "count"}]
+    features = [{"name": "rps"} | changed]
     loaded = config(
         detectors=[{"name": "one", "input": "hosts", "features": features, "store": str(tmp_path)}]
     )
-    with pytest.raises(BundleRejectedError, match=r"'rps' is count in the configuration.*as continuous"):
+    with pytest.raises(BundleRejectedError, match=f"'rps' {said}"):
         run(loaded)
 
 

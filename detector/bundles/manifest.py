@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from detector.bundles.report import ModelReport
 from detector.models.discrete_columns import DiscreteColumns
+from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.models.kinds import Kind
 from detector.models.vocabulary import Vocabulary
 
@@ -18,7 +19,9 @@ class ManifestFeature(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    unit: str | None = None
+    unit: str | None = Field(None, description="Of a counter that of its rate.")
+    type: FeatureType = Field("gauge", description="Whether the rate of a total is modelled.")
+    scale: FeatureScale = Field("linear", description="Whether its logarithm is modelled.")
     kind: Kind = Field("continuous", description="What its values are, as configured.")
     vocabulary: tuple[str, ...] | None = Field(
         None, description="Of a categorical feature, most frequent first; any other text counts as unseen."

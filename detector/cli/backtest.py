@@ -65,6 +65,8 @@ class _Recipe:
 
     features: str | None
     kind: tuple[tuple[str, Kind], ...]
+    counter: tuple[str, ...]
+    log_scale: tuple[str, ...]
     family: str | None
     predictor: str | None
     models: Literal["pooled", "per_entity"] | None
@@ -103,6 +105,10 @@ class _Recipe:
     multiple=True,
     help="Of a feature: method=categorical, errors=count, up=binary; repeat for several.",
 )
+@click.option("--counter", multiple=True, help="A feature that is a growing total; repeat for several.")
+@click.option(
+    "--log-scale", multiple=True, help="A feature to put on a logarithmic scale; repeat for several."
+)
 @click.option("--family", type=click.Choice(list(FAMILIES)), help="Kind of model.  [default: gmm]")
 @click.option(
     "--predictor",
@@ -132,6 +138,8 @@ def backtest(
     bundle_path: Path | None,
     features: str | None,
     kind: tuple[tuple[str, Kind], ...],
+    counter: tuple[str, ...],
+    log_scale: tuple[str, ...],
     family: str | None,
     predictor: str | None,
     models: Literal["pooled", "per_entity"] | None,
@@ -157,7 +165,9 @@ def backtest(
     except ModuleNotFoundError as error:
         raise Failure(f"a backtest needs {error.name}; pip install 'detector[train]'") from error
 
-    recipe = _Recipe(features, kind, family, predictor, models, seed, anomaly_field, regime_field)
+    recipe = _Recipe(
+        features, kind, counter, log_scale, family, predictor, models, seed, anomaly_field, regime_field
+    )
     labels = LabelFields(anomaly_field, regime_field)
     _check_options(recipe, input_file, out_file, train_file, warmup, bundle_path)
     with explained(SourceError, TrainingError, BundleError, ValueError, OSError):
@@ -206,12 +216,21 @@ def _trained(records: Batch, recipe: _Recipe) -> Bundle:
     from detector.training.job import TrainingPlan, train
     from detector.training.labels import LabelFields
 
+    for name in (*recipe.counter, *recipe.log_scale):
+        if name not in records.feature_names:
+            raise click.UsageError(f"--counter or --log-scale: no feature is called {name!r}")
+        if recipe.kinds.get(name, "continuous") != "continuous":
+            raise click.UsageError(
+                f"{name!r} cannot be {recipe.kinds[name]} and have --counter or --log-scale"
+            )
     plan = TrainingPlan(
         detector="backtest",
         family=recipe.family or "gmm",
         predictor=recipe.predictor or "autoregressive",
         seed=recipe.seed or 0,
         kinds=recipe.kinds,
+        types=dict.fromkeys(recipe.counter, "counter"),
+        scales=dict.fromkeys(recipe.log_scale, "log"),
         models=recipe.models or "pooled",
     )
     labels = LabelFields(recipe.anomaly_field, recipe.regime_field).of(records)

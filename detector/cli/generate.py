@@ -75,7 +75,7 @@ def generate(
     """Write synthetic records from BUNDLE: STORE/DETECTOR@ALIAS, or the folder of one version.
 
     An entity that the bundle knows gets its own scale, coefficients and model, any other one the pooled ones.
-    The same seed gives the same bytes.
+    The same seed gives the same bytes. Of a counter it writes the rate per second, not the total.
     """
     names = entities or ("synthetic",)
     if "" in names or len(set(names)) < len(names):
@@ -94,7 +94,8 @@ def generate(
         values = generate_values(trained.model.density, model, n, rng, first_s, step_s)
         time = np.repeat(first_s + step_s * np.arange(n), len(names))
         # Round by round, so that the file is in the order of time.
-        rows = values.transpose(1, 0, 2).reshape(-1, values.shape[2])
+        transforms = trained.model.transforms
+        rows = transforms.in_units(values.transpose(1, 0, 2).reshape(-1, values.shape[2]))
         features, columns = trained.model.feature_names, _columns(trained.model, rows)
         if suffix in _PARQUET:
             _write_parquet(out, features, time, list(names) * n, columns)
@@ -102,6 +103,9 @@ def generate(
             write = _write_csv if suffix == ".csv" else _write_json_lines
             with click.open_file(str(out), "w", encoding="utf-8") as file:
                 write(file, features, time, list(names) * n, columns)
+        if transforms.counters.size:
+            counters = ", ".join(features[j] for j in transforms.counters)
+            click.echo(f"rates per second, not totals, of the counters {counters}", err=True)
 
 
 def _load(reference: str) -> Bundle:

@@ -9,6 +9,7 @@ from detector.alerting.rules import AlertRules, Budget
 from detector.config.inputs import FeatureConfig, Name
 from detector.config.section import Duration, Section
 from detector.config.training import TrainingConfig
+from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.models.kinds import Kind, modelled_as
 
 
@@ -88,7 +89,7 @@ class DetectorConfig(Section):
     name: Name = Field(description="In alerts, metrics and the bundle store.", examples=["hosts"])
     input: str = Field(description="Name of one of the inputs.")
     features: tuple[Annotated[FeatureConfig, BeforeValidator(_feature_from_name)], ...] = Field(
-        min_length=1, description="Names, or {name, field, unit, kind}."
+        min_length=1, description="Names, or {name, field, unit, type, scale, kind}."
     )
     family: Literal["gmm", "hmm", "naive_bayes", "vae", "rbm", "gan"] = Field(
         "gmm", description="Kind of model."
@@ -156,6 +157,16 @@ class DetectorConfig(Section):
     def kinds(self) -> dict[str, Kind]:
         """What each feature's values are, by name."""
         return {feature.name: feature.kind for feature in self.features}
+
+    @property
+    def types(self) -> dict[str, FeatureType]:
+        """Whether each feature is a gauge or a counter, by name."""
+        return {feature.name: feature.type for feature in self.features}
+
+    @property
+    def scales(self) -> dict[str, FeatureScale]:
+        """Whether each feature is on a linear or a logarithmic scale, by name."""
+        return {feature.name: feature.scale for feature in self.features}
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """The ``inputs`` section: topics, and where in their records entity, time and features are."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from detector.config.section import Duration, FieldPath, Names, Section
+from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.models.kinds import Kind
 
 KAFKA_KEY: Literal["@key"] = "@key"
@@ -122,9 +123,31 @@ class FeatureConfig(Section):
         min_length=1, max_length=200, description="What alerts and metrics call it.", examples=["cpu"]
     )
     field: FieldPath = Field(description="Where it is among the features; its name by default.")
-    unit: str | None = Field(None, description="Shown in alerts.", examples=["1/s"])
+    unit: str | None = Field(
+        None, description="Shown in alerts; of a counter they show it per second.", examples=["1/s"]
+    )
+    type: FeatureType = Field(
+        "gauge",
+        description="'gauge': the value itself counts. 'counter': a total that only grows; its increase per "
+        "second since the entity's last value counts. A lower value than the last one is a reset: the total "
+        "began again at 0.",
+    )
+    scale: FeatureScale = Field(
+        "linear",
+        description="'log': ratios count, not differences, as for latencies, sizes and rates that vary by "
+        "factors; 0 is allowed, negative values are highly improbable.",
+    )
     kind: Kind = Field(
         "continuous",
         description="What its values are: 'continuous' numbers, a 'count' (0, 1, 2, ...), 'categorical' "
         "(text; numbers and booleans count as text), or 'binary' (0, 1, true, false).",
     )
+
+    @model_validator(mode="after")
+    def _only_numbers_are_transformed(self) -> Self:
+        if self.kind != "continuous" and (self.type == "counter" or self.scale == "log"):
+            what = "type counter" if self.type == "counter" else "scale log"
+            raise ValueError(
+                f"{what} makes a continuous number of it, so it cannot be {self.kind}; leave out one of both"
+            )
+        return self

@@ -38,3 +38,10 @@ def running_last(marked: BoolArray, starts: IntArray, lengths: IntArray) -> IntA
     index = np.where(marked, np.arange(marked.size), -1)
     last = np.maximum.accumulate(index)
     return np.where(last >= np.repeat(starts, lengths), last, -1)
+
+
+def running_last_of_columns(marked: BoolArray, starts: IntArray, lengths: IntArray) -> IntArray:
+    """Return the same for every column of ``marked``, shape (N, C), by itself."""
+    index = np.where(marked, np.arange(len(marked))[:, None], -1)
+    last = np.maximum.accumulate(index, axis=0)
+    return np.where(last >= np.repeat(starts, lengths)[:, None], last, -1)

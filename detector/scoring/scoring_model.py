@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from detector.models.contract import Arrays
+from detector.models.feature_transforms import FeatureTransforms
 from detector.models.vocabulary import Vocabulary
 from detector.scoring.committee import Committee
 from detector.scoring.density import Density
@@ -18,12 +19,15 @@ class ScoringModel:
 
     feature_names: tuple[str, ...]
     units: tuple[str | None, ...]
+    """As alerts show the features: of a counter that of its rate."""
     entities: tuple[str, ...]
     """With coefficients of their own, in the order of the stacked arrays; others use the last, pooled."""
     members: tuple[Member, ...]
     """At least one. What is said of records in general, without an alert, is the first one's."""
     committee: Committee
     """What makes one p-value of theirs."""
+    transforms: FeatureTransforms
+    """What is done to records before any member scales them."""
 
     @property
     def n_features(self) -> int:
@@ -37,7 +41,7 @@ class ScoringModel:
     @property
     def warmup_records(self) -> int:
         """Records of an entity that must have been seen before every member can score one."""
-        return max(member.density.warmup_records for member in self.members)
+        return self.transforms.warmup_records + max(member.density.warmup_records for member in self.members)
 
     def vocabulary(self, j: int) -> Vocabulary | None:
         """Return the texts that feature j may have, None where it is not categorical."""
@@ -58,7 +62,8 @@ class ScoringModel:
     def arrays(self) -> Arrays:
         """Return everything as arrays named ``part/array``, ready for safetensors."""
         members = {str(k): member.arrays() for k, member in enumerate(self.members)}
-        return joined({**members, "committee": self.committee.arrays()})
+        others = {"committee": self.committee.arrays(), "transforms": self.transforms.arrays()}
+        return joined({**members, **others})
 
     @classmethod
     def from_arrays(
@@ -85,9 +90,10 @@ class ScoringModel:
             committee = Committee.from_arrays(part_of(arrays, "committee"), len(members))
         except KeyError as error:
             raise ValueError(f"array {error} is absent") from error
+        transforms = FeatureTransforms.from_arrays(part_of(arrays, "transforms"), d)
         for member, names in zip(read, members, strict=True):
             _check(member.density, names.family, len(entities), d)
-        return cls(feature_names, units, entities, read, committee)
+        return cls(feature_names, units, entities, read, committee, transforms)
 
 
 def _check(density: Density, family: str, n_entities: int, n_features: int) -> None:

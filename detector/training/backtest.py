@@ -94,9 +94,11 @@ def latent_columns(detector: Detector, batch: Batch, scores: Scores) -> FloatArr
     kept = batch.time[order] >= np.concatenate([np.maximum.accumulate(time) for time in in_order])
     order, lengths = order[kept], _counted(kept, starts_of(lengths))
     starts, state, time = starts_of(lengths), initial_state(detector, names), batch.time[order]
+    transforms = detector.model.transforms
+    values, _ = transforms.rates(state.counters, batch.values[order], time, lengths)
     gap_s = np.diff(time, prepend=np.nan)
     gap_s[starts] = np.nan
-    z = density.scaling.standardise(batch.values[order], np.repeat(state.model, lengths))
+    z = density.scaling.standardise(transforms.scaled(values), np.repeat(state.model, lengths))
     residual = density.conditionals(
         state.predictor[0], state.family[0], z, time, gap_s, lengths, state.model
     ).residual

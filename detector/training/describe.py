@@ -65,7 +65,9 @@ def describe(
         features=tuple(
             ManifestFeature(
                 name=name,
-                unit=plan.units.get(name),
+                unit=model.units[j],
+                type=plan.types.get(name, "gauge"),
+                scale=plan.scales.get(name, "linear"),
                 kind=plan.kinds.get(name, "continuous"),
                 vocabulary=None if (known := model.vocabulary(j)) is None else known.texts,
             )
@@ -81,7 +83,8 @@ def describe(
 
 
 def _described(member: TrainedMember) -> ManifestMember:
-    family, calibrated = member.density.family, member.calibrated
+    family, calibrated, rows = member.density.family, member.calibrated, member.material.rows
+    in_units = calibrated.conditionals.log_likelihood + member.material.transforms.log_derivative(rows.values)
     typicality = "on" if calibrated.calibration.lower else "off"
     return ManifestMember(
         family=member.plan.family,
@@ -90,9 +93,7 @@ def _described(member: TrainedMember) -> ManifestMember:
         weight=member.plan.time_scale.weight,
         modelled_as=member.material.kinds,
         choices=choices_of(family) | {"typicality": typicality},
-        held_out_mean_log_likelihood=_trimmed_mean(
-            calibrated.conditionals.log_likelihood[member.material.rows.held_out]
-        ),
+        held_out_mean_log_likelihood=_trimmed_mean(in_units[rows.held_out]),
         report=member.report,
     )
 

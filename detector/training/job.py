@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from detector.batch import Batch, BoolArray
 from detector.bundles.store import Bundle
+from detector.models.feature_transforms import rate_unit
 from detector.scoring.member import Member
 from detector.scoring.scoring_model import ScoringModel
 from detector.training.convene import convene
@@ -54,7 +55,7 @@ def train(
     names = records.feature_names
     model = ScoringModel(
         names,
-        tuple(plan.units.get(name) for name in names),
+        tuple(_unit(name, plan) for name in names),
         tuple(material.rows.names[i] for i in material.own),
         tuple(
             Member(
@@ -66,6 +67,12 @@ def train(
             for member in members
         ),
         convened.committee,
+        material.transforms,
     )
     manifest = describe(plan, model, members, convened.held_out, now_s, records=len(records))
     return Bundle(manifest, model, convened.held_out)
+
+
+def _unit(name: str, plan: TrainingPlan) -> str | None:
+    unit = plan.units.get(name)
+    return rate_unit(unit) if plan.types.get(name) == "counter" else unit

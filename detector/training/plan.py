@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from detector.config.detectors import DetectorConfig
+from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.models.kinds import Kind
 from detector.scoring.time_scale import BY_ITSELF, TimeScale
 from detector.scoring.typicality import Choice
@@ -38,6 +39,10 @@ class TrainingPlan:
     units: Mapping[str, str | None] = field(default_factory=dict)
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     """What the values of features are, by name; continuous, where nothing is said."""
+    types: Mapping[str, FeatureType] = field(default_factory=dict)
+    """By name; gauges, where nothing is said."""
+    scales: Mapping[str, FeatureScale] = field(default_factory=dict)
+    """By name; linear, where nothing is said."""
     options: Mapping[str, int | str] = field(default_factory=dict)
     """Settings of the family: ``n_components`` and ``covariance`` (gmm), ``n_states`` and ``n_mixtures``
     (hmm), ``n_classes`` (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae), ``latent``
@@ -83,6 +88,8 @@ def plan_of(detector: DetectorConfig) -> TrainingPlan:
         typicality=training.typicality,
         units={feature.name: feature.unit for feature in detector.features},
         kinds=detector.kinds,
+        types=detector.types,
+        scales=detector.scales,
         options=detector.fit_options,
         models=training.models,
         jobs=training.jobs,

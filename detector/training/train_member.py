@@ -13,6 +13,7 @@ from detector.bundles.serving import fewest_features
 from detector.models.contract import Predictor
 from detector.models.discrete_columns import DiscreteColumns
 from detector.models.families import FAMILIES
+from detector.models.feature_transforms import FeatureTransforms
 from detector.models.kinds import Kind
 from detector.models.predictors import NoPredictor, predict
 from detector.models.scaling import Scaling, fit_scaling
@@ -22,6 +23,7 @@ from detector.training.discrete_features import discrete_columns, kinds_for, wit
 from detector.training.fit_entities import check_affordable, fit_entities, ways_to_fit
 from detector.training.fit_family import fit_alike, fit_family
 from detector.training.fit_predictor import fit_predictor, fit_residual_scale
+from detector.training.fit_transforms import fit_transforms, with_rates, without_negative
 from detector.training.fitting import Fitting
 from detector.training.fitting_rows import Progress
 from detector.training.labels import regime_codes, those_that_occur
@@ -83,19 +85,29 @@ def train_member(
     calibrated = _calibrate(density, material, plan)
     report("calibrating", 1, 1)
     measured = model_report(
-        density, calibrated, fitting.x, material.to_fit, material.rows, material.model, curves, plan.seed
+        density,
+        calibrated,
+        fitting.x,
+        replace(material.to_fit, values=material.to_fit_in_units),
+        material.rows,
+        material.model,
+        curves,
+        plan.seed,
     )
     return TrainedMember(plan, material, regimes, density, calibrated, measured)
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The records of a job in order, and which model each entity is to have."""
+    """The records of a job in order, transformed, and which model each entity is to have."""
 
     every_row: TrainingRows
     """Those labelled anomalous among them."""
     rows: TrainingRows
     to_fit: TrainingRows
+    to_fit_in_units: FloatArray
+    """Their values without logarithms, counters as rates."""
+    transforms: FeatureTransforms
     kinds: tuple[Kind, ...]
     """As the family models them."""
     discrete: DiscreteColumns | None
@@ -144,11 +156,15 @@ def _prepare(
     codes, regimes = (None, ()) if regime is None else regime_codes(regime)
     if regimes and plan.family != "naive_bayes":
         _log.info("family %s has no use for the labels of regimes; they are not used", plan.family)
-    every_row = rows_in_order(records, anomalous, codes)
+    every_row = with_rates(rows_in_order(records, anomalous, codes), plan.types)
     rows = every_row.without_anomalous()
     kinds = kinds_for(plan.family, rows.feature_names, plan.kinds)
-    rows = replace(rows, values=without_impossible(rows.values, rows.feature_names, kinds))
+    values = without_impossible(rows.values, rows.feature_names, kinds)
+    rows = replace(rows, values=without_negative(values, rows.feature_names, plan.scales))
     check_rows_to_train(rows, len(records) - len(rows.time))
+    to_fit_in_units = rows.to_fit().values
+    transforms = fit_transforms(to_fit_in_units, rows.feature_names, plan.types, plan.scales)
+    every_row, rows = (replace(each, values=transforms.scaled(each.values)) for each in (every_row, rows))
     to_fit = rows.to_fit()
     own = np.flatnonzero(np.bincount(to_fit.entity, minlength=len(rows.names)) >= _FEWEST_OWN_ROWS)
     model = np.full(len(rows.names), own.size, dtype=np.int64)
@@ -159,6 +175,8 @@ def _prepare(
         every_row,
         rows,
         to_fit,
+        to_fit_in_units,
+        transforms,
         kinds,
         discrete_columns(to_fit.values, records.category_texts, kinds),
         regimes,
@@ -222,7 +240,7 @@ def _to_fit(
     fitting = Fitting.of(
         shown,
         expectation.residual(shown, material.model),
-        expectation.predictor.warmup_records,
+        material.transforms.warmup_records + expectation.predictor.warmup_records,
         material.interval_s,
         material.discrete,
     )

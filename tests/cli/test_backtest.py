@@ -186,3 +186,31 @@ def test_without_the_train_extra_it_says_what_to_install(
     result = run("--input", folder / "new.csv", "--warmup", "300", "--out", folder / "none.csv")
     assert result.exit_code == 2
     assert "a backtest needs pyarrow; pip install 'detector[train]'" in result.output
+
+
+def test_counters_and_logarithmic_scales_are_declared_on_the_command_line(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    total, latency = np.cumsum(rng.lognormal(3.0, 0.5, 600)), rng.lognormal(size=600)
+    path, out = folder / "totals.csv", folder / "totals-scores.csv"
+    lines = [f"{1_700_000_000 + 60 * i},{total[i]},{latency[i]}" for i in range(600)]
+    path.write_text("\n".join(["time,sent,latency", *lines]) + "\n")
+    options = ("--train", path, "--input", path, "--out", out, "--predictor", "none")
+    result = run(*options, "--counter", "sent", "--log-scale", "latency")
+    assert result.exit_code == 0, result.output
+    rows = rows_of(out)
+    assert [row["status"] for row in rows[:2]] == ["warming_up", "scored"]
+    assert min(float(row["p_value"]) for row in rows[1:]) > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--counter", "disk"), "no feature is called 'disk'"),
+        (("--kind", "cpu=count", "--log-scale", "cpu"), "'cpu' cannot be count"),
+    ],
+)
+def test_a_counter_that_cannot_be_is_refused(folder: Path, options: tuple[str, ...], said: str) -> None:
+    old = folder / "old.csv"
+    result = run("--train", old, "--input", folder / "new.csv", "--out", folder / "none.csv", *options)
+    assert result.exit_code == 2
+    assert said in result.output

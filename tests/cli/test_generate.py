@@ -133,3 +133,22 @@ def test_an_absent_bundle_is_named(store: Path) -> None:
     result = run("generate", f"{store}/pumps@champion", "-n", "2")
     assert result.exit_code == 2
     assert "'pumps' has no champion" in result.output
+
+
+def test_logarithms_are_undone_and_counters_are_said_to_be_rates(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    sent, latency = np.cumsum(rng.lognormal(5.0, 0.3, 600)), rng.lognormal(-2.0, 1.0, 600)
+    old = tmp_path / "old.csv"
+    lines = [f"{1_700_000_000 + 10 * i},{sent[i]},{latency[i]}" for i in range(600)]
+    old.write_text("\n".join(["time,sent,latency", *lines]) + "\n")
+    plan = TrainingPlan("hosts", "gmm", "none", types={"sent": "counter"}, scales={"latency": "log"})
+    bundle = train(read_file(old), plan, 1.7e9)
+    folder = BundleStore(tmp_path).save(bundle.manifest, bundle.model, bundle.held_out)
+    result = run("generate", folder, "-n", "500")
+    assert result.exit_code == 0, result.output
+    assert "rates per second, not totals, of the counters sent" in result.stderr
+    features = [json.loads(line)["features"] for line in result.stdout.splitlines()]
+    assert np.median([f["sent"] for f in features]) == pytest.approx(np.exp(5.0) / 10, rel=0.1)
+    drawn = np.array([f["latency"] for f in features])
+    assert drawn.min() >= 0.0
+    assert np.log(np.median(drawn)) == pytest.approx(-2.0, abs=0.2)

@@ -16,6 +16,7 @@ from detector.alerting.rules import AlertRules
 from detector.batch import FloatArray, IntArray
 from detector.models.contract import Family
 from detector.models.families import FAMILIES
+from detector.models.feature_transforms import FeatureTransforms
 from detector.models.kinds import Kind
 from detector.pipeline import Detector
 from detector.scoring.committee import Committee
@@ -199,7 +200,9 @@ def calibrated(name: str) -> tuple[ScoringModel, Detector]:
     one, all_rows, model = np.array([n]), np.ones(n, dtype=bool), np.zeros(1, dtype=np.int64)
     calibration, examples, *_ = calibrate(own, rows, np.arange(n, dtype=float), one, model, all_rows, 1.0, 1)
     member = Member(own, examples, calibration)
-    scoring_model = ScoringModel(("f0", "f1", "f2"), (None,) * 3, (), (member,), Committee(None))
+    scoring_model = ScoringModel(
+        ("f0", "f1", "f2"), (None,) * 3, (), (member,), Committee(None), FeatureTransforms.none(3)
+    )
     rules = AlertRules(fire_m=1, fire_of=1)
     return scoring_model, detector(scoring_model, threshold=1e-4, rules=rules, min_features=1)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from detector.models.feature_transforms import FeatureTransforms
 from detector.pipeline import initial_state, run
 from detector.scoring.committee import Committee
 from detector.scoring.member import Member
@@ -32,7 +33,8 @@ def model_on(weight: float, records: int = 20_000) -> ScoringModel:
         time_scale=scale,
     )
     member = Member(own, calibrated.examples, calibrated.calibration, scale)
-    return ScoringModel(("f0", "f1", "f2"), (None,) * 3, (), (member,), Committee(None))
+    transforms = FeatureTransforms.none(3)
+    return ScoringModel(("f0", "f1", "f2"), (None,) * 3, (), (member,), Committee(None), transforms)
 
 
 def test_average_is_the_weighted_mean_of_the_past_that_counts() -> None:
