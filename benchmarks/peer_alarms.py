@@ -15,7 +15,7 @@ from benchmarks.peer_models import SANITY
 from benchmarks.product import Answers
 from detector.alerting.budget import HeldOut, threshold_for
 from detector.alerting.rules import AlertRules, Budget
-from detector.batch import BoolArray, FloatArray
+from detector.batch import FloatArray
 from detector.models.scaling import fit_scaling
 from detector.scoring.tail import Tail
 
@@ -28,7 +28,8 @@ def peer_answers(series: Series, name: str, seed: int) -> Answers:
     """Return what one of ``ROWS`` says of the test rows."""
     n_test = len(series.test)
     if name == EVERYTHING:
-        return Answers(np.ones(n_test), np.ones(n_test, dtype=bool), 0, 0.0, 0.0)
+        same = np.ones(n_test)
+        return Answers(same, same, np.ones(n_test, dtype=bool), 0, 0.0, 0.0)
     started = time.process_time()
     n_fit = int(_FITTING_SHARE * series.n_train)
     if name == RANDOM:
@@ -43,11 +44,12 @@ def peer_answers(series: Series, name: str, seed: int) -> Answers:
         fitted = time.process_time()
         anomaly = scorer(z[n_fit:])
     n_held_out = series.n_train - n_fit
-    alarm = _alarms(series, anomaly[:n_held_out], anomaly[n_held_out:])
-    return Answers(anomaly[n_held_out:], alarm, 0, fitted - started, time.process_time() - fitted)
+    score = _anomaly_score(series, anomaly[:n_held_out], anomaly[n_held_out:])
+    score_s = time.process_time() - fitted
+    return Answers(anomaly[n_held_out:], score, score >= 1.0, 0, fitted - started, score_s)
 
 
-def _alarms(series: Series, held_out: FloatArray, tested: FloatArray) -> BoolArray:
+def _anomaly_score(series: Series, held_out: FloatArray, tested: FloatArray) -> FloatArray:
     tail = Tail.fit(held_out)
     time_s = series.time[series.n_train - len(held_out) : series.n_train]
     rules = AlertRules(
@@ -58,4 +60,4 @@ def _alarms(series: Series, held_out: FloatArray, tested: FloatArray) -> BoolArr
         resolve_records=MERGED_GAP + 1,
     )
     seen = HeldOut(tail.p_value(held_out), np.array([len(held_out)]), np.array([time_s[-1] - time_s[0]]))
-    return tail.p_value(tested) <= threshold_for(seen, rules, 1).p_value
+    return np.asarray(np.log(tail.p_value(tested)) / np.log(threshold_for(seen, rules, 1).p_value))

@@ -27,6 +27,9 @@ class Answers:
 
     anomaly: FloatArray
     """Shape (M,), ranks, high is anomalous; 0 where there is no score."""
+    anomaly_score: FloatArray
+    """Shape (M,), 1.0 is the detector's own threshold: so one threshold means the same in every series; not a
+    number where there is no score."""
     alarm: BoolArray
     """Shape (M,), by the detector's own threshold."""
     unscored: int
@@ -68,6 +71,7 @@ def answers(series: Series, seed: int, changes: Changes) -> Answers:
     scored = scores.status[tested] == Status.SCORED
     return Answers(
         anomaly=ranking(scores.p_value[tested], scores.log_likelihood[tested], scored),
+        anomaly_score=scores.anomaly_score[tested],
         alarm=scores.alert[tested],
         unscored=int((~scored).sum()),
         fit_s=fitted - started,

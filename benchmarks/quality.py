@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     sets = _chosen(options.sets, READERS, "set")
     rows = _rows(options)
     if options.vus and not importlib.util.find_spec(PACKAGE):
-        sys.exit(f"--vus needs {PACKAGE}: pip install --no-deps TSB-AD==1.5 tqdm, and pip install pandas")
+        sys.exit(f"--vus needs {PACKAGE}: pip install --no-deps TSB-AD==1.5")
     try:
         tasks = list(_tasks(options, sets, rows))
     except DataError as error:

@@ -109,14 +109,16 @@ def judged(
         calm_alarms=calm_alarms,
         fit_s=answers.fit_s,
         score_s=answers.score_s,
-        nab=_nab_file(series, anomaly, alarm) if series.data_set == "nab" else None,
+        nab=_nab_file(series, np.nan_to_num(answers.anomaly_score, nan=-np.inf), alarm)
+        if series.data_set == "nab"
+        else None,
     )
 
 
 def failed(series: Series, row: str, seed: int, failure: str) -> QualityRun:
     """Return the run of a detector that broke: it ranked nothing and never alarmed."""
     n = len(series.test)
-    silent = Answers(np.zeros(n), np.zeros(n, dtype=bool), n, 0.0, 0.0)
+    silent = Answers(np.zeros(n), np.full(n, np.nan), np.zeros(n, dtype=bool), n, 0.0, 0.0)
     run = judged(series, row, seed, silent, None)
     ranking = 0.0 * run.auc_pr
     return replace(
@@ -130,6 +132,6 @@ def failed(series: Series, row: str, seed: int, failure: str) -> QualityRun:
     )
 
 
-def _nab_file(series: Series, anomaly: FloatArray, alarm: BoolArray) -> NabFile:
+def _nab_file(series: Series, score: FloatArray, alarm: BoolArray) -> NabFile:
     begins = alarm & ~np.concatenate(([False], alarm[:-1]))
-    return NabFile(every_record(anomaly, series.events), beginnings(anomaly, series.events), begins)
+    return NabFile(every_record(score, series.events), beginnings(score, series.events), begins)

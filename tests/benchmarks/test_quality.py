@@ -69,7 +69,8 @@ def test_the_configuration_is_features_and_a_budget_and_what_is_changed(tmp_path
 def test_plain_detectors_answer_for_every_row_to_test(tmp_path: Path, row: str) -> None:
     series = read(write_data(tmp_path / "data"), "ms_cloud", "service/rate", 0)
     answers = peer_answers(series, row, seed=0)
-    assert answers.anomaly.shape == answers.alarm.shape == (len(series.test),)
+    assert answers.anomaly.shape == answers.anomaly_score.shape == (len(series.test),)
+    np.testing.assert_array_equal(answers.alarm, answers.anomaly_score >= 1.0)
     assert not np.isnan(answers.anomaly).any()
 
 
@@ -77,7 +78,9 @@ def test_a_run_holds_every_figure(tmp_path: Path) -> None:
     series = read(write_data(tmp_path / "data"), "nab", "cloud/cpu", 0)
     alarm = np.zeros(510, dtype=bool)
     alarm[[100, 412, 413]] = True
-    run = judged(series, "row", 0, Answers(alarm.astype(float), alarm, 0, 0.0, 0.0), None)
+    run = judged(
+        series, "row", 0, Answers(alarm.astype(float), alarm.astype(float), alarm, 0, 0.0, 0.0), None
+    )
     assert run.events == EventCounts(1, 1, 1, run.events.days)
     assert run.events.days == pytest.approx(510 * 300 / 86400)
     assert (run.true_positives, run.false_positives, run.false_negatives) == (2, 1, 18)
@@ -100,7 +103,7 @@ def test_rows_without_a_score_are_the_least_anomalous(tmp_path: Path) -> None:
     anomaly = series.test_labels.astype(float)
     anomaly[series.test_labels] = np.nan
     silent = np.zeros(len(anomaly), dtype=bool)
-    assert judged(series, "row", 0, Answers(anomaly, silent, 0, 0.0, 0.0), None).roc_auc == 0.0
+    assert judged(series, "row", 0, Answers(anomaly, anomaly, silent, 0, 0.0, 0.0), None).roc_auc == 0.0
 
 
 A = QualityRun(
