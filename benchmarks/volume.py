@@ -5,7 +5,7 @@ import numpy as np
 from detector.batch import BoolArray, FloatArray
 
 PACKAGE = "TSB_AD"
-"""``pip install --no-deps TSB-AD==1.5``: of what it depends on, numpy and scikit-learn are all that is used."""
+"""``pip install --no-deps TSB-AD==1.5``: of its dependencies numpy and scikit-learn are enough."""
 _WINDOW = 100
 """Records; of every width up to this, borders of events are soft."""
 _THRESHOLDS = 250
