@@ -69,12 +69,13 @@ endif
 kafka-jars:
 	@if command -v java >/dev/null && command -v mvn >/dev/null; then sh tests/kafka/fetch.sh; fi
 
-# Debian and Ubuntu; .ci/run calls it. Elsewhere: Java 17, Maven, and promtool from Prometheus.
+# Debian and Ubuntu; .ci/run calls it. Elsewhere: Java 17, Maven, promtool from Prometheus, and Alertmanager.
 system-packages:
 	@missing=""; \
 	command -v java >/dev/null || missing="$$missing openjdk-17-jre-headless"; \
 	command -v mvn >/dev/null || missing="$$missing maven"; \
 	command -v promtool >/dev/null || missing="$$missing prometheus"; \
+	{ command -v prometheus-alertmanager || command -v alertmanager; } >/dev/null || missing="$$missing prometheus-alertmanager"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \

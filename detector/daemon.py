@@ -3,7 +3,7 @@
 import gc
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import FrameType
@@ -77,7 +77,7 @@ def run(config: Config) -> None:
             watchdog,
             overlap=settings.client == "confluent",
         )
-        resources.enter_context(_stopped_by_signals(loop))
+        resources.enter_context(stopped_by_signals(loop.stop))
         resources.callback(watchdog.stop)
         watchdog.start()
         # What was loaded lives as long as the process, and a poll is thousands of short-lived messages:
@@ -216,13 +216,13 @@ def _facts(bundle: Bundle, detector: Detector) -> DetectorFacts:
 
 
 @contextmanager
-def _stopped_by_signals(loop: Loop) -> Iterator[None]:
-    """Let SIGTERM and SIGINT stop the loop; the handlers of before come back at the end."""
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM and SIGINT call ``stop``; the handlers of before come back at the end."""
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        loop.stop()
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

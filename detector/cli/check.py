@@ -67,6 +67,10 @@ def summary(config: Config) -> list[str]:
         f"outputs   scores to {outputs.scores_topic or '(none)'}, alerts to {outputs.alerts_topic}, "
         f"dead letters to {outputs.dead_letter_topic}"
     )
+    if config.notify is not None:
+        managers = [f"{m.name} ({len(m.urls)} replicas)" for m in config.notify.alertmanagers]
+        hooks = [f"{h.name} ({'' if h.keys else 'not '}signed)" for h in config.notify.webhooks]
+        lines.append(f"notify    {', '.join([*managers, *hooks])}")
     lines.append(f"web       http://{config.web.listen_address}/metrics")
     return lines
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "run": _Command(
         "detector.cli.run", "run", "Score records from Kafka until stopped: the daemon.", one_blas_thread=True
     ),
+    "notify": _Command("detector.cli.notify", "notify", "Tell Alertmanager and webhooks of alerts."),
     "backtest": _Command(
         "detector.cli.backtest", "backtest", "Send a file down the daemon's path.", one_blas_thread=True
     ),

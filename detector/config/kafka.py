@@ -62,22 +62,24 @@ class SecurityConfig(Section):
         return self
 
 
-def read_secret(path: Path) -> str:
+def read_secret(path: Path, key: str = "password_file") -> str:
     """Return the content of a secret's file without the line end.
+
+    Args:
+        path: Of the file.
+        key: Of the configuration, for messages.
 
     Raises:
         ValueError: It cannot be read, is empty, or everybody may read it.
     """
     try:
         if stat.S_IMODE(path.stat().st_mode) & stat.S_IROTH:
-            raise ValueError(f"everybody may read password_file {str(path)!r}; run chmod o-rwx on it")
+            raise ValueError(f"everybody may read {key} {str(path)!r}; run chmod o-rwx on it")
         secret = path.read_text().rstrip("\r\n")
     except OSError as error:
-        raise ValueError(
-            f"password_file {str(path)!r} cannot be read: {error.strerror}; check the path"
-        ) from error
+        raise ValueError(f"{key} {str(path)!r} cannot be read: {error.strerror}; check the path") from error
     if not secret:
-        raise ValueError(f"password_file {str(path)!r} is empty; write the password into it")
+        raise ValueError(f"{key} {str(path)!r} is empty; write the {key.removesuffix('_file')} into it")
     return secret
 
 

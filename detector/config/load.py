@@ -12,6 +12,7 @@ from detector.config.detectors import DetectorConfig
 from detector.config.findings import problems_found
 from detector.config.inputs import InputConfig
 from detector.config.kafka import KafkaConfig
+from detector.config.notify import NotifyConfig
 from detector.config.outputs import OutputsConfig
 from detector.config.problem import ConfigError, KeyPath, Problem, suggestion
 from detector.config.root import Config, cross_check
@@ -91,6 +92,7 @@ def _cross_problems(data: Mapping[str, Any]) -> list[Problem]:
         detectors=usable_detectors if len(usable_detectors) == len(valid_detectors) else None,
         kafka=_valid(KafkaConfig, data.get("kafka", {})),
         outputs=_valid(OutputsConfig, data.get("outputs", {})),
+        notify=_valid(NotifyConfig, data.get("notify", {})),
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from detector.config.detectors import DetectorConfig
 from detector.config.inputs import InputConfig
 from detector.config.kafka import KafkaConfig
+from detector.config.notify import NotifyConfig
 from detector.config.outputs import LoggingConfig, OutputsConfig, WebConfig
 from detector.config.problem import Problem, suggestion
 from detector.config.section import Section
@@ -20,6 +21,7 @@ class Config(Section):
     inputs: tuple[InputConfig, ...] = Field(min_length=1, description="What to read.")
     detectors: tuple[DetectorConfig, ...] = Field(min_length=1, description="What to watch.")
     outputs: OutputsConfig = Field(default_factory=OutputsConfig, description="Where answers go.")
+    notify: NotifyConfig | None = Field(None, description="Who is told of alerts, by detector notify.")
     web: WebConfig = Field(default_factory=WebConfig, description="Metrics and health.")
     logging: LoggingConfig = Field(default_factory=LoggingConfig, description="Messages.")
 
@@ -62,6 +64,7 @@ def cross_check(
     detectors: Sequence[DetectorConfig] | None,
     kafka: KafkaConfig | None,
     outputs: OutputsConfig | None,
+    notify: NotifyConfig | None,
 ) -> list[Problem]:
     """Return what is wrong between sections that are right by themselves.
 
@@ -69,7 +72,7 @@ def cross_check(
         names: Position and name of every entry of ``inputs`` and ``detectors``, valid or not.
         wanted_inputs: Position of every detector, valid or not, and the input that it names.
         inputs: Position and section of the valid inputs.
-        detectors: None if one of them is not valid; ``kafka`` and ``outputs`` likewise.
+        detectors: None if one of them is not valid; ``kafka``, ``outputs`` and ``notify`` likewise.
     """
     problems = [p for section, entries in names.items() for p in _repeated_names(section, entries)]
     problems += _topic_problems(inputs, outputs)
@@ -89,6 +92,9 @@ def cross_check(
     if kafka is not None and kafka.client == "confluent" and not importlib.util.find_spec("confluent_kafka"):
         message = "'confluent' is not installed; run pip install 'detector[confluent]', or write kafka-python"
         problems.append(Problem(("kafka", "client"), message))
+    if kafka is not None and notify is not None and notify.group_id == kafka.group_id:
+        message = f"{notify.group_id!r} is the scorer's group already; choose another, or leave it out"
+        problems.append(Problem(("notify", "group_id"), message))
     return problems
 
 

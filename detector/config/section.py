@@ -34,7 +34,8 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
-def _one_or_several(value: object) -> object:
+def one_or_several(value: object) -> object:
+    """Return a text as a list of one."""
     return [value] if isinstance(value, str) else value
 
 
@@ -68,7 +69,7 @@ FieldPath = Annotated[
 """Where in a record: the names of nested objects, outermost first."""
 
 Names = Annotated[
-    tuple[str, ...], BeforeValidator(_one_or_several), _schema(anyOf=[{"type": "string"}, _LIST_OF_TEXT])
+    tuple[str, ...], BeforeValidator(one_or_several), _schema(anyOf=[{"type": "string"}, _LIST_OF_TEXT])
 ]
 """One name or several."""
 

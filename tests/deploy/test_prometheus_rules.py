@@ -10,7 +10,7 @@ import yaml
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.web.made_up import everything_reported
+from tests.web.made_up import every_delivery_reported, everything_reported
 
 PROMETHEUS = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
@@ -23,16 +23,21 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def exported_names() -> set[str]:
-    page = generate_latest(everything_reported(["a"])).decode()
-    return {sample.name for family in text_string_to_metric_families(page) for sample in family.samples}
+    pages = [generate_latest(r).decode() for r in (everything_reported(["a"]), every_delivery_reported())]
+    return {
+        sample.name
+        for page in pages
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
 
 
 def promtool_says(promtool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=60)
 
 
-def test_anomalies_and_the_detector_itself_have_files_of_their_own() -> None:
-    assert [path.name for path in RULES] == ["anomalies.yml", "detector.yml"]
+def test_anomalies_the_detector_itself_and_delivery_have_files_of_their_own() -> None:
+    assert [path.name for path in RULES] == ["anomalies.yml", "detector.yml", "notify.yml"]
     assert {path.name.removesuffix(".test.yml") for path in RULE_TESTS} == {path.stem for path in RULES}
 
 
@@ -69,7 +74,7 @@ def test_an_alert_reads_metrics_that_exist_and_knows_of_replicas(rule: dict[str,
     names = set(re.findall(r"\bdetector_[a-z_]+", rule["expr"]))
     assert names
     assert names <= exported_names()
-    aggregated = ("without (instance, pod)", "sum by (job,", "absent(")
+    aggregated = ("without (instance, pod)", "sum by (job", "absent(")
     assert any(how in rule["expr"] for how in aggregated)
 
 

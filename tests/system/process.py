@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -69,15 +69,20 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
 
 
 class Daemon:
-    """``detector run`` on a free port; ended by ``with`` at the latest."""
+    """``detector run``, or ``notify``, on a free port; ended by ``with`` at the latest."""
 
-    def __init__(self, config: Mapping[str, Any], folder: Path) -> None:
-        """Write the configuration, in which ``web`` is set here."""
+    def __init__(
+        self, config: Mapping[str, Any], folder: Path, command: Literal["run", "notify"] = "run"
+    ) -> None:
+        """Write the configuration, in which the address to listen on is set here."""
         self._folder = folder
+        self._command = command
         self._address = f"127.0.0.1:{free_ports(1)[0]}"
         # JSON is YAML.
         self.config = folder / "daemon.yaml"
-        self.config.write_text(json.dumps({**config, "web": {"listen_address": self._address}}))
+        section = "web" if command == "run" else "notify"
+        listening = {**config.get(section, {}), "listen_address": self._address}
+        self.config.write_text(json.dumps({**config, section: listening}))
         self._modules = folder / "modules.txt"
         self._log = folder / "daemon.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,7 +91,7 @@ class Daemon:
     def __enter__(self) -> Self:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command(), "run", str(self.config)],
+                [*command(), self._command, str(self.config)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment(_AT_EXIT, DETECTOR_TEST_MODULES_FILE=str(self._modules)),

@@ -12,6 +12,7 @@ from detector.batch import Batch, IntArray, Scores, Source, Status
 from detector.stream.reasons import Reason
 from detector.web.health import Health
 from detector.web.metrics import DetectorFacts, Metrics
+from detector.web.notify_metrics import NotifyMetrics
 
 SOURCE = Source("telemetry", 0)
 
@@ -128,6 +129,23 @@ def everything_reported(entities: Sequence[str]) -> CollectorRegistry:
     metrics.batch_done("telegraf", 10, 0.02)
     metrics.lag({SOURCE: 7})
     metrics.entity_on_two_sources("telegraf", 1)
+    metrics.assigned(1)
+    metrics.broker(True)
+    return registry
+
+
+def every_delivery_reported() -> CollectorRegistry:
+    """A registry after the deliverer made each of its reports once."""
+    registry = CollectorRegistry()
+    metrics = NotifyMetrics(registry, Health())
+    metrics.receiver_added("am", "am:9093")
+    metrics.read("notified")
+    metrics.expired()
+    metrics.attempted("am", "am:9093", "delivered")
+    metrics.finished("am", "am:9093", "delivered")
+    metrics.waiting("am", "am:9093", 2, 7.0)
+    metrics.open_episodes(1)
+    metrics.lag({SOURCE: 7})
     metrics.assigned(1)
     metrics.broker(True)
     return registry

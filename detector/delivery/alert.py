@@ -1,0 +1,104 @@
+"""An alert event as the deliverer reads it back from the alerts topic."""
+
+import re
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from detector.batch import Source
+from detector.stream.port import Header
+
+State = Literal["firing", "updated", "resolved"]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+
+MAX_ALERT_BYTES = 1 << 20
+
+# Ids become HTTP headers: nothing but these characters may be in one.
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+class UnreadableAlertError(ValueError):
+    """A record of the alerts topic is no alert event; its neighbours are unaffected."""
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """One feature's part in an alert; see ``alerting.event.FeatureReason``."""
+
+    feature: str
+    actual: float | str | None = None
+    expected: float | str | None = None
+    std: float | None = None
+    nats: float | None = None
+    unit: str | None = None
+
+
+class Regime(msgspec.Struct, frozen=True):
+    """What the model takes for the cause, in words."""
+
+    text: str = ""
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event says, as far as people are told of it; unknown fields are ignored."""
+
+    alert_id: str
+    """The same for all events of one episode."""
+    state: State
+    detector: str
+    role: str = "champion"
+    version: str = ""
+    entity: str
+    severity: str
+    labels: dict[str, str] = {}
+    time: Time
+    """Event time of the record that caused the event."""
+    start: Time
+    end: Time | None = None
+    records: int = 0
+    surprise_nats: float | None = None
+    anomaly_score: float | None = None
+    return_period: str = ""
+    side: str = "unlikely"
+    reasons: tuple[Reason, ...] = ()
+    regime: Regime | None = None
+    expires_at: Time | None = None
+    """When to take the episode for over unless more is heard of it."""
+
+
+class AlertRecord(NamedTuple):
+    """A record of the alerts topic as it came, for its dead letter."""
+
+    source: Source
+    offset: int
+    key: bytes | None
+    value: bytes
+    headers: Sequence[Header]
+
+
+_decoder = msgspec.json.Decoder(Alert)
+
+
+def decode_alert(value: bytes) -> Alert:
+    """Return what a record says.
+
+    Raises:
+        UnreadableAlertError: It is no alert event, or absurdly large.
+    """
+    if len(value) > MAX_ALERT_BYTES:
+        raise UnreadableAlertError(f"{len(value)} bytes; an alert has at most {MAX_ALERT_BYTES}")
+    try:
+        return _decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnreadableAlertError(str(error)) from error
+    except RecursionError as error:
+        raise UnreadableAlertError("nested too deeply") from error
+
+
+def event_id(alert: Alert, headers: Sequence[Header]) -> str:
+    """Return the event's own id, the same after a redelivery: ``ce_id``, or what it can be told by."""
+    given = next((value for name, value in headers if name == "ce_id"), b"").decode(errors="replace")
+    identity = given or f"{alert.alert_id}-{alert.state}"
+    return identity if _PLAIN_ID.fullmatch(identity) else str(uuid.uuid5(uuid.NAMESPACE_URL, identity))

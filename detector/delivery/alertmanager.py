@@ -1,0 +1,85 @@
+"""Alertmanager's API version 2: alerts are posted while they fire, again and again, and once they are over.
+
+Alertmanager knows an alert by its labels alone, so posting the same one again changes nothing. It forgets
+alerts when it restarts and takes silence for recovery, so what fires has to be repeated before its
+``endsAt``, and what is over for a while as well. Prometheus does the same (rules/manager.go).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from detector.batch import Source
+from detector.delivery.notification import Notification, common, time_text
+
+PATH = "/api/v2/alerts"
+RESOLVED_REPEATED_S = 900.0
+"""As Prometheus does: an Alertmanager that restarts within that time still tells that it is over."""
+LASTS_INTERVALS = 4.0
+"""A firing alert is posted as ending so many intervals ahead: a dead deliverer's alerts end then."""
+ALERTS_PER_POST = 64
+
+_encoder = msgspec.json.Encoder()
+
+
+class AlertmanagerChannel:
+    """What one Alertmanager is posted."""
+
+    def __init__(self, resend_s: float) -> None:
+        """Set the time between two repetitions of a firing alert."""
+        self._resend_s = resend_s
+
+    def wants(self, notification: Notification) -> bool:
+        """Return True: news that wake nobody change annotations here."""
+        return True
+
+    def request(self, notification: Notification, now_s: float) -> tuple[bytes, Mapping[str, str]]:
+        """Return body and headers of a POST.
+
+        Args:
+            notification: What to tell.
+            now_s: Wall clock, seconds since 1970.
+        """
+        return self.request_many([notification], now_s), {}
+
+    def request_many(self, notifications: Sequence[Notification], now_s: float) -> bytes:
+        """Return the body of a POST of several alerts."""
+        return _encoder.encode([self._alert(notification, now_s) for notification in notifications])
+
+    def _alert(self, notification: Notification, now_s: float) -> dict[str, object]:
+        starts_s = notification.starts_at_s
+        if notification.ends_at_s is None:
+            ends_s = now_s + LASTS_INTERVALS * self._resend_s
+        else:
+            # An end ahead of the clock would be one that is still firing.
+            ends_s = min(notification.ends_at_s, now_s)
+        alert = common(notification) | {"endsAt": time_text(max(ends_s, starts_s))}
+        if not notification.generator_url:
+            # An empty one is no URI, which the API refuses.
+            del alert["generatorURL"]
+        return alert
+
+
+class Standing:
+    """What an Alertmanager was told last of every set of labels, to be told again. Not locked."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[Source, Notification]] = {}
+
+    def tell(self, source: Source, notification: Notification) -> None:
+        """Remember that it knows this now; the source is where its events come from."""
+        self._told[notification.fingerprint] = source, notification
+
+    def forget(self, sources: Collection[Source]) -> None:
+        """Leave these sources' alerts to somebody else."""
+        self._told = {key: told for key, told in self._told.items() if told[0] not in sources}
+
+    def repeated(self, now_s: float) -> list[list[Notification]]:
+        """Return what to tell again now, in portions; what has been over for long is dropped."""
+        self._told = {
+            key: (source, notification)
+            for key, (source, notification) in self._told.items()
+            if notification.ends_at_s is None or now_s - notification.ends_at_s < RESOLVED_REPEATED_S
+        }
+        known = [notification for _, notification in self._told.values()]
+        return [known[i : i + ALERTS_PER_POST] for i in range(0, len(known), ALERTS_PER_POST)]

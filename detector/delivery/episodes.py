@@ -1,0 +1,280 @@
+"""Which episodes fire, and whom an event is news for: old ones are history, which wakes nobody."""
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from detector.batch import Source
+from detector.delivery.alert import Alert, AlertRecord, event_id
+from detector.delivery.mailbox import Letter
+from detector.delivery.notification import Notification, Status, generator_url, labels_of
+from detector.delivery.wording import description, expired_summary, firing_summary, resolved_summary
+
+IDS_REMEMBERED = 100_000
+
+
+class Reading(StrEnum):
+    """What an event was to us; also a metric label."""
+
+    NOTIFIED = "notified"
+    REFRESHED = "refreshed"
+    """It fires already; nothing that would wake anybody changed."""
+    OLD = "old"
+    """Longer ago than ``max_alert_age``, and over or written as history: nobody is told."""
+    REPEATED = "repeated"
+    """The same event once more, as a crash of the scorer leaves it."""
+    EXPIRED = "expired"
+    """The end of an episode that was taken to be over before."""
+    SHADOW = "shadow"
+    """Of a challenger, whose scores wake nobody."""
+    UNREADABLE = "unreadable"
+
+
+class Read(NamedTuple):
+    """What follows from an event."""
+
+    reading: Reading
+    letters: list[Letter]
+
+
+@dataclass(slots=True)
+class _Episode:
+    alert: Alert
+    """Of the newest event that says it fires."""
+    record: AlertRecord
+    labels: dict[str, str]
+    news_s: float
+    """When its newest event was written."""
+    told: bool
+    """Whether receivers know of it, or are about to."""
+    closing: Notification | None = None
+    """What they are told at its end; None while it is open."""
+    expired: bool = False
+
+    @property
+    def open(self) -> bool:
+        return self.closing is None
+
+
+class Episodes:
+    """All episodes of the partitions held. Times are wall clock, seconds since 1970."""
+
+    def __init__(self, max_alert_age_s: float, expire_after_s: float, generator_url: str = "") -> None:
+        """Args:
+        max_alert_age_s: Events whose record is older when they are read, wake nobody.
+        expire_after_s: Silence after which an open episode is taken to be over, unless its last event
+            says when.
+        generator_url: Link with ``{entity}``, ``{detector}`` and ``{alert_id}``; may be empty.
+        """
+        self._max_alert_age_s = max_alert_age_s
+        self._expire_after_s = expire_after_s
+        self._generator_url = generator_url
+        self._known: dict[str, _Episode] = {}
+        self._first_seen: OrderedDict[str, tuple[Source, int]] = OrderedDict()
+
+    def restore(self, record: AlertRecord, alert: Alert, written_s: float) -> None:
+        """Learn from an event that may have been delivered before; nobody is told.
+
+        Args:
+            record: From a partition that is ours since now; give them in offset order.
+            alert: What it says.
+            written_s: When Kafka got it.
+        """
+        self._is_repeat(record, event_id(alert, record.headers))
+        if alert.role != "champion":
+            return
+        episode = self._known.get(alert.alert_id)
+        if alert.state == "resolved":
+            if episode is not None:
+                self._close(episode, alert, event_id(alert, record.headers), written_s)
+            return
+        on_time = written_s - alert.time.timestamp() <= self._max_alert_age_s
+        told = on_time or (episode is not None and episode.told)
+        self._opened(episode, record, alert, written_s, told=told)
+
+    def restored(self, now_s: float) -> None:
+        """Drop, after restoring, what expired so long ago that it is history."""
+        for alert_id, episode in list(self._known.items()):
+            if episode.open and self._expiry_s(episode) < now_s - self._max_alert_age_s:
+                del self._known[alert_id]
+
+    def take(self, record: AlertRecord, alert: Alert, written_s: float, now_s: float) -> Read:
+        """Return what an event is, and what receivers are to be told.
+
+        Args:
+            record: As it was read, for dead letters.
+            alert: What it says.
+            written_s: When Kafka got it.
+            now_s: The clock.
+        """
+        id = event_id(alert, record.headers)
+        if self._is_repeat(record, id):
+            return Read(Reading.REPEATED, [])
+        if alert.role != "champion":
+            return Read(Reading.SHADOW, [])
+        fresh = now_s - alert.time.timestamp() <= self._max_alert_age_s
+        episode = self._known.get(alert.alert_id)
+        if alert.state == "resolved":
+            return self._over(episode, record, alert, id, written_s, fresh=fresh)
+        return self._fires(episode, record, alert, id, written_s, fresh=fresh)
+
+    def expire(self, sources: Collection[Source], now_s: float) -> list[Letter]:
+        """Return the ends of episodes that nothing was heard of, and forget what has been over for long.
+
+        Args:
+            sources: Those of which everything was read: what is not read yet may be news.
+            now_s: The clock.
+        """
+        letters = []
+        for alert_id, episode in list(self._known.items()):
+            if episode.record.source not in sources:
+                continue
+            if not episode.open:
+                if now_s - episode.news_s > self._expire_after_s:
+                    del self._known[alert_id]
+                continue
+            if now_s < self._expiry_s(episode):
+                continue
+            summary = expired_summary(episode.alert, now_s - episode.news_s)
+            episode.closing = self._notification(
+                episode, f"{alert_id}-expired", "resolved", summary, ends_at_s=self._expiry_s(episode)
+            )
+            episode.expired = True
+            if episode.told:
+                letters.append(Letter(episode.closing, episode.record))
+        return letters
+
+    def standing(self, now_s: float) -> Iterator[tuple[Source, Notification]]:
+        """Yield what an Alertmanager should know: what fires, and what is over."""
+        for alert_id, episode in self._known.items():
+            if not episode.told:
+                continue
+            if episode.closing is not None:
+                yield episode.record.source, episode.closing
+            elif now_s < self._expiry_s(episode):
+                yield episode.record.source, self._firing(episode, alert_id)
+
+    def open_episodes(self) -> int:
+        """Return how many fire, whether or not somebody was told."""
+        return sum(episode.open for episode in self._known.values())
+
+    def drop(self, sources: Collection[Source]) -> None:
+        """Forget the episodes of partitions that went."""
+        self._known = {id: e for id, e in self._known.items() if e.record.source not in sources}
+
+    def _fires(
+        self,
+        episode: _Episode | None,
+        record: AlertRecord,
+        alert: Alert,
+        id: str,
+        written_s: float,
+        *,
+        fresh: bool,
+    ) -> Read:
+        known = episode is not None and episode.told and episode.open
+        if not fresh and not known:
+            # Restored as told, and over by now: both its events are history.
+            self._opened(episode, record, alert, written_s, told=False)
+            return Read(Reading.OLD, [])
+        before = episode.labels if episode is not None and known else None
+        opened = self._opened(episode, record, alert, written_s, told=True)
+        letters = []
+        if before is not None and before != opened.labels:
+            # To Alertmanager, another severity is another alert.
+            over = self._notification(
+                opened,
+                f"{id}-replaced",
+                "resolved",
+                f"{alert.entity}: now {alert.severity}",
+                ends_at_s=alert.time.timestamp(),
+                labels=before,
+            )
+            letters.append(Letter(over, record))
+        quiet = alert.state == "updated" and before == opened.labels
+        letters.append(Letter(self._firing(opened, id, quiet=quiet), record))
+        return Read(Reading.REFRESHED if quiet else Reading.NOTIFIED, letters)
+
+    def _over(
+        self,
+        episode: _Episode | None,
+        record: AlertRecord,
+        alert: Alert,
+        id: str,
+        written_s: float,
+        *,
+        fresh: bool,
+    ) -> Read:
+        if episode is None:
+            if not fresh:
+                return Read(Reading.OLD, [])
+            # Its start was too long ago to be read back: receivers may know it nevertheless.
+            episode = self._opened(None, record, alert, written_s, told=True)
+        if episode.expired:
+            return Read(Reading.EXPIRED, [])
+        closing = self._close(episode, alert, id, written_s)
+        if not episode.told:
+            return Read(Reading.OLD, [])
+        return Read(Reading.NOTIFIED, [Letter(closing, record)])
+
+    def _opened(
+        self, episode: _Episode | None, record: AlertRecord, alert: Alert, written_s: float, *, told: bool
+    ) -> _Episode:
+        labels = labels_of(alert)
+        if episode is not None:
+            # Carried labels are those of the first event: they are what the alert is told by.
+            labels = episode.labels | {"severity": labels["severity"]}
+        opened = _Episode(alert, record, labels, written_s, told)
+        self._known[alert.alert_id] = opened
+        return opened
+
+    def _close(self, episode: _Episode, alert: Alert, id: str, written_s: float) -> Notification:
+        closing = self._notification(
+            episode, id, "resolved", resolved_summary(alert), ends_at_s=alert.time.timestamp()
+        )
+        episode.closing, episode.news_s = closing, written_s
+        return closing
+
+    def _firing(self, episode: _Episode, id: str, *, quiet: bool = False) -> Notification:
+        return self._notification(episode, id, "firing", firing_summary(episode.alert), quiet=quiet)
+
+    def _notification(
+        self,
+        episode: _Episode,
+        id: str,
+        status: Status,
+        summary: str,
+        *,
+        ends_at_s: float | None = None,
+        labels: dict[str, str] | None = None,
+        quiet: bool = False,
+    ) -> Notification:
+        alert = episode.alert
+        return Notification(
+            id=id,
+            status=status,
+            labels=episode.labels if labels is None else labels,
+            annotations={
+                "summary": summary,
+                "description": description(alert),
+                "alert_id": alert.alert_id,
+            },
+            starts_at_s=alert.start.timestamp(),
+            ends_at_s=ends_at_s,
+            generator_url=generator_url(self._generator_url, alert),
+            quiet=quiet,
+        )
+
+    def _expiry_s(self, episode: _Episode) -> float:
+        said = episode.alert.expires_at
+        return episode.news_s + self._expire_after_s if said is None else said.timestamp()
+
+    def _is_repeat(self, record: AlertRecord, id: str) -> bool:
+        """Say whether the event was seen at another place before; the same place is only read again."""
+        here = record.source, record.offset
+        first = self._first_seen.setdefault(id, here)
+        if len(self._first_seen) > IDS_REMEMBERED:
+            self._first_seen.popitem(last=False)
+        return first != here

@@ -1,0 +1,64 @@
+"""An alert in plain words, for somebody who was woken by it."""
+
+from detector.delivery.alert import Alert, Reason
+
+_REASONS_TOLD = 3
+_TIMES = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
+
+
+def firing_summary(alert: Alert) -> str:
+    """Say what is wrong: ``web-17: cpu 0.97, expected 0.31 ± 0.06 (12.4 nats)``; at most three features."""
+    told = [_reason(reason) for reason in alert.reasons if reason.actual is not None][:_REASONS_TOLD]
+    if alert.side == "too_likely":
+        start = f"{alert.entity}: more typical than normal traffic ever is"
+        return f"{start}: {'; '.join(told)}" if told else start
+    if told:
+        return f"{alert.entity}: {'; '.join(told)}"
+    return f"{alert.entity}: improbable under detector {alert.detector}"
+
+
+def resolved_summary(alert: Alert) -> str:
+    """Say that it is over: ``web-17: as usual again after 12 minutes``."""
+    lasted_s = (alert.time - alert.start).total_seconds()
+    return f"{alert.entity}: as usual again after {duration_text(lasted_s)}"
+
+
+def expired_summary(alert: Alert, silent_s: float) -> str:
+    """Say that nothing was heard of it for so long."""
+    return (
+        f"{alert.entity}: no news for {duration_text(silent_s)}, taken to be over; "
+        f"does detector {alert.detector} still run?"
+    )
+
+
+def description(alert: Alert) -> str:
+    """Say what else is known, in whole sentences."""
+    told = [f"Detector {alert.detector}{f', version {alert.version}' if alert.version else ''}."]
+    if alert.return_period:
+        told.append(f"At its peak {alert.return_period}.")
+    if alert.regime is not None and alert.regime.text:
+        told.append(f"The entity: {alert.regime.text}.")
+    if alert.records > 0:
+        nats = "" if alert.surprise_nats is None else f", {alert.surprise_nats:.1f} nats of surprise in all"
+        records = "1 record" if alert.records == 1 else f"{alert.records} records"
+        told.append(f"{records} since it began{nats}.")
+    return " ".join(told)
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in one unit: ``90 seconds``, ``12 minutes``, ``1 day``."""
+    unit, length = next((u, s) for u, s in _TIMES if seconds >= 2 * s or seconds == s or s == 1)
+    count = round(seconds / length)
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
+def _reason(reason: Reason) -> str:
+    nats = "" if reason.nats is None else f" ({reason.nats:.1f} nats)"
+    unit = "" if reason.unit in (None, "", "1") else f" {reason.unit}"
+    spread = "" if reason.std is None else f" ± {_value(reason.std)}"
+    expected = "something else" if reason.expected is None else f"{_value(reason.expected)}{spread}{unit}"
+    return f"{reason.feature} {_value(reason.actual)}{unit}, expected {expected}{nats}"
+
+
+def _value(value: float | str | None) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value!r}"

@@ -1,0 +1,223 @@
+"""Tests for detector.delivery.episodes: whom an event is news for."""
+
+from dataclasses import replace
+
+from detector.alerting.event import AlertEvent
+from detector.batch import Source
+from detector.delivery.episodes import Episodes, Reading
+from detector.delivery.mailbox import Letter
+from tests.delivery.events import ALERTS, challenger, event, read
+
+NOW = 1.8e9
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+
+
+def episodes() -> Episodes:
+    return Episodes(max_alert_age_s=15 * MINUTE, expire_after_s=DAY, generator_url="https://x/{entity}")
+
+
+class Topic:
+    """Events at ever higher offsets."""
+
+    def __init__(self, episodes: Episodes) -> None:
+        self.episodes = episodes
+        self.offset = 0
+
+    def take(
+        self, event: AlertEvent, now_s: float, written_s: float | None = None, **more: str
+    ) -> tuple[Reading, list[Letter]]:
+        self.offset += 1
+        return self.again(event, now_s, self.offset, written_s, **more)
+
+    def again(
+        self, event: AlertEvent, now_s: float, offset: int, written_s: float | None = None, **more: str
+    ) -> tuple[Reading, list[Letter]]:
+        record, alert = read(event, offset, more=more)
+        return self.episodes.take(record, alert, now_s if written_s is None else written_s, now_s)
+
+    def restore(self, event: AlertEvent, written_s: float, offset: int) -> None:
+        self.episodes.restore(*read(event, offset), written_s)
+
+
+def told(taken: tuple[Reading, list[Letter]]) -> list[str]:
+    return [letter.notification.status for letter in taken[1]]
+
+
+def test_an_episode_is_told_when_it_starts_and_when_it_ends() -> None:
+    topic = Topic(episodes())
+    reading, [letter] = topic.take(event("firing", NOW), NOW + 1)
+    assert reading is Reading.NOTIFIED
+    assert (letter.notification.status, letter.notification.ends_at_s) == ("firing", None)
+    assert letter.notification.id == event("firing", NOW).id
+    assert letter.notification.generator_url == "https://x/web-17"
+    assert topic.episodes.open_episodes() == 1
+    _, [end] = topic.take(event("resolved", NOW + 60, start_s=NOW), NOW + 61)
+    assert (end.notification.status, end.notification.ends_at_s) == ("resolved", NOW + 60)
+    assert end.notification.fingerprint == letter.notification.fingerprint
+    assert topic.episodes.open_episodes() == 0
+
+
+def test_the_end_has_the_labels_of_the_beginning() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW), NOW)
+    moved = replace(event("resolved", NOW + 60), labels={"team": "other"})
+    _, [end] = topic.take(moved, NOW + 60)
+    assert end.notification.labels["team"] == "shop"
+
+
+def test_an_old_episode_wakes_nobody_at_its_start_nor_at_its_end() -> None:
+    topic = Topic(episodes())
+    assert topic.take(event("firing", NOW - 6 * HOUR), NOW) == (Reading.OLD, [])
+    assert topic.take(event("resolved", NOW - 5 * HOUR), NOW) == (Reading.OLD, [])
+
+
+def test_an_old_start_whose_end_is_new_wakes_nobody() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW - HOUR), NOW)
+    assert topic.take(event("resolved", NOW - 1), NOW) == (Reading.OLD, [])
+
+
+def test_the_end_of_what_was_told_is_told_however_late() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW), NOW)
+    assert told(topic.take(event("resolved", NOW + 60), NOW + 6 * HOUR)) == ["resolved"]
+
+
+def test_what_still_fires_is_told_though_the_deliverer_was_away() -> None:
+    topic = Topic(episodes())
+    topic.restore(event("firing", NOW - HOUR), NOW - HOUR, offset=1)
+    assert told(topic.again(event("firing", NOW - HOUR), NOW, 1, NOW - HOUR)) == ["firing"]
+
+
+def test_what_was_over_before_the_deliverer_came_back_wakes_nobody() -> None:
+    topic = Topic(episodes())
+    firing, resolved = event("firing", NOW - 2 * HOUR), event("resolved", NOW - HOUR)
+    topic.restore(firing, NOW - 2 * HOUR, offset=1)
+    topic.restore(resolved, NOW - HOUR, offset=2)
+    assert topic.again(firing, NOW, 1, NOW - 2 * HOUR) == (Reading.OLD, [])
+    assert topic.again(resolved, NOW, 2, NOW - HOUR) == (Reading.OLD, [])
+
+
+def test_history_that_a_scorer_catches_up_with_wakes_nobody_after_a_restart_either() -> None:
+    topic = Topic(episodes())
+    topic.restore(event("firing", NOW - 6 * HOUR), NOW - MINUTE, offset=1)
+    assert list(topic.episodes.standing(NOW)) == []
+    assert topic.take(event("resolved", NOW - 5 * HOUR), NOW) == (Reading.OLD, [])
+
+
+def test_after_a_restart_what_fires_stands_and_its_end_is_told_once() -> None:
+    topic = Topic(episodes())
+    topic.restore(event("firing", NOW - HOUR), NOW - HOUR, offset=1)
+    [(source, standing)] = topic.episodes.standing(NOW)
+    assert (source, standing.status) == (ALERTS, "firing")
+    topic.offset = 1
+    assert told(topic.take(event("resolved", NOW), NOW)) == ["resolved"]
+
+
+def test_what_is_over_since_shortly_stands_as_over() -> None:
+    topic = Topic(episodes())
+    topic.restore(event("firing", NOW - HOUR), NOW - HOUR, offset=1)
+    topic.restore(event("resolved", NOW - MINUTE), NOW - MINUTE, offset=2)
+    assert [standing.status for _, standing in topic.episodes.standing(NOW)] == ["resolved"]
+
+
+def test_an_end_whose_beginning_is_too_long_ago_to_be_known_is_told() -> None:
+    assert told(Topic(episodes()).take(event("resolved", NOW), NOW)) == ["resolved"]
+
+
+def test_a_repeated_event_is_told_once_and_the_same_place_read_again_is_no_repetition() -> None:
+    topic = Topic(episodes())
+    firing = event("firing", NOW)
+    assert told(topic.take(firing, NOW)) == ["firing"]
+    assert told(topic.again(firing, NOW, topic.offset)) == ["firing"]
+    assert topic.take(firing, NOW) == (Reading.REPEATED, [])
+
+
+def test_a_challenger_wakes_nobody() -> None:
+    topic = Topic(episodes())
+    assert topic.take(challenger(event("firing", NOW)), NOW) == (Reading.SHADOW, [])
+    assert topic.episodes.open_episodes() == 0
+
+
+def test_silence_ends_an_episode_once() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW), NOW)
+    assert topic.episodes.expire([ALERTS], NOW + DAY - 1) == []
+    [end] = topic.episodes.expire([ALERTS], NOW + DAY)
+    assert (end.notification.status, end.notification.ends_at_s) == ("resolved", NOW + DAY)
+    assert "no news for 1 day" in end.notification.annotations["summary"]
+    assert topic.episodes.expire([ALERTS], NOW + DAY) == []
+    # The scorer was only slow.
+    assert topic.take(event("resolved", NOW + DAY + 60), NOW + DAY + 60) == (Reading.EXPIRED, [])
+
+
+def test_an_event_may_say_itself_when_it_expires() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW), NOW, expires_at="2027-01-15T08:05:00Z")
+    assert topic.episodes.expire([ALERTS], NOW + 299) == []
+    assert len(topic.episodes.expire([ALERTS], NOW + 300)) == 1
+
+
+def test_news_keeps_an_episode_alive_and_wakes_nobody() -> None:
+    topic = Topic(episodes())
+    firing = event("firing", NOW)
+    topic.take(firing, NOW, expires_at="2027-01-15T08:05:00Z")
+    keep_alive = replace(firing, id="keep-alive-1", time=NOW + 299)
+    reading, [letter] = topic.take(keep_alive, NOW + 299, state="updated", expires_at="2027-01-15T08:10:00Z")
+    assert reading is Reading.REFRESHED
+    assert letter.notification.quiet
+    assert topic.episodes.expire([ALERTS], NOW + 599) == []
+    assert len(topic.episodes.expire([ALERTS], NOW + 600)) == 1
+
+
+def test_news_of_an_old_episode_that_goes_on_is_told() -> None:
+    topic = Topic(episodes())
+    firing = event("firing", NOW - 6 * HOUR)
+    topic.take(firing, NOW)
+    _, [letter] = topic.take(replace(firing, id="keep-alive-9", time=NOW), NOW, state="updated")
+    assert (letter.notification.status, letter.notification.quiet) == ("firing", False)
+    assert letter.notification.starts_at_s == NOW - 6 * HOUR
+
+
+def test_another_severity_is_another_alert() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW), NOW)
+    worse = replace(event("firing", NOW), id="update-1", time=NOW + 60, severity="critical")
+    reading, letters = topic.take(worse, NOW + 60, state="updated")
+    assert reading is Reading.NOTIFIED
+    assert [(x.notification.status, x.notification.labels["severity"]) for x in letters] == [
+        ("resolved", "warning"),
+        ("firing", "critical"),
+    ]
+    _, [end] = topic.take(replace(event("resolved", NOW + 120), severity="critical"), NOW + 120)
+    assert end.notification.labels["severity"] == "critical"
+
+
+def test_partitions_not_read_to_their_end_expire_nothing() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW), NOW)
+    assert topic.episodes.expire([Source("alerts", 1)], NOW + 2 * DAY) == []
+
+
+def test_what_expired_while_nobody_looked_is_told_if_it_was_lately() -> None:
+    topic = Topic(episodes())
+    topic.restore(event("firing", NOW - DAY - MINUTE), NOW - DAY - MINUTE, offset=1)
+    topic.restore(event("firing", NOW - 2 * DAY, "db-1"), NOW - 2 * DAY, offset=2)
+    topic.episodes.restored(NOW)
+    assert list(topic.episodes.standing(NOW)) == []
+    assert [x.notification.labels["entity"] for x in topic.episodes.expire([ALERTS], NOW)] == ["web-17"]
+
+
+def test_episodes_of_partitions_that_went_are_forgotten() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW), NOW)
+    topic.episodes.drop([ALERTS])
+    assert topic.episodes.open_episodes() == 0
+
+
+def test_memory_of_what_is_over_ends() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW), NOW)
+    topic.take(event("resolved", NOW + 60), NOW + 60)
+    topic.episodes.expire([ALERTS], NOW + 2 * DAY)
+    assert list(topic.episodes.standing(NOW + 2 * DAY)) == []

@@ -1,0 +1,111 @@
+"""Tests for detector.delivery.notification and wording: what people and their tools are told."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import msgspec
+
+from detector.delivery.alert import Reason, Regime
+from detector.delivery.notification import fingerprint, generator_url, labels_of
+from detector.delivery.wording import (
+    description,
+    duration_text,
+    expired_summary,
+    firing_summary,
+    resolved_summary,
+)
+from tests.delivery.events import event, read
+
+_, FIRING = read(event("firing", 1.8e9), 0)
+_, RESOLVED = read(event("resolved", 1.8e9 + 720, start_s=1.8e9), 1)
+
+
+def test_labels_are_few_and_never_numbers_of_the_moment() -> None:
+    assert labels_of(FIRING) == {
+        "alertname": "DetectorAnomaly",
+        "detector": "hosts",
+        "entity": "web-17",
+        "severity": "warning",
+        "team": "shop",
+    }
+
+
+def test_carried_labels_get_legal_names_and_hide_none_of_ours() -> None:
+    carried = {"tags.region": "eu", "9lives": "x", "entity": "other", "empty": "", "": "y"}
+    labels = labels_of(msgspec.structs.replace(FIRING, labels=carried))
+    assert labels["tags_region"] == "eu"
+    assert labels["_9lives"] == "x"
+    assert labels["entity"] == "web-17"
+    assert labels["_"] == "y"
+    assert "empty" not in labels
+
+
+def test_fingerprint_ignores_order_and_sees_every_character() -> None:
+    assert fingerprint({"a": "1", "b": "2"}) == fingerprint({"b": "2", "a": "1"})
+    assert fingerprint({"a": "1"}) != fingerprint({"a1": ""})
+    # Of no label at all: the offset basis of 64-bit FNV-1a.
+    assert fingerprint({}) == "cbf29ce484222325"
+
+
+def test_links_are_quoted() -> None:
+    alert = msgspec.structs.replace(FIRING, entity="a b/ü{detector}")
+    assert (
+        generator_url("https://x/{detector}?e={entity}", alert)
+        == "https://x/hosts?e=a%20b%2F%C3%BC%7Bdetector%7D"
+    )
+
+
+def test_a_summary_says_what_is_and_what_was_expected() -> None:
+    reasons = (
+        Reason("cpu", 0.97, 0.31, 0.06, 12.4, "1"),
+        Reason("rps", 1234567.0, 120.5, 9.0, 8.0, "1/s"),
+        Reason("gone", None, 1.0, 1.0, 0.0),
+        Reason("method", "TRACE", "GET", None, 4.0),
+        Reason("fourth", 1.0, 1.0, 1.0, 1.0),
+    )
+    alert = msgspec.structs.replace(FIRING, reasons=reasons)
+    assert firing_summary(alert) == (
+        "web-17: cpu 0.97, expected 0.31 ± 0.06 (12.4 nats); "
+        "rps 1.235e+06 1/s, expected 120.5 ± 9 1/s (8.0 nats); "
+        "method 'TRACE', expected 'GET' (4.0 nats)"
+    )
+
+
+def test_a_summary_without_reasons_still_says_something() -> None:
+    alert = msgspec.structs.replace(FIRING, reasons=())
+    assert firing_summary(alert) == "web-17: improbable under detector hosts"
+    assert "more typical than normal" in firing_summary(msgspec.structs.replace(alert, side="too_likely"))
+
+
+def test_the_end_says_how_long_it_was() -> None:
+    assert resolved_summary(RESOLVED) == "web-17: as usual again after 12 minutes"
+    assert expired_summary(FIRING, 86_400.0) == (
+        "web-17: no news for 1 day, taken to be over; does detector hosts still run?"
+    )
+
+
+def test_a_description_adds_what_else_is_known() -> None:
+    alert = msgspec.structs.replace(FIRING, regime=Regime("left state 3"))
+    assert description(alert) == (
+        "Detector hosts, version v1. At its peak normally once in 23 days on this entity. "
+        "The entity: left state 3. 5 records since it began, 31.5 nats of surprise in all."
+    )
+
+
+def test_durations() -> None:
+    seconds = [0, 1, 60, 90, 150, 7200, 86_400, timedelta(days=3).total_seconds()]
+    assert [duration_text(s) for s in seconds] == [
+        "0 seconds",
+        "1 second",
+        "1 minute",
+        "90 seconds",
+        "2 minutes",
+        "2 hours",
+        "1 day",
+        "3 days",
+    ]
+
+
+def test_a_summary_belongs_to_its_event() -> None:
+    other = read(replace(event("firing", 1.8e9), entity="db-1"), 0)[1]
+    assert firing_summary(other).startswith("db-1: ")

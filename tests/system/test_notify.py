@@ -1,0 +1,195 @@
+"""The installed ``detector notify`` between a real Kafka and a real Alertmanager."""
+
+import signal
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.alerting.event import AlertEvent
+from detector.delivery.notification import fingerprint
+from detector.stream.port import ClientName, open_producer
+from tests.delivery.events import encoded, event
+from tests.delivery.http_server import FakeReceiver, Reply
+from tests.kafka.broker import RealBroker, free_ports
+from tests.kafka.fixtures import create_topic
+from tests.system.alertmanager import Alertmanager
+from tests.system.conftest import settings_of
+from tests.system.process import Daemon, wait_until
+from tests.system.telemetry import read_all
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+
+class Told:
+    """What a webhook behind Alertmanager was told."""
+
+    def __init__(self, receiver: FakeReceiver) -> None:
+        self._receiver = receiver
+
+    def statuses(self) -> Counter[tuple[str, str]]:
+        """Count notifications by entity and status."""
+        return Counter(
+            (alert["labels"]["entity"], alert["status"])
+            for request in self._receiver.requests
+            for alert in request.json()["alerts"]
+        )
+
+    def wait_for(self, entity: str, status: str, timeout_s: float = 20.0) -> dict[str, Any]:
+        wait_until(lambda: self.statuses()[entity, status] > 0, timeout_s, f"{entity} {status}")
+        found: dict[str, Any] = next(
+            alert
+            for request in self._receiver.requests
+            for alert in request.json()["alerts"]
+            if (alert["labels"]["entity"], alert["status"]) == (entity, status)
+        )
+        return found
+
+
+class Topics:
+    """The topics of one deliverer, and who writes alerts."""
+
+    def __init__(self, broker: RealBroker) -> None:
+        self.broker = broker
+        self.alerts = f"alerts-{uuid.uuid4().hex[:8]}"
+        self.dead_letters = f"{self.alerts}.dlq"
+        create_topic(broker, self.alerts, 2)
+        create_topic(broker, self.dead_letters, 1)
+
+    def write(self, *events: AlertEvent) -> None:
+        records = [encoded(event) for event in events]
+        producer = open_producer(settings_of(self.broker))
+        producer.send(
+            self.alerts, [r.key for r in records], [r.value for r in records], [r.headers for r in records]
+        )
+        producer.flush(20.0)
+        producer.close()
+
+
+@pytest.fixture
+def topics(kafka_broker: RealBroker) -> Topics:
+    return Topics(kafka_broker)
+
+
+@pytest.fixture
+def behind() -> Iterator[FakeReceiver]:
+    with FakeReceiver() as receiver:
+        yield receiver
+
+
+def configuration(
+    topics: Topics, *alertmanagers: Alertmanager, client: ClientName = "kafka-python", **notify: Any
+) -> dict[str, Any]:
+    return {
+        "kafka": {
+            "bootstrap_servers": [topics.broker.bootstrap_servers],
+            "client": client,
+            "group_id": f"group-{topics.alerts}",
+            "session_timeout": "6s",
+            # So that a new process need not wait for the old one's session to end.
+            "instance_id": "replica-0",
+        },
+        "inputs": [{"name": "telemetry", "topics": ["telemetry"]}],
+        "detectors": [{"name": "hosts", "input": "telemetry", "features": ["cpu"]}],
+        "outputs": {"alerts_topic": topics.alerts, "dead_letter_topic": topics.dead_letters},
+        "notify": {
+            "alertmanagers": [{"urls": [manager.url for manager in alertmanagers], "resend": "2.5s"}],
+            **notify,
+        },
+    }
+
+
+def test_killed_in_mid_episode_it_tells_a_cluster_once_that_it_fires_and_once_that_it_is_over(
+    topics: Topics, behind: FakeReceiver, tmp_path: Path
+) -> None:
+    told, now_s = Told(behind), time.time()
+    ports = free_ports(3)
+    with ExitStack() as cluster:
+        replicas = [
+            cluster.enter_context(
+                Alertmanager(
+                    tmp_path / f"am-{i}", behind.url, cluster=[ports[i], *ports[:i], *ports[i + 1 :]]
+                )
+            )
+            for i in range(3)
+        ]
+        wait_until(lambda: all(replica.peers() == 3 for replica in replicas), 15.0, "a cluster of three")
+        config = configuration(topics, *replicas)
+        with Daemon(config, tmp_path, "notify") as first:
+            first.wait_until_ready()
+            topics.write(event("firing", now_s))
+            fired = told.wait_for("web-17", "firing")
+            first.process.send_signal(signal.SIGKILL)
+            first.process.wait(10)
+            # Four times ``resend`` after its last word its alerts would end.
+            alerts_would_have_ended_s = time.monotonic() + 10.5
+        assert fired["annotations"]["summary"] == "web-17: cpu 0.97, expected 0.31 ± 0.06 (12.4 nats)"
+        labels = {name: text for name, text in fired["labels"].items() if name != "entity"}
+        assert labels == {
+            "alertname": "DetectorAnomaly",
+            "detector": "hosts",
+            "severity": "warning",
+            "team": "shop",
+        }
+        assert fired["fingerprint"] == fingerprint(fired["labels"])
+        replicas[0].stop()
+        with Daemon(config, tmp_path, "notify") as second:
+            second.wait_until_ready()
+            wait_until(lambda: time.monotonic() > alerts_would_have_ended_s, 12.0, "10.5 seconds")
+            assert told.statuses() == {("web-17", "firing"): 1}
+            topics.write(event("resolved", time.time(), start_s=now_s))
+            told.wait_for("web-17", "resolved")
+            # Time for a second replica to say it as well, and for repetitions.
+            time.sleep(3.0)
+            assert second.terminate() == 0, second.log()
+
+    assert told.statuses() == {("web-17", "firing"): 1, ("web-17", "resolved"): 1}
+
+
+def test_an_alertmanager_that_was_away_is_told_and_silence_is_an_end(
+    topics: Topics, behind: FakeReceiver, tmp_path: Path
+) -> None:
+    told, manager = Told(behind), Alertmanager(tmp_path / "am", behind.url)
+    hook = FakeReceiver(lambda request: Reply(302, (("Location", behind.url),)))
+    with ExitStack() as resources:
+        resources.enter_context(hook)
+        config = configuration(
+            topics,
+            manager,
+            client="confluent",
+            expire_after="8s",
+            webhooks=[{"name": "moved", "url": hook.url}],
+        )
+        daemon = resources.enter_context(Daemon(config, tmp_path, "notify"))
+        daemon.wait_until_ready()
+        topics.write(
+            event("firing", time.time() - 7200.0, "history"),
+            event("resolved", time.time() - 3600.0, "history"),
+            event("firing", time.time(), "db-1"),
+        )
+        hook.wait_for(1)
+        wait_until(
+            lambda: daemon.metric("detector_notify_requests_total", outcome="connection") > 0,
+            10.0,
+            "an attempt at the Alertmanager that is away",
+        )
+        assert daemon.get("/-/ready")[0] == 200
+        resources.enter_context(manager)
+        told.wait_for("db-1", "firing")
+        assert daemon.metric("detector_notify_open_episodes") == 1
+        over = told.wait_for("db-1", "resolved")
+        assert "no news for" in over["annotations"]["summary"]
+        assert daemon.metric("detector_notify_events_total", outcome="old") == 2
+        assert daemon.metric("detector_notify_expired_total") == 1
+        assert daemon.terminate() == 0, daemon.log()
+    assert told.statuses() == {("db-1", "firing"): 1, ("db-1", "resolved"): 1}
+    letters = read_all(settings_of(topics.broker), topics.dead_letters, headers=True)
+    assert {(letter.headers["detector.receiver"].decode().split()[0], letter.key) for letter in letters} == {
+        ("moved", b"db-1")
+    }
+    assert {letter.headers["detector.reason"] for letter in letters} == {b"refused"}
