@@ -62,6 +62,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     anomaly_score: float | None = None
     return_period: str = ""
     side: str = "unlikely"
+    member: str = ""
+    """To which member of the committee the peak was most improbable."""
     reasons: tuple[Reason, ...] = ()
     regime: Regime | None = None
     expires_at: Time | None = None

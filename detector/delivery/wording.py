@@ -36,6 +36,8 @@ def description(alert: Alert) -> str:
     told = [f"Detector {alert.detector}{f', version {alert.version}' if alert.version else ''}."]
     if alert.return_period:
         told.append(f"At its peak {alert.return_period}.")
+    if alert.member:
+        told.append(f"Most improbable to {alert.member}.")
     if alert.regime is not None and alert.regime.text:
         told.append(f"The entity: {alert.regime.text}.")
     if alert.records > 0:

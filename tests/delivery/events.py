@@ -48,6 +48,7 @@ def event(
         log_likelihood=-30.0,
         return_period_s=23 * 86_400.0,
         side="unlikely",
+        member="gmm on none",
         reasons=(FeatureReason("cpu", 0.97, 0.31, 0.06, 12.4),) if firing else (),
         regime=None,
         labels={"team": "shop"},

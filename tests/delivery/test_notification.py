@@ -88,6 +88,7 @@ def test_a_description_adds_what_else_is_known() -> None:
     alert = msgspec.structs.replace(FIRING, regime=Regime("left state 3"))
     assert description(alert) == (
         "Detector hosts, version v1. At its peak normally once in 23 days on this entity. "
+        "Most improbable to gmm on none. "
         "The entity: left state 3. 5 records since it began, 31.5 nats of surprise in all."
     )
 
