@@ -56,6 +56,8 @@ class EntityState:
     """Of each member, shape (E, family.state_size)."""
     average: FloatArray
     """Of surprise on the time scale of each member, nats, shape (E, K)."""
+    sketch: tuple[FloatArray, ...]
+    """What each member has counted of surprise, one row per entity."""
     alert: StateRows
     counters: FloatArray
     """The last value of every counter and its time, shape (E, transforms.state_size)."""
@@ -82,6 +84,7 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
         tuple(member.density.predictor.initial_state(n) for member in members),
         tuple(member.density.family.initial_state(n) for member in members),
         np.column_stack([member.initial_average(model) for member in members]),
+        tuple(member.initial_sketch(n) for member in members),
         initial_alert_state(n),
         detector.model.transforms.initial_state(n),
     )
@@ -217,7 +220,7 @@ def _score(
             status[((~absent).sum(axis=1) < detector.min_features) & due] = Status.TOO_FEW_FEATURES
     scored = status == Status.SCORED
 
-    conditionals, averages, found = [], [], []
+    conditionals, averages, sketches, found = [], [], [], []
     for k, member in enumerate(model.members):
         own = member.density.conditionals(
             before.predictor[k],
@@ -228,9 +231,18 @@ def _score(
             rows.lengths,
             before.model,
         )
-        average, p_values = member.judge(
-            before.average[:, k], own.surprise, of_row, missing[k], own.past_missing, scored, rows.lengths
+        average, sketch, p_values = member.judge(
+            before.average[:, k],
+            before.sketch[k],
+            own.surprise,
+            of_row,
+            missing[k],
+            own.past_missing,
+            scored,
+            time,
+            rows.lengths,
         )
+        sketches.append(sketch)
         conditionals.append(own)
         averages.append(average)
         found.append(p_values)
@@ -244,6 +256,7 @@ def _score(
         tuple(own.predictor_rows for own in conditionals),
         tuple(own.family_rows for own in conditionals),
         np.column_stack(averages),
+        tuple(sketches),
         before.alert,
         rows.counters,
     )
@@ -358,6 +371,7 @@ class _Explainer:
             conditionals.expected[row : row + 1],
             self.rows.gap_s[row : row + 1],
             self.before.model[e : e + 1],
+            None if conditionals.spread is None else conditionals.spread[row : row + 1],
         )
         transforms = self.detector.model.transforms
         explanation = transforms.explained_in_units(explanation, self.rows.scaled[row : row + 1])
@@ -419,6 +433,7 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
         tuple(own.take(rows, axis=0) for own in state.predictor),
         tuple(own.take(rows, axis=0) for own in state.family),
         state.average.take(rows, axis=0),
+        tuple(own.take(rows, axis=0) for own in state.sketch),
         state.alert.take(rows),
         state.counters.take(rows, axis=0),
     )
@@ -429,7 +444,10 @@ def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     state.time[rows] = new.time
     state.records[rows] = new.records
     state.model[rows] = new.model
-    for own, of_new in zip(state.predictor + state.family, new.predictor + new.family, strict=True):
+    per_member = zip(
+        state.predictor + state.family + state.sketch, new.predictor + new.family + new.sketch, strict=True
+    )
+    for own, of_new in per_member:
         own[rows] = of_new
     state.average[rows] = new.average
     # Structures by index would be assigned field by field, put() moves them whole.

@@ -94,7 +94,7 @@ class DetectorConfig(Section):
     family: Literal["gmm", "hmm", "naive_bayes", "vae", "rbm", "gan"] = Field(
         "gmm", description="Kind of model."
     )
-    predictor: Literal["none", "last", "ewma", "autoregressive", "seasonal"] = Field(
+    predictor: Literal["none", "last", "ewma", "level", "autoregressive", "seasonal"] = Field(
         "autoregressive",
         description="What a record is compared with: the entity's past, its usual day, or nothing.",
     )

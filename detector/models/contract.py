@@ -176,6 +176,8 @@ class Prediction:
     """Shape (N, D), standardised; never NaN."""
     past_missing: BoolArray
     """Shape (N, P), which of the P past values that it leans on the prediction had to do without."""
+    spread: FloatArray | None = None
+    """Shape (N, D), positive, how far from there in proportion to the usual; None: as far as ever."""
 
 
 class Predictor(Protocol):

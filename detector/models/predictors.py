@@ -8,6 +8,7 @@ import numpy as np
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays, Prediction, Predictor
 from detector.models.ewma import EwmaPredictor
+from detector.models.level import LevelPredictor
 from detector.models.seasonal import SeasonalPredictor
 from detector.models.sequences import lagged, starts_of
 
@@ -159,6 +160,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
     "none": NoPredictor,
     "last": LastPredictor,
     "ewma": EwmaPredictor,
+    "level": LevelPredictor,
     "autoregressive": AutoregressivePredictor,
     "seasonal": SeasonalPredictor,
 }
@@ -191,7 +193,11 @@ def predict(
     known = predictor.scan(rows, x[:, columns], time, lengths, model)
     expected = np.zeros(x.shape)
     expected[:, columns] = known.expected
-    return Prediction(known.rows, expected, known.past_missing)
+    if known.spread is None:
+        return Prediction(known.rows, expected, known.past_missing)
+    spread = np.ones(x.shape)
+    spread[:, columns] = known.spread
+    return Prediction(known.rows, expected, known.past_missing, spread)
 
 
 def predictor_from_arrays(name: str, arrays: Arrays, n_features: int) -> Predictor:

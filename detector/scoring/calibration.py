@@ -15,14 +15,16 @@ import numpy as np
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays
 from detector.scoring.moments import Moments
+from detector.scoring.sketch import Sketch
 from detector.scoring.tail import Tail
 from detector.scoring.time_scale import MOST_SPREADS
 from detector.scoring.typicality import LowerSide, PValues, two_sided
 
 # Patterns kept; each is a few kilobytes and can be made again from the bundle.
 _CACHED_PATTERNS = 1024
-# In a bundle, before the names of the lower side's arrays.
+# In a bundle, before the names of their arrays.
 _LOWER = "lower_"
+_SKETCH = "sketch_"
 
 T = TypeVar("T")
 SurpriseOfPattern = Callable[[BoolArray, BoolArray], tuple[FloatArray, IntArray]]
@@ -52,6 +54,8 @@ class Calibration:
     """Surprise and model of the stored calibration rows when features (now, in the past) are hidden."""
     lower: LowerSide | None = None
     """The guard against rows that are too likely; None where p-values are one-sided."""
+    sketch: Sketch | None = None
+    """How averages of surprise are counted on while they are scored; None where held-out rows suffice."""
     _patterns: OrderedDict[bytes, _Tails] = field(default_factory=OrderedDict, init=False)
     _shifts: OrderedDict[bytes, FloatArray] = field(default_factory=OrderedDict, init=False)
 
@@ -125,6 +129,8 @@ class Calibration:
         arrays = {**self.moments.arrays(), **self.complete.arrays()}
         if self.lower is not None:
             arrays |= {_LOWER + name: array for name, array in self.lower.arrays().items()}
+        if self.sketch is not None:
+            arrays |= {_SKETCH + name: array for name, array in self.sketch.arrays().items()}
         return arrays
 
     @classmethod
@@ -135,14 +141,16 @@ class Calibration:
             KeyError: An array is absent.
             ValueError: The arrays do not describe a calibration.
         """
-        of_lower = {
-            name.removeprefix(_LOWER): array for name, array in arrays.items() if name.startswith(_LOWER)
-        }
+        of_lower, of_sketch = (
+            {name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)}
+            for part in (_LOWER, _SKETCH)
+        )
         return cls(
             Moments.from_arrays(arrays),
             Tail.from_arrays(arrays),
             surprise_of_pattern,
             LowerSide.from_arrays(of_lower) if of_lower else None,
+            Sketch.from_arrays(of_sketch) if of_sketch else None,
         )
 
 

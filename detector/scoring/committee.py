@@ -28,26 +28,30 @@ class Committee:
     """How often the loudest member is so loud."""
 
     tail: Tail | None
-    """Of the largest evidence of any member, minus the logarithm of its p-value, nats; None where one member
-    is alone."""
+    """Of the largest evidence of any member, minus the logarithm of its p-value, nats. None where one member
+    is alone, or where members learn on: what held-out rows said of them will not hold. Then the smallest of K
+    p-values counts K times, which is too careful where members agree, and never too bold."""
 
     @classmethod
-    def fit(cls, p_value: FloatArray) -> Self:
+    def fit(cls, p_value: FloatArray, *, learns: bool = False) -> Self:
         """Listen to held-out rows.
 
         Args:
             p_value: Of each member, shape (M, K).
+            learns: Whether p-values of a member follow the traffic that it scores.
         """
-        if p_value.shape[1] == 1:
+        if learns or p_value.shape[1] == 1:
             return cls(None)
         return cls(Tail.fit(-np.log(p_value.min(axis=1))))
 
     def judge(self, p_value: FloatArray) -> Judged:
         """Make one p-value of the members', shape (N, K)."""
-        if self.tail is None:
+        if p_value.shape[1] == 1:
             return Judged(p_value[:, 0], np.zeros(len(p_value), dtype=np.int64))
         member = p_value.argmin(axis=1)
         smallest = p_value[np.arange(len(p_value)), member]
+        if self.tail is None:
+            return Judged(np.minimum(p_value.shape[1] * smallest, 1.0), member)
         return Judged(self.tail.p_value(-np.log(smallest)), member)
 
     def arrays(self) -> Arrays:
@@ -55,11 +59,11 @@ class Committee:
         return {} if self.tail is None else self.tail.arrays()
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays, n_members: int) -> Self:
+    def from_arrays(cls, arrays: Arrays) -> Self:
         """Rebuild from ``arrays()``.
 
         Raises:
             KeyError: An array is absent.
             ValueError: They do not describe a tail.
         """
-        return cls(None if n_members == 1 else Tail.from_arrays(arrays))
+        return cls(Tail.from_arrays(arrays) if arrays else None)

@@ -32,6 +32,8 @@ class Conditionals:
     """What the family saw, shape (N, D); NaN is missing."""
     past_missing: BoolArray
     """Shape (N, P)."""
+    spread: FloatArray | None
+    """As in ``Prediction``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,8 @@ class Density:
         of_row = np.repeat(model, lengths)
         residual = z - prediction.expected
         residual /= of_rows(self.residual_scale, of_row)
+        if prediction.spread is not None:
+            residual /= prediction.spread
         family_rows, log_likelihood = self.scan_family(family_rows, residual, gap_s, lengths, model)
         # A density of scaled values: each observed feature contributes its Jacobian.
         log_scale = np.log(self.scaling.scale * self.residual_scale)
@@ -169,6 +173,8 @@ class Density:
         if missing.any():
             rows = np.flatnonzero(missing.any(axis=1))
             jacobian[rows] = np.where(missing[rows], 0.0, log_scale[of_row[rows]]).sum(axis=1)
+        if prediction.spread is not None:
+            jacobian += np.where(missing, 0.0, np.log(prediction.spread)).sum(axis=1)
         return Conditionals(
             prediction.rows,
             family_rows,
@@ -177,6 +183,7 @@ class Density:
             prediction.expected,
             residual,
             prediction.past_missing,
+            prediction.spread,
         )
 
     @classmethod
@@ -213,6 +220,7 @@ class Density:
         expected: FloatArray,
         gap_s: FloatArray,
         model: IntArray,
+        of_level: FloatArray | None = None,
     ) -> Explanation:
         """Explain one record of each of N entities, in the units of the data.
 
@@ -222,13 +230,14 @@ class Density:
             expected: As in ``Conditionals``, shape (N, D).
             gap_s: Shape (N,).
             model: Shape (N,).
+            of_level: ``spread`` as in ``Conditionals``, shape (N, D) or None.
         """
         if self.entity_families is None:
             inner = self.family.explain(family_rows, residual, gap_s)
         else:
             inner = self.entity_families.explain(family_rows, residual, gap_s, model)
         scale = self.scaling.scale[model]
-        spread = self.residual_scale[model] * scale
+        spread = self.residual_scale[model] * scale * (1.0 if of_level is None else of_level)
         centre = self.scaling.location[model] + expected * scale
         return Explanation(
             # In the units of the data, so that nats add up to the published log-likelihood's scale.

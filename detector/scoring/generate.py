@@ -54,7 +54,10 @@ def generate(
     for t in range(z.shape[1]):
         time = np.full(n_entities, first_s + t * interval_s)
         # What is expected does not depend on the record itself, which is not known yet.
-        z[:, t] += density.predict(rows, unknown, time, one_each, model).expected
+        prediction = density.predict(rows, unknown, time, one_each, model)
+        if prediction.spread is not None:
+            z[:, t] *= prediction.spread
+        z[:, t] += prediction.expected
         rows = density.predict(rows, z[:, t], time, one_each, model).rows
         if not (np.abs(z[:, t, columns]) <= _FARTHEST).all():
             raise ValueError(

@@ -43,25 +43,39 @@ class Member:
         """Return the average of surprise of entities never seen, shape (E,): the usual one of each model."""
         return self.calibration.moments.location[model]
 
+    @property
+    def learns(self) -> bool:
+        """Whether its p-values follow the traffic that it scores."""
+        return self.calibration.sketch is not None
+
+    def initial_sketch(self, n: int) -> FloatArray:
+        """Return what is counted of entities never seen, shape (n, ...)."""
+        sketch = self.calibration.sketch
+        return np.empty((n, 0)) if sketch is None else sketch.initial_state(n)
+
     def judge(
         self,
         average: FloatArray,
+        counted: FloatArray,
         surprise: FloatArray,
         model: IntArray,
         missing: BoolArray,
         past_missing: BoolArray,
         scored: BoolArray,
+        time: FloatArray,
         lengths: IntArray,
-    ) -> tuple[FloatArray, PValues]:
-        """Return the average of surprise after, shape (E,), and the p-values of N rows of E entities.
+    ) -> tuple[FloatArray, FloatArray, PValues]:
+        """Return the average of surprise after, shape (E,), the sketch after, and p-values of N rows.
 
         Args:
             average: Before, shape (E,).
+            counted: In the sketch before, one row per entity.
             surprise: As in ``Conditionals``, shape (N,).
             model: Of each row, shape (N,).
             missing: Shape (N, D), features the row lacks.
             past_missing: Shape (N, P), past values the prediction lacked.
             scored: Shape (N,); the others get p-value 1 and count for nothing.
+            time: Seconds since 1970 UTC, shape (N,).
             lengths: Rows of each entity, shape (E,).
         """
         calibration = self.calibration
@@ -72,13 +86,17 @@ class Member:
             )
             average, surprise = self.time_scale.average(average, comparable, scored, lengths)
             missing, past_missing = np.zeros_like(missing), np.zeros_like(past_missing)
+        if calibration.sketch is not None:
+            common = calibration.moments.normalise(surprise, model)
+            counted, p_value = calibration.sketch.scan(counted, common, time, scored, lengths)
+            return average, counted, PValues(p_value, np.zeros(len(p_value), dtype=bool))
         if scored.all():
-            return average, calibration.p_value(surprise, model, missing, past_missing)
+            return average, counted, calibration.p_value(surprise, model, missing, past_missing)
         found = PValues(np.ones(len(scored)), np.zeros(len(scored), dtype=bool))
         found.p_value[scored], found.too_likely[scored] = calibration.p_value(
             surprise[scored], model[scored], missing[scored], past_missing[scored]
         )
-        return average, found
+        return average, counted, found
 
     def arrays(self) -> Arrays:
         """Return everything as arrays named ``part/array``, ready for safetensors."""

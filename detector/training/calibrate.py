@@ -10,6 +10,7 @@ from detector.models.sequences import runs_of, starts_of
 from detector.scoring.calibration import Calibration
 from detector.scoring.density import Conditionals, Density, Example, SurpriseOfPattern
 from detector.scoring.moments import Moments
+from detector.scoring.sketch import Sketch
 from detector.scoring.tail import Tail
 from detector.scoring.time_scale import BY_ITSELF, TimeScale
 from detector.scoring.typicality import Choice, LowerSide, is_on
@@ -17,6 +18,8 @@ from detector.scoring.typicality import Choice, LowerSide, is_on
 # Rows kept to calibrate patterns of missing features, and held-out p-values kept to count episodes.
 _EXAMPLES = 1000
 _LARGEST_HELD_OUT = 500_000
+# With fewer of an entity, averages of surprise are counted on while they are scored.
+_ENOUGH_ROWS = 2000
 # A pause longer than this many usual intervals is not time in which an alarm could have been raised.
 _LONGEST_GAP = 10.0
 
@@ -116,6 +119,8 @@ def calibrate(
         absent, past_absent = np.zeros_like(missing), np.zeros_like(past_absent)
     surprise, model_of_row = averaged[reference], of_row[reference]
     calibration = _fit(surprise, model_of_row, n_models, of_pattern, two_sided)
+    if time_scale.is_average and not two_sided and surprise.size < _ENOUGH_ROWS * np.unique(model).size:
+        calibration.sketch = Sketch.fit(calibration.moments.normalise(surprise, model_of_row))
 
     checked = np.empty(0)
     if complete[reference].all():

@@ -33,7 +33,8 @@ def convene(members: Sequence[Calibrated], material: Material) -> Convened:
         raise ValueError("no held-out record can be scored by every member; train with more records")
     rows = material.rows
     p_value = np.column_stack([member.p_value[usable] for member in members])
-    committee = Committee.fit(p_value)
+    learns = any(member.calibration.sketch is not None for member in members)
+    committee = Committee.fit(p_value, learns=learns)
     evidence = held_out_evidence(
         committee.judge(p_value).p_value, rows.entity[usable], rows.gap_s[usable], material.interval_s
     )

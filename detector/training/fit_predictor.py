@@ -5,6 +5,7 @@ import numpy as np
 from detector.batch import FloatArray, IntArray
 from detector.models.contract import Predictor
 from detector.models.ewma import EwmaPredictor
+from detector.models.level import LevelPredictor
 from detector.models.predictors import PREDICTORS, AutoregressivePredictor, LastPredictor, NoPredictor
 from detector.models.sequences import lagged, starts_of
 from detector.training.fit_seasonal import fit_seasonal
@@ -47,6 +48,8 @@ def fit_predictor(
         return LastPredictor(z.shape[1])
     if name == "ewma":
         return _fit_ewma(z, time, lengths, model, n_models)
+    if name == "level":
+        return LevelPredictor(z.shape[1])
     if name == "seasonal":
         return fit_seasonal(z, time, lengths, model, n_models)
     if name != "autoregressive":

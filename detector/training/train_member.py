@@ -226,7 +226,8 @@ def _left_over(
     prediction = predict(
         predictor, scaling.continuous, before, z, rows.time, rows.lengths, model[rows.run_entity]
     )
-    return z - prediction.expected
+    left_over = z - prediction.expected
+    return left_over if prediction.spread is None else left_over / prediction.spread
 
 
 def _to_fit(

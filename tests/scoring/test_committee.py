@@ -31,5 +31,5 @@ def test_the_smallest_p_value_is_heard_and_of_equal_ones_the_first() -> None:
 def test_arrays_give_the_same_committee() -> None:
     p_value = RNG.random((500, 2))
     committee = Committee.fit(p_value)
-    again = Committee.from_arrays(committee.arrays(), 2)
+    again = Committee.from_arrays(committee.arrays())
     np.testing.assert_array_equal(again.judge(p_value).p_value, committee.judge(p_value).p_value)
