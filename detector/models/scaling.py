@@ -13,6 +13,10 @@ from detector.models.discrete_columns import DiscreteColumns
 _LARGEST = 1e8
 _LARGEST_SCALE = 1e306
 _ABSURD = 1e4
+# Relative to the size of a value; less than that a sender who computes with 32 bits cannot mean.
+_ROUNDING = float(np.finfo(np.float32).eps)
+NEGLIGIBLE = 1e-4
+"""Standardised deviations below it are rounding: of a feature without a scale of its own 1e-6 of its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +103,9 @@ def fit_scaling(
 ) -> Scaling:
     """Measure mean and standard deviation per entity and over all rows.
 
-    A feature that never varied has no scale of its own: it gets one hundredth of its size, or, if it was
-    always 0, the typical scale of the other features. So its first change is a surprise, but a finite one.
+    A feature that never varied, or by no more than 32-bit floats are rounded, has no scale of its own: it
+    gets one hundredth of its size, or, if it was always 0, the typical scale of the other features. So its
+    first change is a surprise, but a finite one.
     A value 10,000 times as far from the median as 99 % of an entity's values are is an error of measurement,
     and shapes nothing.
 
@@ -158,7 +163,7 @@ def _absurd(x: FloatArray) -> BoolArray:
 
 
 def _positive(location: FloatArray, std: FloatArray) -> FloatArray:
-    varies = std > 1e-9 * np.maximum(np.abs(location), 1e-300)
+    varies = std > _ROUNDING * np.maximum(np.abs(location), 1e-300)
     typical = np.array([np.median(s[v]) if v.any() else 1.0 for s, v in zip(std, varies, strict=True)])
     fallback = np.where(location != 0, 0.01 * np.abs(location), typical[:, None])
     # An entity's constant feature that varies elsewhere in the fleet borrows the fleet's scale.

@@ -7,6 +7,7 @@ from detector.models.contract import Predictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.level import LevelPredictor
 from detector.models.predictors import PREDICTORS, AutoregressivePredictor, LastPredictor, NoPredictor
+from detector.models.scaling import NEGLIGIBLE
 from detector.models.sequences import lagged, starts_of
 from detector.training.fit_seasonal import fit_seasonal
 
@@ -130,7 +131,7 @@ def fit_residual_scale(residual: FloatArray, z: FloatArray, model: IntArray, n_m
 
     Returns:
         Shape (n_models, D), positive: at least a hundredth of the feature's own scale, and 1 for a feature
-        that never varied.
+        that never varied, or only by rounding.
     """
     scale = np.empty((n_models, residual.shape[1]))
     for m in range(n_models):
@@ -139,6 +140,6 @@ def fit_residual_scale(residual: FloatArray, z: FloatArray, model: IntArray, n_m
         n = present.sum(axis=0)
         bounded = np.clip(np.where(present, residual, 0.0), -_LARGEST, _LARGEST)
         std = np.sqrt((bounded**2).sum(axis=0) / np.maximum(n, 1))
-        varies = (np.where(present, np.abs(z), 0.0) > 1e-9).any(axis=0)
+        varies = (np.where(present, np.abs(z), 0.0) > NEGLIGIBLE).any(axis=0)
         scale[m] = np.where(varies, np.maximum(std, 0.01), 1.0)
     return scale

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.scaling import NEGLIGIBLE
 from detector.models.sequences import starts_of
 
 Progress = Callable[[str, int, int], None]
@@ -137,15 +138,15 @@ def body_std(x: FloatArray) -> FloatArray:
     """Return the standard deviation of each feature with its outermost 1 % pulled in, shape (D,).
 
     A covariance floor is relative to it, so a few enormous values must not widen it. A feature whose body
-    is constant gets the plain standard deviation, a constant feature 1.
+    is constant gets the plain standard deviation, a feature that is constant but for rounding 1.
 
     Args:
-        x: Shape (N, D); NaN is missing, but in no feature everywhere.
+        x: Standardised, shape (N, D); NaN is missing, but in no feature everywhere.
     """
     low, high = np.nanquantile(x, [0.005, 0.995], axis=0)
     with np.errstate(over="ignore"):
         body, plain = np.nanstd(np.clip(x, low, high), axis=0), np.nanstd(x, axis=0)
-    negligible = 1e-9 * (np.nanmax(np.abs(x), axis=0) + 1e-9)
+    negligible = np.maximum(1e-9 * np.nanmax(np.abs(x), axis=0), NEGLIGIBLE)
     scale = np.where(body > negligible, body, plain)
     return np.where((scale > negligible) & np.isfinite(scale), scale, 1.0)
 

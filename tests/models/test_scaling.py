@@ -120,3 +120,18 @@ def test_scaling_that_contradicts_the_kinds_is_refused(kinds: list[Kind], messag
     arrays = {"location": np.zeros((1, 2)), "scale": np.full((1, 2), 2.0)}
     with pytest.raises(ValueError, match=message):
         Scaling.from_arrays(arrays, DiscreteColumns(kinds, [None] * len(kinds)))
+
+
+@pytest.mark.parametrize("size", [0.3, 5.0, 1e12])
+def test_rounding_to_32_bits_is_no_variation(size: float) -> None:
+    rng = np.random.default_rng(0)
+    rounded = (size * (1 + 1e-8 * rng.normal(size=(500, 1)))).astype(np.float32).astype(np.float64)
+    rare = np.where(rng.uniform(size=(500, 1)) < 0.01, size * (1 + 5e-7), size)
+    for x in (rounded, rare):
+        scale = fit_scaling(x, np.zeros(500, dtype=np.int64), 2).scale
+        np.testing.assert_allclose(scale, 0.01 * size, rtol=1e-5)
+
+
+def test_small_variation_of_a_large_value_is_kept() -> None:
+    x = 1e5 + np.random.default_rng(0).normal(size=(500, 1))
+    assert fit_scaling(x, np.zeros(500, dtype=np.int64), 2).scale[0, 0] == pytest.approx(1.0, rel=0.1)

@@ -124,3 +124,9 @@ def test_too_many_parameters_are_refused_with_the_rows_needed() -> None:
     with pytest.raises(ValueError, match="give at least 50 rows"):
         require_enough_values(np.zeros((49, 2)), 20, "a model")
     require_enough_values(np.zeros((50, 2)), 20, "a model")
+
+
+def test_rounding_has_no_scale() -> None:
+    rng = np.random.default_rng(0)
+    x = np.column_stack([1e-5 * rng.normal(size=1000), 1e-3 * rng.normal(size=1000)])
+    np.testing.assert_allclose(body_std(x), [1.0, 1e-3], rtol=0.1)
