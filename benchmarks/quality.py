@@ -40,6 +40,7 @@ from benchmarks.quality_run import QualityRun, failed, judged  # noqa: E402
 from benchmarks.quality_tables import (  # noqa: E402
     print_bars,
     print_calibration,
+    print_comparison,
     print_failures,
     print_tables,
 )
@@ -72,13 +73,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"--vus needs {PACKAGE}: pip install --no-deps TSB-AD==1.5")
     try:
         tasks = list(_tasks(options, sets, rows))
+        started = time.perf_counter()
+        found = dict(_results(tasks, options.jobs))
     except DataError as error:
         sys.exit(f"no data to measure on: {error}")
-    started = time.perf_counter()
-    found = dict(_results(tasks, options.jobs))
     runs = [found[i] for i in range(len(tasks))]
     minutes = (time.perf_counter() - started) / 60
     print_tables(runs)
+    print_comparison(runs)
     print_calibration(runs)
     print_failures(runs)
     print_bars(runs)

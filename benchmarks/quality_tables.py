@@ -90,7 +90,7 @@ def print_tables(runs: Runs) -> None:
     print("\n* an oracle: its threshold is chosen with the labels")
 
 
-def _print_table(runs: Runs, metrics: Sequence[Metric]) -> None:
+def _print_table(runs: Runs, metrics: Sequence[Metric], title: str = "") -> None:
     rows = {row: [run for run in runs if run.row == row] for row in unique(run.row for run in runs)}
     table = {row: [over_seeds(own, metric) for metric in metrics] for row, own in rows.items()}
     seeds = {row: len(unique(run.seed for run in own)) for row, own in rows.items()}
@@ -98,7 +98,7 @@ def _print_table(runs: Runs, metrics: Sequence[Metric]) -> None:
     widths = [max(len(metrics[i].title), 6) + 2 for i in shown]
     name = max(len(row) for row in rows) + 9
     titles = "".join(f"{metrics[i].title:>{width}}" for i, width in zip(shown, widths, strict=True))
-    print(f"{'':{name}}{titles}")
+    print(f"{title:{name}}{titles}")
     for row, found in table.items():
         _print_row(row, name, [metrics[i].text(found[i][0]) for i in shown], widths)
         if seeds[row] > 1 and any(
@@ -110,6 +110,20 @@ def _print_table(runs: Runs, metrics: Sequence[Metric]) -> None:
 def _print_row(name: str, width: int, texts: Sequence[str], widths: Sequence[int]) -> None:
     cells = "".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
     print(f"{name:{width}}{cells}")
+
+
+def print_comparison(runs: Runs) -> None:
+    """Print the product's configurations beside each other: what bars are about, all with the first seed."""
+    own = [run for run in runs if run.row not in ROWS and run.seed == 0]
+    if len(unique(run.row for run in own)) < 2:
+        return
+    print("\nconfigurations, the first seed of each")
+    for data_set in unique(run.data_set for run in own):
+        _print_table(
+            [run for run in own if run.data_set == data_set],
+            [bar.metric for bar in BARS[data_set]],
+            title=data_set,
+        )
 
 
 def print_calibration(runs: Runs) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.data_sets import read
 from benchmarks.detection import by_family, by_peer, quality, ranking
-from benchmarks.peer_models import PEERS, diagonal_gaussian, histogram_naive_bayes
+from benchmarks.peer_models import PEERS, SANITY, diagonal_gaussian, histogram_naive_bayes
 from tests.benchmarks.made_data import write_data
 
 
@@ -38,10 +38,10 @@ def test_a_family_scores_every_row_to_test_and_finds_what_is_far_off(tmp_path: P
     assert quality(detection.anomaly, series.test_labels)[1] > 0.9
 
 
-@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("peer", PEERS | SANITY)
 def test_each_peer_finds_what_is_far_off(tmp_path: Path, peer: str) -> None:
     series = read(write_data(tmp_path / "data"), "smd", "server", seed=0)
-    detection = by_peer(series, PEERS[peer], seed=0)
+    detection = by_peer(series, (PEERS | SANITY)[peer], seed=0)
     assert quality(detection.anomaly, series.test_labels) == pytest.approx((1.0, 1.0), abs=0.1)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.ablations import ABLATIONS
 from benchmarks.data_sets import READERS, read
 from benchmarks.event_metrics import EventCounts
 from benchmarks.peer_alarms import ROWS, peer_answers
@@ -43,6 +44,18 @@ def test_prints_a_table_per_set_calibration_and_bars(
     assert record["configurations"] == {"default": {}}
     assert len(record["runs"]) == len(READERS) * (1 + len(ROWS))
     assert [run["failure"] for run in record["runs"]] == [""] * len(record["runs"])
+
+
+def test_ablations_and_chosen_rows_stand_beside_the_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path / "data")
+    main(["--data", str(data), "--quick", "--sets", "smd", "--rows", "default*; gmm, none"])
+    table, comparison = capsys.readouterr().out.split("configurations, the first seed of each")
+    for row in ("default", *ABLATIONS, "gmm, none"):
+        assert f"\n{row}" in table
+        assert f"\n{row}" in comparison
+    assert "random " not in comparison
 
 
 def test_without_data_it_says_so(tmp_path: Path) -> None:
