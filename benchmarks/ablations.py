@@ -2,6 +2,7 @@
 
 from benchmarks.product import Changes
 from detector.models.families import FAMILIES
+from detector.models.predictors import PREDICTORS
 
 DEFAULT: dict[str, Changes] = {"default": {}}
 ABLATIONS: dict[str, Changes] = {
@@ -9,7 +10,6 @@ ABLATIONS: dict[str, Changes] = {
     "default without m of n": {"alerting": {"fire": {"m": 1, "of": 1}}},
 }
 """What each technique is worth: the default without it."""
-PREDICTORS = ("none", "last", "ewma", "autoregressive", "seasonal")
 GRID: dict[str, Changes] = {
     f"{family}, {predictor}": {"family": family, "predictor": predictor}
     for family in FAMILIES
