@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from detector.bundles.choice import Choice
 from detector.bundles.report import ModelReport
 from detector.models.discrete_columns import DiscreteColumns
 from detector.models.feature_transforms import FeatureScale, FeatureType
@@ -90,6 +91,7 @@ class Manifest(BaseModel):
         (), description="All other entities, also those never seen, are scored by the pooled family."
     )
     training: TrainingFacts
+    choice: Choice | None = Field(None, description="Why this committee, where the configuration says auto.")
     libraries: dict[str, str]
     files: dict[str, str] = Field(description="File name to sha256.")
 

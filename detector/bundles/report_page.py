@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from detector.bundles.choice import Choice
 from detector.bundles.manifest import Manifest, ManifestMember
 from detector.bundles.report import (
     CalibrationCheck,
@@ -43,6 +44,7 @@ def report_page(manifest: Manifest) -> str:
     parts = [
         f"<h1>{escape(title)}</h1>",
         _facts(manifest),
+        *([] if manifest.choice is None else _choice(manifest.choice)),
         *(part for member in manifest.members for part in _member(member)),
         _features(manifest.members[0].report.features),
     ]
@@ -65,6 +67,35 @@ def _facts(manifest: Manifest) -> str:
         ),
     ]
     return _table([("", "")], rows)
+
+
+def _choice(choice: Choice) -> list[str]:
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in choice.reasons)
+    parts = [f"<h2>Why this committee</h2><ul>{reasons}</ul>"]
+    if choice.predictors:
+        rows = [
+            (tried.name, "" if tried.nats is None else f"{tried.nats:.4g}", tried.note)
+            for tried in choice.predictors
+        ]
+        parts.append(_table([("Predictor", "nats per record", "")], rows))
+    if choice.committees:
+        found = [
+            (
+                "; ".join(tried.members),
+                f"{tried.recall:.3f}",
+                f"{tried.older_alarms:.3f}",
+                f"{tried.newer_alarms:.3f}",
+                tried.note,
+            )
+            for tried in choice.committees
+        ]
+        head = ("Committee", "recall", "alarms, older", "alarms, newer", "")
+        parts.append(
+            f"{_table([head], found)}"
+            f'<p class="note">Recall of {choice.canaries} anomalies made in records set aside; normal '
+            "stretches of their older and newer half that are as loud as what was found.</p>"
+        )
+    return parts
 
 
 def _member(member: ManifestMember) -> list[str]:

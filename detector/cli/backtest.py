@@ -109,11 +109,15 @@ class _Recipe:
 @click.option(
     "--log-scale", multiple=True, help="A feature to put on a logarithmic scale; repeat for several."
 )
-@click.option("--family", type=click.Choice(list(FAMILIES)), help="Kind of model.  [default: gmm]")
+@click.option(
+    "--family",
+    type=click.Choice(["auto", *FAMILIES]),
+    help="Kind of model; auto chooses a committee.  [default: auto]",
+)
 @click.option(
     "--predictor",
-    type=click.Choice(list(PREDICTORS)),
-    help="What a record is compared with.  [default: autoregressive]",
+    type=click.Choice(["auto", *PREDICTORS]),
+    help="What a record is compared with.  [default: auto]",
 )
 @click.option(
     "--models",
@@ -225,8 +229,8 @@ def _trained(records: Batch, recipe: _Recipe) -> Bundle:
             )
     plan = TrainingPlan(
         detector="backtest",
-        family=recipe.family or "gmm",
-        predictor=recipe.predictor or "autoregressive",
+        family=recipe.family or "auto",
+        predictor=recipe.predictor or "auto",
         seed=recipe.seed or 0,
         kinds=recipe.kinds,
         types=dict.fromkeys(recipe.counter, "counter"),

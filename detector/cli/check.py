@@ -7,7 +7,7 @@ import click
 
 from detector.cli.failure import Failure, explained
 from detector.config import Config, ConfigError, load_config
-from detector.config.detectors import BudgetConfig
+from detector.config.detectors import BudgetConfig, DetectorConfig
 from detector.scoring.typicality import is_on
 
 
@@ -44,8 +44,6 @@ def _check_paths(config: Config, path: Path) -> None:
 
 def summary(config: Config) -> list[str]:
     """Return what a configuration amounts to, a few lines."""
-    from detector.models.families import FAMILIES
-
     kafka, outputs = config.kafka, config.outputs
     lines = [
         f"kafka     {', '.join(kafka.bootstrap_servers)} as group {kafka.group_id}, client {kafka.client}, "
@@ -56,11 +54,9 @@ def summary(config: Config) -> list[str]:
     ]
     for detector in config.detectors:
         budget = detector.alerting.budget
-        guarded = is_on(detector.training.typicality, FAMILIES[detector.family].evidence)
         lines.append(
             f"detector  {detector.name}: {len(detector.features)} features of {detector.input}, "
-            f"family {detector.family}, predictor {detector.predictor}, "
-            f"p-values {'two-sided (typicality)' if guarded else 'one-sided'}, "
+            f"{'; '.join(_members_text(detector))}, "
             f"budget {budget_text(budget)}"
         )
     lines.append(
@@ -73,6 +69,25 @@ def summary(config: Config) -> list[str]:
         lines.append(f"notify    {', '.join([*managers, *hooks])}")
     lines.append(f"web       http://{config.web.listen_address}/metrics")
     return lines
+
+
+def _members_text(detector: DetectorConfig) -> list[str]:
+    """Return what is to be trained, or what it is chosen from."""
+    from detector.models.families import FAMILIES
+    from detector.training.plan import AUTO, plan_of
+
+    texts = []
+    for member in plan_of(detector).members:
+        predictor = member.predictor
+        if member.family == AUTO:
+            families = "naive_bayes, gmm, hmm, and vae where torch is installed"
+            texts.append(f"family auto (chosen from {families}), predictor {predictor}")
+            continue
+        guarded = is_on(detector.training.typicality, FAMILIES[member.family].evidence)
+        over = f", over {member.time_scale.records} records" if member.time_scale.is_average else ""
+        sides = "two-sided (typicality)" if guarded else "one-sided"
+        texts.append(f"family {member.family}, predictor {predictor}{over}, p-values {sides}")
+    return texts
 
 
 def budget_text(budget: BudgetConfig) -> str:

@@ -94,6 +94,9 @@ def train(
         f"{facts.anomalous_records} labelled anomalous; "
         f"{bundle.manifest.family} with predictor {bundle.manifest.predictor}"
     )
+    if bundle.manifest.choice is not None:
+        for reason in bundle.manifest.choice.reasons:
+            click.echo(f"  {reason}")
     if bundle.manifest.models == "per_entity":
         own, known = len(bundle.manifest.entities_with_own_family), len(bundle.manifest.entities)
         click.echo(f"  {own} of {known} entities with enough records have a model of their own")

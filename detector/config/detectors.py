@@ -1,5 +1,6 @@
 """The ``detectors`` section: what is watched, with which model, and when that is an alert."""
 
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -7,6 +8,14 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from detector.alerting.rules import AlertRules, Budget
 from detector.config.inputs import FeatureConfig, Name
+from detector.config.members import (
+    MOST_MEMBERS,
+    OPTIONS,
+    FamilyName,
+    MemberConfig,
+    PredictorName,
+    refuse_options_of_others,
+)
 from detector.config.section import Duration, Section
 from detector.config.training import TrainingConfig
 from detector.models.feature_transforms import FeatureScale, FeatureType
@@ -65,16 +74,6 @@ class AlertingConfig(Section):
         )
 
 
-_OPTIONS = {
-    "gmm": ("n_components", "covariance"),
-    "hmm": ("n_states", "n_mixtures"),
-    "naive_bayes": ("n_classes", "density"),
-    "rbm": ("n_hidden",),
-    "gan": ("latent",),
-    "vae": ("window",),
-}
-
-
 def _feature_from_name(value: Any) -> Any:
     if isinstance(value, str):
         return {"name": value, "field": value}
@@ -91,12 +90,16 @@ class DetectorConfig(Section):
     features: tuple[Annotated[FeatureConfig, BeforeValidator(_feature_from_name)], ...] = Field(
         min_length=1, description="Names, or {name, field, unit, type, scale, kind}."
     )
-    family: Literal["gmm", "hmm", "naive_bayes", "vae", "rbm", "gan"] = Field(
-        "gmm", description="Kind of model."
+    family: Literal["auto", FamilyName] = Field(
+        "auto", description="Kind of model; auto chooses a committee by what the training records show."
     )
-    predictor: Literal["none", "last", "ewma", "level", "autoregressive", "seasonal"] = Field(
-        "autoregressive",
-        description="What a record is compared with: the entity's past, its usual day, or nothing.",
+    predictor: PredictorName = Field(
+        "auto",
+        description="What a record is compared with: the entity's past, its usual day, or nothing; auto "
+        "takes what predicts held-out records best.",
+    )
+    members: tuple[MemberConfig, ...] = Field(
+        (), description=f"A committee of one's own, at most {MOST_MEMBERS}, instead of family and predictor."
     )
     store: Path = Field(Path("/var/lib/detector/bundles"), description="Folder of trained versions.")
     min_features: float = Field(
@@ -121,13 +124,33 @@ class DetectorConfig(Section):
         return features
 
     @model_validator(mode="after")
+    def _members_are_the_only_choice(self) -> Self:
+        if not self.members:
+            return self
+        if len(self.members) > MOST_MEMBERS:
+            raise ValueError(
+                f"{len(self.members)} members are more than {MOST_MEMBERS}, the most that a committee takes; "
+                "leave some out"
+            )
+        both = [name for name in ("family", "predictor") if name in self.model_fields_set]
+        if both:
+            raise ValueError(f"members already say {' and '.join(both)}; keep the one or the others")
+        given = [*self.training.given_options, *(["order"] if self.training.order is not None else [])]
+        if given:
+            raise ValueError(f"training.{given[0]} belongs to a member here; move it into members")
+        return self
+
+    @model_validator(mode="after")
     def _options_fit_the_family(self) -> Self:
-        for option in dict.fromkeys(option for options in _OPTIONS.values() for option in options):
-            if getattr(self.training, option) is not None and option not in _OPTIONS[self.family]:
-                raise ValueError(
-                    f"training.{option} means nothing to family {self.family}; it takes "
-                    f"{', '.join(_OPTIONS[self.family])}"
-                )
+        given = self.training.given_options
+        if self.family != "auto":
+            refuse_options_of_others(self.family, given, "training.")
+        elif given:
+            option = next(iter(given))
+            able = " or ".join(name for name, options in OPTIONS.items() if option in options)
+            raise ValueError(
+                f"training.{option} means nothing to family auto, which chooses; take family {able}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -139,19 +162,15 @@ class DetectorConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _family_takes_the_kinds(self) -> Self:
-        for feature in self.features:
+    def _families_take_the_kinds(self) -> Self:
+        families: list[str] = [member.family for member in self.members] or [self.family]
+        for family, feature in product(families, self.features):
             try:
-                modelled_as(feature.kind, self.family)
+                # There always is a family for auto to take: naive Bayes knows every kind.
+                modelled_as(feature.kind, "naive_bayes" if family == "auto" else family)
             except ValueError as error:
                 raise ValueError(f"feature {feature.name!r} {error}") from error
         return self
-
-    @property
-    def fit_options(self) -> dict[str, int | str]:
-        """The family's own settings, those that were given."""
-        given = {option: getattr(self.training, option) for option in _OPTIONS[self.family]}
-        return {option: value for option, value in given.items() if value is not None}
 
     @property
     def kinds(self) -> dict[str, Kind]:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from detector.config.section import Names, Section
+from detector.config.members import FamilyOptions, Order
+from detector.config.section import Names
 from detector.scoring.typicality import Choice
 
 
@@ -15,7 +16,7 @@ def _unquoted(value: Any) -> Any:
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
-class TrainingConfig(Section):
+class TrainingConfig(FamilyOptions):
     """What ``detector train`` reads when the command line does not say."""
 
     files: Annotated[Names, Field(description="CSV or Parquet files.")] = ()
@@ -35,33 +36,7 @@ class TrainingConfig(Section):
         "naive_bayes.",
         examples=["shift"],
     )
-    n_components: int | None = Field(None, ge=1, le=100, description="gmm: components; chosen, without.")
-    covariance: Literal["full", "diagonal", "tied"] | None = Field(
-        None, description="gmm: of the components; tied is one that all share; chosen, without."
-    )
-    n_states: int | None = Field(None, ge=1, le=100, description="hmm: hidden states; chosen, without.")
-    n_mixtures: int | None = Field(
-        None, ge=1, le=32, description="hmm: Gaussians that each state emits; chosen, without."
-    )
-    n_classes: int | None = Field(
-        None, ge=1, le=100, description="naive_bayes: hidden classes; chosen, without."
-    )
-    density: Literal["gaussian", "student", "histogram", "kernel"] | None = Field(
-        None, description="naive_bayes: of continuous features; student has heavy tails; chosen, without."
-    )
-    n_hidden: int | None = Field(
-        None, ge=1, le=256, description="rbm: hidden units; two per feature, at most 8, without."
-    )
-    latent: int | None = Field(
-        None,
-        ge=1,
-        le=64,
-        description="vae, gan: latent dimensions; one per two features, at most 8, without.",
-    )
-    window: int | None = Field(None, ge=1, le=1000, description="vae: records seen at once; 1, without.")
-    order: int | None = Field(
-        None, ge=1, le=5, description="autoregressive: past records that count; 1, without."
-    )
+    order: Order = None
     typicality: Annotated[Choice, BeforeValidator(_unquoted)] = Field(
         "auto",
         description="Whether records that are more likely than normal traffic ever is are anomalous too; "

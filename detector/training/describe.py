@@ -11,6 +11,7 @@ import numpy as np
 
 from detector.alerting.budget import HeldOut
 from detector.batch import FloatArray
+from detector.bundles.choice import Choice
 from detector.bundles.manifest import FORMAT_VERSION, Manifest, ManifestFeature, ManifestMember, TrainingFacts
 from detector.scoring.scoring_model import ScoringModel
 from detector.training.fit_family import choices_of
@@ -29,6 +30,7 @@ def describe(
     now_s: float,
     *,
     records: int,
+    choice: Choice | None = None,
 ) -> Manifest:
     """Return the manifest, but for the files.
 
@@ -39,6 +41,7 @@ def describe(
         held_out: What the committee says of held-out traffic.
         now_s: The time of the version, seconds since 1970 UTC.
         records: How many were given, the anomalous ones too.
+        choice: Why this committee, where the plan left it open.
     """
     material = members[0].material
     rows, digest = material.rows, _digest(material.rows)
@@ -77,6 +80,7 @@ def describe(
         models=plan.models,
         entities_with_own_family=model.entities_with_own_family,
         training=facts,
+        choice=choice,
         libraries=_libraries(),
         files={},
     )

@@ -7,6 +7,7 @@ from detector.bundles.store import Bundle
 from detector.models.feature_transforms import rate_unit
 from detector.scoring.member import Member
 from detector.scoring.scoring_model import ScoringModel
+from detector.training.choose import choose
 from detector.training.convene import convene
 from detector.training.describe import describe
 from detector.training.fit_family import no_report
@@ -34,7 +35,7 @@ def train(
 
     Args:
         records: N training records in any order; NaN is missing.
-        plan: What to learn.
+        plan: What to learn; what it leaves open is chosen by what the records show.
         now_s: The time written into the version, seconds since 1970 UTC.
         progress: Told how far the job is.
         anomalous: Which records are labelled anomalous, shape (N,).
@@ -46,6 +47,7 @@ def train(
     """
     report = progress or no_report
     try:
+        plan, choice = choose(records, plan, report, anomalous)
         members = [train_member(records, own, report, anomalous, regime) for own in plan.of_members()]
         material = members[0].material
         convened = convene([member.calibrated for member in members], material)
@@ -69,7 +71,7 @@ def train(
         convened.committee,
         material.transforms,
     )
-    manifest = describe(plan, model, members, convened.held_out, now_s, records=len(records))
+    manifest = describe(plan, model, members, convened.held_out, now_s, records=len(records), choice=choice)
     return Bundle(manifest, model, convened.held_out)
 
 

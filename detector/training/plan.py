@@ -1,6 +1,6 @@
 """What a training job is to learn, as configuration and command line say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -9,6 +9,9 @@ from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.models.kinds import Kind
 from detector.scoring.time_scale import BY_ITSELF, TimeScale
 from detector.scoring.typicality import Choice
+
+AUTO = "auto"
+"""A family or predictor that is to be chosen by what the training records show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,13 @@ class MemberPlan:
     options: Mapping[str, int | str] = field(default_factory=dict)
     time_scale: TimeScale = BY_ITSELF
 
+    @property
+    def name(self) -> str:
+        """What people call it: ``gmm on autoregressive, over 3 records``."""
+        settings = f" ({', '.join(str(value) for value in self.options.values())})" if self.options else ""
+        over = f", over {self.time_scale.records} records" if self.time_scale.is_average else ""
+        return f"{self.family}{settings} on {self.predictor}{over}"
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
@@ -28,7 +38,9 @@ class TrainingPlan:
 
     detector: str
     family: str
+    """Of the first member, or ``auto`` for a committee chosen by what the records show."""
     predictor: str = "autoregressive"
+    """Of the first member, or ``auto`` for the one that predicts held-out records best."""
     order: int = 1
     """Past records that the predictor ``autoregressive`` leans on."""
     seed: int = 0
@@ -56,33 +68,46 @@ class TrainingPlan:
     time_scale: TimeScale = BY_ITSELF
     """Over how many records surprise is averaged."""
 
+    @property
+    def members(self) -> tuple[MemberPlan, ...]:
+        """The members of the committee."""
+        first = MemberPlan(self.family, self.predictor, self.order, self.options, self.time_scale)
+        return (first, *self.others)
+
+    def with_members(self, members: Sequence[MemberPlan]) -> "TrainingPlan":
+        """Return the plan for another committee, of at least one member."""
+        first = members[0]
+        return replace(
+            self,
+            family=first.family,
+            predictor=first.predictor,
+            order=first.order,
+            options=first.options,
+            time_scale=first.time_scale,
+            others=tuple(members[1:]),
+        )
+
     def of_members(self) -> tuple["TrainingPlan", ...]:
         """Return the plan of every member, as if it were alone."""
-        return (
-            replace(self, others=()),
-            *(
-                replace(
-                    self,
-                    family=other.family,
-                    predictor=other.predictor,
-                    order=other.order,
-                    options=other.options,
-                    time_scale=other.time_scale,
-                    others=(),
-                )
-                for other in self.others
-            ),
-        )
+        return tuple(self.with_members([member]) for member in self.members)
 
 
 def plan_of(detector: DetectorConfig) -> TrainingPlan:
     """Return the plan that a detector's configuration asks for."""
     training = detector.training
+    members = [
+        MemberPlan(
+            member.family,
+            member.predictor,
+            member.order or 1,
+            member.given_options,
+            TimeScale(1.0 / member.records),
+        )
+        for member in detector.members
+    ] or [MemberPlan(detector.family, detector.predictor, training.order or 1, training.given_options)]
     return TrainingPlan(
         detector=detector.name,
-        family=detector.family,
-        predictor=detector.predictor,
-        order=training.order or 1,
+        family=members[0].family,
         seed=training.seed,
         min_features_share=detector.min_features,
         typicality=training.typicality,
@@ -90,7 +115,6 @@ def plan_of(detector: DetectorConfig) -> TrainingPlan:
         kinds=detector.kinds,
         types=detector.types,
         scales=detector.scales,
-        options=detector.fit_options,
         models=training.models,
         jobs=training.jobs,
-    )
+    ).with_members(members)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,32 +70,66 @@ def train_member(
         TrainingError: The records cannot give a model.
         ValueError: So, too.
     """
-    report("preparing", 0, 1)
-    material = _prepare(records, plan, anomalous, regime)
-    if material.only_discrete and plan.predictor != "none":
-        _log.info("no feature is continuous, so nothing is predicted: predictor none, not %s", plan.predictor)
-        plan = replace(plan, predictor="none")
-    expectation = _expect(material, plan)
-    fitting, regimes = _to_fit(material, expectation, plan)
-    report("preparing", 1, 1)
-
     curves = Curves()
-    density = _fit(fitting, material, expectation, plan, report, curves)
-
-    report("calibrating", 0, 1)
-    calibrated = _calibrate(density, material, plan)
-    report("calibrating", 1, 1)
+    fitted = fit_member(records, plan, report, anomalous, regime, curves)
+    material = fitted.material
     measured = model_report(
-        density,
-        calibrated,
-        fitting.x,
+        fitted.density,
+        fitted.calibrated,
+        fitted.fitting.x,
         replace(material.to_fit, values=material.to_fit_in_units),
         material.rows,
         material.model,
         curves,
         plan.seed,
     )
-    return TrainedMember(plan, material, regimes, density, calibrated, measured)
+    return TrainedMember(fitted.plan, material, fitted.regimes, fitted.density, fitted.calibrated, measured)
+
+
+class FittedMember(NamedTuple):
+    """A member of which nobody has measured yet what it is worth."""
+
+    plan: TrainingPlan
+    material: "Material"
+    fitting: Fitting
+    regimes: tuple[str, ...]
+    """Those that occur in the rows that were fitted."""
+    density: Density
+    calibrated: Calibrated
+
+
+def fit_member(
+    records: Batch,
+    plan: TrainingPlan,
+    report: Progress,
+    anomalous: BoolArray | None,
+    regime: Sequence[str | None] | None,
+    curves: Curves,
+) -> FittedMember:
+    """Fit and calibrate one member; arguments as ``train_member``.
+
+    Args:
+        curves: Takes what the fit watches.
+
+    Raises:
+        TrainingError: The records cannot give a model.
+        ValueError: So, too.
+    """
+    report("preparing", 0, 1)
+    material = prepare(records, plan, anomalous, regime)
+    if material.only_discrete and plan.predictor != "none":
+        _log.info("no feature is continuous, so nothing is predicted: predictor none, not %s", plan.predictor)
+        plan = replace(plan, predictor="none")
+    expectation = expect(material, plan)
+    fitting, regimes = _to_fit(material, expectation, plan)
+    report("preparing", 1, 1)
+
+    density = _fit(fitting, material, expectation, plan, report, curves)
+
+    report("calibrating", 0, 1)
+    calibrated = _calibrate(density, material, plan)
+    report("calibrating", 1, 1)
+    return FittedMember(plan, material, fitting, regimes, density, calibrated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +165,7 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
-class _Expectation:
+class Expectation:
     """What a record is compared with."""
 
     scaling: Scaling
@@ -145,12 +180,18 @@ class _Expectation:
         return _left_over(rows, z, self.scaling, self.predictor, model) / self.residual_scale[of_row]
 
 
-def _prepare(
+def prepare(
     records: Batch,
     plan: TrainingPlan,
     anomalous: BoolArray | None,
     regime: Sequence[str | None] | None,
 ) -> Material:
+    """Put the records in order, as the plan's family takes them; arguments as ``train_member``.
+
+    Raises:
+        TrainingError: The records cannot give a model.
+        ValueError: So, too.
+    """
     if plan.family not in FAMILIES:
         raise TrainingError(f"no family is called {plan.family!r}; this version knows {', '.join(FAMILIES)}")
     codes, regimes = (None, ()) if regime is None else regime_codes(regime)
@@ -186,7 +227,13 @@ def _prepare(
     )
 
 
-def _expect(material: Material, plan: TrainingPlan) -> _Expectation:
+def expect(material: Material, plan: TrainingPlan) -> Expectation:
+    """Fit scaling and predictor of a plan on the rows to fit.
+
+    Raises:
+        TrainingError: No entity has enough records for the predictor.
+        ValueError: So, too.
+    """
     to_fit, model, n_models = material.to_fit, material.model, material.n_models
     of_row = model[to_fit.entity]
     scaling = fit_scaling(to_fit.values, of_row, n_models, material.discrete)
@@ -215,7 +262,7 @@ def _expect(material: Material, plan: TrainingPlan) -> _Expectation:
     if not isinstance(predictor, NoPredictor):
         measured = fit_residual_scale(left_over[warmed_up], z[warmed_up], of_row[warmed_up], n_models)
         residual_scale[:, columns] = measured[:, columns]
-    return _Expectation(scaling, predictor, residual_scale)
+    return Expectation(scaling, predictor, residual_scale)
 
 
 def _left_over(
@@ -231,7 +278,7 @@ def _left_over(
 
 
 def _to_fit(
-    material: Material, expectation: _Expectation, plan: TrainingPlan
+    material: Material, expectation: Expectation, plan: TrainingPlan
 ) -> tuple[Fitting, tuple[str, ...]]:
     """Return what the family is fitted on, and the names of the regimes that occur there."""
     shown, regimes = material.to_fit, material.regimes
@@ -254,7 +301,7 @@ def _to_fit(
 def _fit(
     fitting: Fitting,
     material: Material,
-    expectation: _Expectation,
+    expectation: Expectation,
     plan: TrainingPlan,
     report: Progress,
     curves: Curves,

@@ -108,18 +108,12 @@ def rows_in_order(
     Raises:
         TrainingError: There are no records.
     """
-    if len(records) == 0:
-        raise TrainingError("there are no records to train on; check the file, the topic and the time range")
-    names, entity = np.unique(np.array(records.entity, dtype=object), return_inverse=True)
-    # Stable in both keys: records of the same time stay in the order in which they came.
-    by_time = np.argsort(records.time, kind="stable")
-    order = by_time[np.argsort(entity[by_time], kind="stable")]
-    entity = entity[order].astype(np.int64)
+    names, entity, order = _in_order(records)
     marked = np.zeros(len(order), dtype=np.bool_) if anomalous is None else anomalous[order]
     lengths = runs_of(entity)
     return TrainingRows(
         records.feature_names,
-        [str(name) for name in names],
+        names,
         entity,
         lengths,
         records.time[order],
@@ -128,6 +122,49 @@ def rows_in_order(
         None if regime is None else regime[order],
         _held_out(marked, lengths),
     )
+
+
+def newest_to_fit(records: Batch, anomalous: BoolArray | None, most: int, most_each: int) -> BoolArray:
+    """Mark records to try a choice on, none of which calibrates what is chosen.
+
+    They are the newest ones to fit of entities that are evenly spaced among all.
+
+    Args:
+        records: N records in any order.
+        anomalous: Which are labelled so, shape (N,); None: none.
+        most: About so many of all.
+        most_each: Of an entity, unless there are so few entities that more fit in.
+
+    Returns:
+        Shape (N,); anomalous ones between the others are among them.
+    """
+    names, entity, order = _in_order(records)
+    marked = np.zeros(len(order), dtype=np.bool_) if anomalous is None else anomalous[order]
+    to_fit = ~_held_out(marked, runs_of(entity))
+    n_to_fit = np.bincount(entity[to_fit], minlength=len(names))
+    each = min(most_each, max(1, int(np.median(n_to_fit))))
+    taken = np.unique(np.linspace(0, len(names) - 1, min(len(names), max(1, most // each))).astype(np.int64))
+    older_left_out = np.maximum(n_to_fit - max(1, most // len(taken)), 0)
+    place = np.arange(len(order)) - starts_of(runs_of(entity))[entity]
+    chosen = to_fit & np.isin(entity, taken) & (place >= older_left_out[entity])
+    found = np.zeros(len(order), dtype=np.bool_)
+    found[order[chosen]] = True
+    return found
+
+
+def _in_order(records: Batch) -> tuple[list[str], IntArray, IntArray]:
+    """Return the entities' names, the entity of each record in order, and the records in order.
+
+    Raises:
+        TrainingError: There are no records.
+    """
+    if len(records) == 0:
+        raise TrainingError("there are no records to train on; check the file, the topic and the time range")
+    names, entity = np.unique(np.array(records.entity, dtype=object), return_inverse=True)
+    # Stable in both keys: records of the same time stay in the order in which they came.
+    by_time = np.argsort(records.time, kind="stable")
+    order = by_time[np.argsort(entity[by_time], kind="stable")]
+    return [str(name) for name in names], entity[order].astype(np.int64), order
 
 
 def _held_out(anomalous: BoolArray, lengths: IntArray) -> BoolArray:

@@ -49,7 +49,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_every_row_gets_one_answer_in_order_and_the_injected_anomaly_an_alert(folder: Path) -> None:
     out = folder / "scores.csv"
-    result = run("--train", folder / "old.csv", "--input", folder / "new.csv", "--out", out)
+    files = ("--train", folder / "old.csv", "--input", folder / "new.csv", "--out", out)
+    result = run(*files, "--predictor", "autoregressive")
     assert result.exit_code == 0, result.output
     rows, source = rows_of(out), rows_of(folder / "new.csv")
     assert tuple(rows[0]) == COLUMNS
@@ -80,7 +81,7 @@ def test_warm_up_trains_on_the_first_records_of_each_entity_and_scores_none_of_t
 
 def test_saved_bundle_scores_as_if_trained_here(folder: Path) -> None:
     records = read_file(folder / "old.csv")
-    bundle = train(records, TrainingPlan("backtest", "gmm"), 0.0)
+    bundle = train(records, TrainingPlan("backtest", "auto", "auto"), 0.0)
     path = BundleStore(folder / "store").save(bundle.manifest, bundle.model, bundle.held_out)
     for option, value, out in (("--bundle", path, "b.csv"), ("--train", folder / "old.csv", "t.csv")):
         assert run(option, value, "--input", folder / "new.csv", "--out", folder / out).exit_code == 0

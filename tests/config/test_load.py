@@ -107,8 +107,8 @@ def test_every_family_and_predictor_of_the_core_can_be_chosen(written: Written) 
             text = MINIMAL.replace("name: hosts", f"name: hosts, family: {family}, predictor: {predictor}")
             assert written.load(text).detectors[0].family == family
     schema = DetectorConfig.model_json_schema()["properties"]
-    assert set(schema["family"]["enum"]) == set(FAMILIES)
-    assert set(schema["predictor"]["enum"]) == set(PREDICTORS)
+    assert set(schema["family"]["enum"]) == {"auto", *FAMILIES}
+    assert set(schema["predictor"]["enum"]) == {"auto", *PREDICTORS}
 
 
 def test_paths_of_fields(written: Written) -> None:

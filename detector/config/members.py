@@ -1,0 +1,99 @@
+"""A member of a committee as configured: a family, what it compares records with, over how many."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from detector.config.section import Section
+
+MOST_MEMBERS = 3
+"""Of a committee."""
+
+FamilyName = Literal["gmm", "hmm", "naive_bayes", "vae", "rbm", "gan"]
+PredictorName = Literal["auto", "none", "last", "ewma", "level", "autoregressive", "seasonal"]
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "gmm": ("n_components", "covariance"),
+    "hmm": ("n_states", "n_mixtures"),
+    "naive_bayes": ("n_classes", "density"),
+    "rbm": ("n_hidden",),
+    "gan": ("latent",),
+    "vae": ("window", "latent"),
+}
+"""The settings that each family has."""
+
+Order = Annotated[
+    int | None, Field(ge=1, le=5, description="autoregressive: past records that count; 1, without.")
+]
+
+
+class FamilyOptions(Section):
+    """Settings of families; each family has some of them."""
+
+    n_components: int | None = Field(None, ge=1, le=100, description="gmm: components; chosen, without.")
+    covariance: Literal["full", "diagonal", "tied"] | None = Field(
+        None, description="gmm: of the components; tied is one that all share; chosen, without."
+    )
+    n_states: int | None = Field(None, ge=1, le=100, description="hmm: hidden states; chosen, without.")
+    n_mixtures: int | None = Field(
+        None, ge=1, le=32, description="hmm: Gaussians that each state emits; chosen, without."
+    )
+    n_classes: int | None = Field(
+        None, ge=1, le=100, description="naive_bayes: hidden classes; chosen, without."
+    )
+    density: Literal["gaussian", "student", "histogram", "kernel"] | None = Field(
+        None, description="naive_bayes: of continuous features; student has heavy tails; chosen, without."
+    )
+    n_hidden: int | None = Field(
+        None, ge=1, le=256, description="rbm: hidden units; two per feature, at most 8, without."
+    )
+    latent: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="vae, gan: latent dimensions; one per two features, at most 8, without.",
+    )
+    window: int | None = Field(None, ge=1, le=1000, description="vae: records seen at once; 1, without.")
+
+    @property
+    def given_options(self) -> dict[str, int | str]:
+        """The settings of families that were given, by name."""
+        names = dict.fromkeys(name for names in OPTIONS.values() for name in names)
+        given = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def refuse_options_of_others(family: str, given: dict[str, int | str], where: str) -> None:
+    """Refuse settings that a family does not have.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for name in given:
+        if name not in OPTIONS[family]:
+            raise ValueError(
+                f"{where}{name} means nothing to family {family}; it takes {', '.join(OPTIONS[family])}"
+            )
+
+
+class MemberConfig(FamilyOptions):
+    """One member: any family with any predictor."""
+
+    family: FamilyName = Field(description="Kind of model.")
+    predictor: PredictorName = Field(
+        "auto",
+        description="What a record is compared with; auto takes what predicts held-out records best.",
+    )
+    order: Order = None
+    records: int = Field(
+        1, ge=1, le=10_000, description="Surprise is averaged over about so many; 1: each record by itself."
+    )
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        refuse_options_of_others(self.family, self.given_options, "")
+        if self.order is not None and self.predictor != "autoregressive":
+            raise ValueError(
+                f"order means nothing to predictor {self.predictor}; only autoregressive takes it"
+            )
+        return self

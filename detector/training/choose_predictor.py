@@ -1,0 +1,90 @@
+"""Choose a predictor: the one that makes newer records likeliest, the simplest of equals."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from detector.batch import FloatArray
+from detector.bundles.choice import PredictorTried
+from detector.models.feature_densities import StudentFeature
+from detector.training.fitting_rows import is_worth_having
+from detector.training.plan import TrainingPlan
+from detector.training.train_member import Expectation, Material, expect
+from detector.training.training_rows import TrainingError
+
+_FROM_THE_SIMPLEST = ("none", "last", "autoregressive", "seasonal")
+_WITHOUT_EVIDENCE = "autoregressive"
+FEWEST_JUDGED = 20
+
+
+class PredictorChoice(NamedTuple):
+    """Which predictor, and what was tried."""
+
+    name: str
+    tried: tuple[PredictorTried, ...]
+    reason: str
+
+
+def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
+    """Fit every predictor on the older records and compare them on the newer ones.
+
+    What a predictor leaves is taken for independent features with heavy tails, scaling included, so that the
+    values compare. A predictor has to be worth its while: by more than 0.01 nats a record and more than twice
+    the standard error of that, over all simpler ones.
+
+    Args:
+        material: Records that shall calibrate nothing; the held-out ones among them judge.
+        plan: Its predictor is not looked at.
+    """
+    log_likelihood: dict[str, FloatArray] = {}
+    tried: list[PredictorTried] = []
+    for name in _FROM_THE_SIMPLEST:
+        try:
+            expectation = expect(material, replace(plan, predictor=name, order=1))
+        except (ValueError, TrainingError) as error:
+            tried.append(PredictorTried(name=name, nats=None, note=str(error)))
+            continue
+        log_likelihood[name] = _log_likelihood(material, expectation)
+        tried.append(PredictorTried(name=name, nats=trimmed_mean(log_likelihood[name])))
+    judged = len(log_likelihood.get("none", ()))
+    if judged < FEWEST_JUDGED:
+        return without_evidence(tried, f"{judged} records are too few to compare predictors on")
+
+    best = "none"
+    for name, nats in log_likelihood.items():
+        if name != best and is_worth_having(nats, log_likelihood[best]):
+            best = name
+    values = ", ".join(f"{entry.name} {entry.nats:.2f}" for entry in tried if entry.nats is not None)
+    reason = f"predictor {best}: nats per record on {judged} newer records: {values}"
+    return PredictorChoice(best, tuple(tried), reason)
+
+
+def without_evidence(tried: Sequence[PredictorTried], why: str) -> PredictorChoice:
+    """Return what is taken where nothing can be compared."""
+    return PredictorChoice(_WITHOUT_EVIDENCE, tuple(tried), f"predictor {_WITHOUT_EVIDENCE}: {why}")
+
+
+def _log_likelihood(material: Material, expectation: Expectation) -> FloatArray:
+    """Return the nats of the judged records, shape (M,), in the units of the transformed features."""
+    rows, model = material.rows, material.model
+    judged = rows.held_out & (rows.position > material.transforms.warmup_records)
+    of_row = model[rows.entity][judged]
+    scaling = expectation.scaling
+    columns = np.arange(rows.values.shape[1]) if scaling.continuous is None else scaling.continuous
+    residual = expectation.residual(rows, model)[judged][:, columns]
+    unit = (expectation.residual_scale * scaling.scale)[of_row][:, columns]
+    heavy_tailed = StudentFeature(np.zeros(1), np.ones(1))
+    nats = np.zeros(len(residual))
+    for r, scale in zip(residual.T, unit.T, strict=True):
+        nats += np.where(np.isnan(r), 0.0, heavy_tailed.log_density(r)[0] - np.log(scale))
+    return nats
+
+
+def trimmed_mean(log_likelihood: FloatArray) -> float | None:
+    """Return the mean without the highest and lowest hundredth; None without a finite value."""
+    finite = np.sort(log_likelihood[np.isfinite(log_likelihood)])
+    cut = finite.size // 100
+    trimmed = finite[cut : finite.size - cut]
+    return float(trimmed.mean()) if trimmed.size else None

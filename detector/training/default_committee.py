@@ -1,0 +1,59 @@
+"""The committees that ``family: auto`` begins with, before anything else has earned its place."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from detector.models.kinds import Kind, modelled_as
+from detector.scoring.time_scale import TimeScale
+from detector.training.plan import AUTO, MemberPlan
+
+HEAVY_TAILED: Mapping[str, int | str] = {"n_classes": 1, "density": "student"}
+
+BELL_EACH: Mapping[str, int | str] = {"n_components": 1, "covariance": "diagonal"}
+
+# Where this says auto, the chosen predictor stands. A slow average of surprise with heavy tails adds up what
+# is faint and lasts, a quick one of Gaussian surprise keeps the peaks, the third sees what leaves its level.
+_ORDERED = (
+    MemberPlan("naive_bayes", AUTO, options=HEAVY_TAILED, time_scale=TimeScale(1 / 10)),
+    MemberPlan("gmm", AUTO, options=BELL_EACH, time_scale=TimeScale(1 / 3)),
+    MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=TimeScale(1 / 2)),
+)
+_INDEPENDENT = (MemberPlan("gmm", "none"), MemberPlan("naive_bayes", "none"))
+_ONLY_DISCRETE = (MemberPlan("naive_bayes", "none"),)
+
+
+def ordered_members(predictor: str, kinds: Mapping[str, Kind]) -> list[MemberPlan]:
+    """Return the members for records that depend on what came before.
+
+    Args:
+        predictor: Of the members that take the chosen one.
+        kinds: Of the features, by name: a family that cannot take one is left out.
+    """
+    members = [
+        replace(member, predictor=predictor) if member.predictor == AUTO else member for member in _ORDERED
+    ]
+    return those_that_take(members, kinds)
+
+
+def independent_members(kinds: Mapping[str, Kind]) -> list[MemberPlan]:
+    """Return the members for records that tell nothing about one another: each is judged by itself."""
+    return those_that_take(_INDEPENDENT, kinds)
+
+
+def discrete_members() -> list[MemberPlan]:
+    """Return the members for records without a continuous feature."""
+    return list(_ONLY_DISCRETE)
+
+
+def those_that_take(members: Sequence[MemberPlan], kinds: Mapping[str, Kind]) -> list[MemberPlan]:
+    """Return the members whose families can take every kind of feature."""
+    return [member for member in members if _takes(member.family, kinds)]
+
+
+def _takes(family: str, kinds: Mapping[str, Kind]) -> bool:
+    try:
+        for kind in kinds.values():
+            modelled_as(kind, family)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+"""Tests for detector.training.choose and what it leans on, on records whose nature is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detector.batch import Batch, FloatArray
+from detector.models.kinds import Kind
+from detector.training.choose import Chosen, choose
+from detector.training.fit_family import no_report
+from detector.training.plan import AUTO, MemberPlan, TrainingPlan
+from tests.made import batch
+
+OPEN = TrainingPlan("hosts", AUTO, AUTO)
+
+
+def chosen(records: Batch, plan: TrainingPlan = OPEN) -> Chosen:
+    return choose(records, plan, no_report, None)
+
+
+def stream(n: int, coefficient: float, d: int = 2, seed: int = 0) -> FloatArray:
+    """Each feature follows what it was before."""
+    x = np.random.default_rng(seed).normal(size=(n, d))
+    for t in range(1, n):
+        x[t] += coefficient * x[t - 1]
+    return x
+
+
+def test_records_that_follow_their_past_are_compared_with_it() -> None:
+    found = chosen(batch(stream(1000, 0.7)))
+    assert found.choice is not None
+    first, second, _ = found.plan.members
+    assert first.predictor == second.predictor == "autoregressive"
+    assert first.time_scale.records == 10
+    assert any(reason.startswith("predictor autoregressive: nats") for reason in found.choice.reasons)
+
+
+def test_of_predictors_that_are_as_good_the_simpler_is_taken() -> None:
+    assert chosen(batch(stream(1000, 1.0))).plan.members[0].predictor == "last"
+
+
+def test_a_day_that_repeats_is_compared_with_the_usual_day() -> None:
+    time = np.arange(0.0, 12 * 86400.0, 1800.0)
+    rng = np.random.default_rng(0)
+    profile = 3.0 * rng.normal(size=48)
+    values = profile[np.arange(len(time)) % 48, None] + 0.3 * rng.normal(size=(len(time), 1))
+    assert chosen(batch(values, time=time)).plan.members[0].predictor == "seasonal"
+
+
+@pytest.mark.parametrize("clusters", [1, 2])
+def test_records_that_tell_nothing_about_one_another_are_judged_each_by_itself(clusters: int) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(1000, 2)) + 8.0 * rng.integers(clusters, size=(1000, 1))
+    members = chosen(batch(values)).plan.members
+    assert [member.family for member in members] == ["gmm", "naive_bayes"]
+    assert {member.predictor for member in members} == {"none"}
+    assert not any(member.time_scale.is_average for member in members)
+
+
+def test_the_newest_records_and_labelled_ones_have_no_say() -> None:
+    values = stream(1000, 0.7)
+    plan = chosen(batch(values)).plan
+    anomalous = np.zeros(1000, dtype=bool)
+    anomalous[300:310] = True
+    values[700:] = 1e3 * np.random.default_rng(1).normal(size=(300, 2))
+    assert chosen(batch(values)).plan == plan
+    before = choose(batch(values), OPEN, no_report, anomalous)
+    values[300:310] = -1e3
+    after = choose(batch(values), OPEN, no_report, anomalous)
+    assert before == after
+
+
+def test_records_without_a_continuous_feature_are_for_naive_bayes() -> None:
+    kinds: dict[str, Kind] = {"f0": "binary", "f1": "count"}
+    values = np.random.default_rng(0).integers(2, size=(300, 2)).astype(float)
+    assert chosen(batch(values), replace(OPEN, kinds=kinds)).plan.members == (
+        MemberPlan("naive_bayes", "none"),
+    )
+
+
+def test_a_family_that_cannot_take_a_feature_is_no_candidate() -> None:
+    values = stream(600, 0.7)
+    values[:, 1] = np.arange(600) % 3
+    records = replace(batch(values), category_texts={0.0: "a", 1.0: "b", 2.0: "c"})
+    members = chosen(records, replace(OPEN, kinds={"f1": "categorical"})).plan.members
+    assert {member.family for member in members} == {"naive_bayes"}
+
+
+def test_a_configured_predictor_is_every_members() -> None:
+    members = chosen(batch(stream(1000, 0.7)), replace(OPEN, predictor="last")).plan.members
+    assert {member.predictor for member in members} == {"last"}
+    assert len(set(map(repr, members))) == len(members)
+
+
+def test_a_configured_family_gets_the_predictor_that_fits_it() -> None:
+    plan = replace(OPEN, family="gmm", others=(MemberPlan("hmm", "last"),))
+    found = chosen(batch(stream(1000, 0.7)), plan)
+    assert [member.predictor for member in found.plan.members] == ["autoregressive", "last"]
+
+
+def test_a_plan_that_leaves_nothing_open_stays_as_it_is() -> None:
+    plan = TrainingPlan("hosts", "gmm", "last")
+    assert chosen(batch(stream(50, 0.7)), plan) == Chosen(plan, None)
+
+
+def test_a_few_records_get_the_committee_to_begin_with_and_are_told_so() -> None:
+    found = chosen(batch(stream(60, 0.7)))
+    assert found.choice is not None
+    assert found.plan.members[0].predictor == "autoregressive"
+    assert any("too few" in reason for reason in found.choice.reasons)
+
+
+def test_many_entities_are_tried_by_a_few_of_them() -> None:
+    n = 40
+    values = np.vstack([stream(60, 0.9, seed=e) for e in range(n)])
+    entity = [f"e{e}" for e in range(n) for _ in range(60)]
+    time = np.tile(np.arange(60.0), n)
+    assert chosen(batch(values, entity=entity, time=time)).plan.members[0].predictor in (
+        "last",
+        "autoregressive",
+    )
