@@ -12,6 +12,8 @@ from detector.batch import FloatArray, IntArray
 _FEWEST_EPISODES = 5.0
 _HIGHEST_THRESHOLD = 0.2
 _LOWEST_THRESHOLD = 1e-12
+# What normal traffic does more often than this is no news, however large the budget.
+_HIGHEST_WHILE_LEARNING = 0.003
 _STEPS = 40
 
 
@@ -80,6 +82,24 @@ def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Thresh
             middle = (low + high) / 2
             low, high = (middle, high) if episodes(middle) <= counted else (low, middle)
     p_value = float(np.exp(low)) * min(bearable / counted, 1.0)
+    return Threshold(p_value, rate, smallest_rate(held_out))
+
+
+def threshold_while_learning(
+    held_out: HeldOut, rules: AlertRules, entities: int, interval_s: float
+) -> Threshold:
+    """Return the threshold of p-values that follow the traffic: held-out ones say little of them.
+
+    Every suspicious record is taken for an episode of its own, which errs towards silence.
+
+    Args:
+        held_out: Normal traffic that did not fit the model.
+        rules: The budget.
+        entities: How many entities share a budget per fleet.
+        interval_s: Usual time between two records of an entity.
+    """
+    rate = rules.budget.episodes_per_entity_s(entities)
+    p_value = float(np.clip(rate * interval_s, _LOWEST_THRESHOLD, _HIGHEST_WHILE_LEARNING))
     return Threshold(p_value, rate, smallest_rate(held_out))
 
 

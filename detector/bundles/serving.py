@@ -2,7 +2,7 @@
 
 import math
 
-from detector.alerting.budget import threshold_for
+from detector.alerting.budget import threshold_for, threshold_while_learning
 from detector.alerting.rules import AlertRules
 from detector.bundles.store import Bundle
 from detector.pipeline import Detector
@@ -26,15 +26,21 @@ def serve(
         ValueError: The bundle holds no held-out time.
     """
     manifest = bundle.manifest
+    entities = max(len(bundle.held_out.lengths), 1)
+    interval_s = manifest.training.interval_s
     return Detector(
         name=manifest.detector,
         role=role,
         version=manifest.version,
         model=bundle.model,
         rules=rules,
-        threshold=threshold_for(bundle.held_out, rules, max(len(bundle.held_out.lengths), 1)),
+        threshold=(
+            threshold_while_learning(bundle.held_out, rules, entities, interval_s)
+            if bundle.model.learns
+            else threshold_for(bundle.held_out, rules, entities)
+        ),
         min_features=fewest_features(min_features_share, len(manifest.features)),
-        interval_s=manifest.training.interval_s,
+        interval_s=interval_s,
     )
 
 

@@ -39,6 +39,11 @@ class ScoringModel:
         return self.members[0].density
 
     @property
+    def learns(self) -> bool:
+        """Whether the p-values of a member follow the traffic that it scores."""
+        return any(member.learns for member in self.members)
+
+    @property
     def warmup_records(self) -> int:
         """Records of an entity that must have been seen before every member can score one."""
         return self.transforms.warmup_records + max(member.density.warmup_records for member in self.members)
