@@ -74,6 +74,6 @@ def test_check_says_who_is_told(tmp_path: Path) -> None:
     )
     result = CliRunner().invoke(main, ["check", str(path)])
     assert result.exit_code == 0, result.output
-    assert "notify    alertmanager (2 replicas), oncall (signed)\n" in result.output
+    assert "notify    alertmanager (a:9093, b:9093), oncall (signed)\n" in result.output
     assert "hunter2" not in result.output
     assert SECRET not in result.output

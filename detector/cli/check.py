@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -64,7 +65,10 @@ def summary(config: Config) -> list[str]:
         f"dead letters to {outputs.dead_letter_topic}"
     )
     if config.notify is not None:
-        managers = [f"{m.name} ({len(m.urls)} replicas)" for m in config.notify.alertmanagers]
+        managers = [
+            f"{m.name} ({', '.join(urlsplit(url).netloc for url in m.urls)})"
+            for m in config.notify.alertmanagers
+        ]
         hooks = [f"{h.name} ({'' if h.keys else 'not '}signed)" for h in config.notify.webhooks]
         lines.append(f"notify    {', '.join([*managers, *hooks])}")
     lines.append(f"web       http://{config.web.listen_address}/metrics")

@@ -1,8 +1,8 @@
 """What one receiver still has to be told, and when to try next: retries, order, and an end of trying.
 
 Notifications of one alert keep their order, those of different alerts do not wait for one another: one that
-is refused again and again holds up nobody else. While the receiver as a whole fails, one attempt is made per
-back-off, whichever alert it is for.
+is refused again and again holds up nobody else. While the receiver as a whole fails, twice in a row or more,
+one attempt is made per back-off, whichever alert it is for.
 """
 
 import random
@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 
 from detector.batch import Source
 from detector.delivery.alert import AlertRecord
@@ -84,7 +85,9 @@ class Mailbox:
         self._rng = rng
         self._backoff = backoff or Backoff()
         self._queues: OrderedDict[str, deque[_Waiting]] = OrderedDict()
-        self._ids: set[str] = set()
+        """By what alert they are about; a queue is never empty."""
+        self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
+        """The same by id, in order of arrival."""
         self._finished: OrderedDict[str, Finished] = OrderedDict()
         self._failures = 0
         """In a row, of the receiver as a whole."""
@@ -93,21 +96,20 @@ class Mailbox:
         """Nothing is to be sent before."""
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._waiting)
 
     def put(self, letter: Letter, now_s: float) -> list[Finished]:
         """Take a letter; return those finished by it: itself, if it was finished before, or the oldest."""
         id = letter.notification.id
         if id in self._finished:
             return [self._finished[id]]
-        if id in self._ids:
+        if id in self._waiting:
             return []
-        queue = self._queues.setdefault(letter.notification.fingerprint, deque())
-        queue.append(_Waiting(letter, now_s, now_s))
-        self._ids.add(id)
-        if len(self._ids) <= self._capacity:
+        self._waiting[id] = _Waiting(letter, now_s, now_s)
+        self._queues.setdefault(letter.notification.fingerprint, deque()).append(self._waiting[id])
+        if len(self._waiting) <= self._capacity:
             return []
-        oldest = min(self._queues.values(), key=lambda queue: queue[0].since_s)[0]
+        oldest = next(iter(self._waiting.values()))
         return [self._finish(oldest, Ending.OVERFLOW, f"{self._capacity} letters wait; {self._last_failure}")]
 
     def next(self, now_s: float) -> Letter | None:
@@ -118,11 +120,11 @@ class Mailbox:
 
     def next_look_s(self) -> float:
         """Return when there may be something to do; infinity if nothing waits."""
-        heads = [queue[0] for queue in self._queues.values()]
-        if not heads:
+        if not self._waiting:
             return float("inf")
-        send_s = max(self.paused_until_s, min(head.due_s for head in heads))
-        return min(send_s, min(head.since_s for head in heads) + self._give_up_after_s)
+        due_s = min(queue[0].due_s for queue in self._queues.values())
+        oldest = next(iter(self._waiting.values()))
+        return min(max(self.paused_until_s, due_s), oldest.since_s + self._give_up_after_s)
 
     def answered(self, letter: Letter, answer: Answer, now_s: float) -> Finished | None:
         """Note what came of sending a letter; return it if that was its end.
@@ -149,33 +151,30 @@ class Mailbox:
         """Note how the receiver answered, whatever was sent."""
         if answer.outcome.final:
             if self._failures > 1:
-                # What waited for it to come back goes now. One failure may be that letter's own.
+                # What waited for it to come back goes now.
                 for queue in self._queues.values():
                     queue[0].due_s = now_s
             self._failures, self.paused_until_s = 0, now_s
             return
         self._failures += 1
         self._last_failure = f"last failure: {answer.outcome.value}, {answer.detail}"
-        wait_s = max(self._backoff.delay_s(self._failures, self._rng), self._asked_s(answer))
-        self.paused_until_s = now_s + wait_s
+        # One failure may be that letter's own; from the second in a row on it is the receiver's.
+        own_s = self._backoff.delay_s(self._failures - 1, self._rng) if self._failures > 1 else 0.0
+        self.paused_until_s = now_s + max(own_s, self._asked_s(answer))
 
     def given_up(self, now_s: float) -> list[Finished]:
         """Return, once, the letters whose time is over."""
-        over = [
-            waiting
-            for queue in self._queues.values()
-            for waiting in queue
-            if now_s - waiting.since_s >= self._give_up_after_s
-        ]
+        over = list(takewhile(lambda w: now_s - w.since_s >= self._give_up_after_s, self._waiting.values()))
         return [self._finish(waiting, Ending.GAVE_UP, self._last_failure) for waiting in over]
 
     def oldest_s(self, now_s: float) -> float:
         """Return how long the oldest letter has been waiting; 0 if there is none."""
-        return max((now_s - queue[0].since_s for queue in self._queues.values()), default=0.0)
+        oldest = next(iter(self._waiting.values()), None)
+        return 0.0 if oldest is None else now_s - oldest.since_s
 
     def drop(self, sources: Collection[Source]) -> None:
         """Forget letters from these sources: somebody else sends them."""
-        for waiting in [w for queue in self._queues.values() for w in queue]:
+        for waiting in list(self._waiting.values()):
             if waiting.letter.record.source in sources:
                 self._remove(waiting)
 
@@ -195,6 +194,6 @@ class Mailbox:
         key = waiting.letter.notification.fingerprint
         queue = self._queues[key]
         queue.remove(waiting)
-        self._ids.discard(waiting.letter.notification.id)
+        del self._waiting[waiting.letter.notification.id]
         if not queue:
             del self._queues[key]

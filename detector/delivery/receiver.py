@@ -110,10 +110,9 @@ class Receiver:
             given_up = self._mailbox.given_up(now_s)
             letter = self._mailbox.next(now_s)
         self._tell(given_up)
+        self._observe_waiting(now_s)
         if letter is None:
-            wait_s = self._idle(now_s)
-            self._observe_waiting()
-            return wait_s
+            return self._idle(now_s)
         answer = self._send(*self._channel.request(letter.notification, self._wall_clock()))
         with self._changed:
             finished = self._mailbox.answered(letter, answer, self._clock())
@@ -147,9 +146,9 @@ class Receiver:
             self._observer.finished(self.name, self.address, each.ending)
             self._report(each)
 
-    def _observe_waiting(self) -> None:
+    def _observe_waiting(self, now_s: float) -> None:
         with self._changed:
-            waiting, oldest_s = len(self._mailbox), self._mailbox.oldest_s(self._clock())
+            waiting, oldest_s = len(self._mailbox), self._mailbox.oldest_s(now_s)
         self._observer.waiting(self.name, self.address, waiting, oldest_s)
 
     def _log_outage(self, answer: Answer) -> None:
@@ -179,6 +178,8 @@ class Receiver:
     def _run(self) -> None:
         while not self._stopping:
             wait_s = self.turn()
+            if wait_s <= 0:
+                continue
             with self._changed:
                 # A letter put since the turn looked is due already.
                 due_in_s = min(wait_s, self._mailbox.next_look_s() - self._clock(), _LONGEST_WAIT_S)

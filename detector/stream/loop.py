@@ -161,7 +161,7 @@ class Loop:
         self._lag_due_s = 0.0
         self._commit_due_s = 0.0
         self._commits_failed = 0
-        self._outage = Outage(clock)
+        self._outage = Outage(clock, ", with entity state starting afresh")
         self._sent: _Sent | None = None
         self._uncommitted: dict[Source, int] = {}
         """Next offsets whose outputs are acknowledged."""

@@ -16,8 +16,13 @@ _log = logging.getLogger(__name__)
 class Outage:
     """From the first failure to the first turn that works."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], consequence: str = "") -> None:
+        """Args:
+        clock: Monotonic seconds.
+        consequence: What else it means, for the log.
+        """
         self._clock = clock
+        self._consequence = consequence
         self._failures = 0
         self._began_s = 0.0
         self._logged_s = 0.0
@@ -32,10 +37,10 @@ class Outage:
         kind = type(error).__name__
         if self._failures == 1 or kind != self._logged or now - self._logged_s > REMIND_AFTER_S:
             _log.warning(
-                "Kafka fails (%s): %s. Not ready; retrying until it works, from the committed offsets, with "
-                "entity state starting afresh",
+                "Kafka fails (%s): %s. Not ready; retrying until it works, from the committed offsets%s",
                 kind,
                 error,
+                self._consequence,
             )
             self._logged_s, self._logged = now, kind
         else:

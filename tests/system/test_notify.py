@@ -1,5 +1,6 @@
 """The installed ``detector notify`` between a real Kafka and a real Alertmanager."""
 
+import base64
 import signal
 import time
 import uuid
@@ -13,6 +14,7 @@ import pytest
 
 from detector.alerting.event import AlertEvent
 from detector.delivery.notification import fingerprint
+from detector.delivery.webhook import signature
 from detector.stream.port import ClientName, open_producer
 from tests.delivery.events import encoded, event
 from tests.delivery.http_server import FakeReceiver, Reply
@@ -22,6 +24,8 @@ from tests.system.alertmanager import Alertmanager
 from tests.system.conftest import settings_of
 from tests.system.process import Daemon, wait_until
 from tests.system.telemetry import read_all
+
+SECRET = f"whsec_{base64.b64encode(b'k' * 32).decode()}"
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -163,7 +167,7 @@ def test_an_alertmanager_that_was_away_is_told_and_silence_is_an_end(
             manager,
             client="confluent",
             expire_after="8s",
-            webhooks=[{"name": "moved", "url": hook.url}],
+            webhooks=[{"name": "moved", "url": hook.url, "secret": SECRET, "bearer_token": "hunter2"}],
         )
         daemon = resources.enter_context(Daemon(config, tmp_path, "notify"))
         daemon.wait_until_ready()
@@ -172,7 +176,10 @@ def test_an_alertmanager_that_was_away_is_told_and_silence_is_an_end(
             event("resolved", time.time() - 3600.0, "history"),
             event("firing", time.time(), "db-1"),
         )
-        hook.wait_for(1)
+        [attempt] = hook.wait_for(1)
+        assert attempt.headers["authorization"] == "Bearer hunter2"
+        signed = attempt.headers["webhook-id"], int(attempt.headers["webhook-timestamp"]), attempt.body
+        assert attempt.headers["webhook-signature"] == signature(b"k" * 32, *signed)
         wait_until(
             lambda: daemon.metric("detector_notify_requests_total", outcome="connection") > 0,
             10.0,
@@ -187,6 +194,8 @@ def test_an_alertmanager_that_was_away_is_told_and_silence_is_an_end(
         assert daemon.metric("detector_notify_events_total", outcome="old") == 2
         assert daemon.metric("detector_notify_expired_total") == 1
         assert daemon.terminate() == 0, daemon.log()
+        assert "moved" in daemon.log()
+        assert not any(secret in daemon.log() for secret in ("hunter2", SECRET, hook.url))
     assert told.statuses() == {("db-1", "firing"): 1, ("db-1", "resolved"): 1}
     letters = read_all(settings_of(topics.broker), topics.dead_letters, headers=True)
     assert {(letter.headers["detector.receiver"].decode().split()[0], letter.key) for letter in letters} == {
