@@ -82,13 +82,13 @@ class Episodes:
             alert: What it says.
             written_s: When Kafka got it.
         """
-        self._is_repeat(record, event_id(alert, record.headers))
-        if alert.role != "champion":
+        id = event_id(alert, record.headers)
+        if self._is_repeat(record, id) or alert.role != "champion":
             return
         episode = self._known.get(alert.alert_id)
         if alert.state == "resolved":
             if episode is not None:
-                self._close(episode, alert, event_id(alert, record.headers), written_s)
+                self._close(episode, alert, id, written_s)
             return
         on_time = written_s - alert.time.timestamp() <= self._max_alert_age_s
         told = on_time or (episode is not None and episode.told)

@@ -121,6 +121,15 @@ def test_what_is_over_since_shortly_stands_as_over() -> None:
     assert [standing.status for _, standing in topic.episodes.standing(NOW)] == ["resolved"]
 
 
+def test_a_repeated_start_opens_nothing_again_after_a_restart_either() -> None:
+    topic = Topic(episodes())
+    firing = event("firing", NOW - HOUR)
+    topic.restore(firing, NOW - HOUR, offset=1)
+    topic.restore(event("resolved", NOW - MINUTE), NOW - MINUTE, offset=2)
+    topic.restore(firing, NOW - 1, offset=3)
+    assert [standing.status for _, standing in topic.episodes.standing(NOW)] == ["resolved"]
+
+
 def test_an_end_whose_beginning_is_too_long_ago_to_be_known_is_told() -> None:
     assert told(Topic(episodes()).take(event("resolved", NOW), NOW)) == ["resolved"]
 
