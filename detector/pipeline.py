@@ -54,8 +54,8 @@ class EntityState:
     """Of each member, shape (E, predictor.state_size)."""
     family: tuple[FloatArray, ...]
     """Of each member, shape (E, family.state_size)."""
-    average: FloatArray
-    """Of surprise on the time scale of each member, nats, shape (E, K)."""
+    average: tuple[FloatArray, ...]
+    """Of surprise on the time scales of each member, nats, shape (E, A)."""
     sketch: tuple[FloatArray, ...]
     """What each member has counted of surprise, one row per entity."""
     alert: StateRows
@@ -83,7 +83,7 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
         model,
         tuple(member.density.predictor.initial_state(n) for member in members),
         tuple(member.density.family.initial_state(n) for member in members),
-        np.column_stack([member.initial_average(model) for member in members]),
+        tuple(member.initial_average(model) for member in members),
         tuple(member.initial_sketch(n) for member in members),
         initial_alert_state(n),
         detector.model.transforms.initial_state(n),
@@ -232,7 +232,7 @@ def _score(
             before.model,
         )
         average, sketch, p_values = member.judge(
-            before.average[:, k],
+            before.average[k],
             before.sketch[k],
             own.surprise,
             of_row,
@@ -255,7 +255,7 @@ def _score(
         before.model,
         tuple(own.predictor_rows for own in conditionals),
         tuple(own.family_rows for own in conditionals),
-        np.column_stack(averages),
+        tuple(averages),
         tuple(sketches),
         before.alert,
         rows.counters,
@@ -432,7 +432,7 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
         state.model.take(rows),
         tuple(own.take(rows, axis=0) for own in state.predictor),
         tuple(own.take(rows, axis=0) for own in state.family),
-        state.average.take(rows, axis=0),
+        tuple(own.take(rows, axis=0) for own in state.average),
         tuple(own.take(rows, axis=0) for own in state.sketch),
         state.alert.take(rows),
         state.counters.take(rows, axis=0),
@@ -445,11 +445,12 @@ def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     state.records[rows] = new.records
     state.model[rows] = new.model
     per_member = zip(
-        state.predictor + state.family + state.sketch, new.predictor + new.family + new.sketch, strict=True
+        state.predictor + state.family + state.average + state.sketch,
+        new.predictor + new.family + new.average + new.sketch,
+        strict=True,
     )
     for own, of_new in per_member:
         own[rows] = of_new
-    state.average[rows] = new.average
     # Structures by index would be assigned field by field, put() moves them whole.
     np.put(state.alert, rows, new.alert)
     state.counters[rows] = new.counters

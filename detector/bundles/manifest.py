@@ -58,6 +58,9 @@ class ManifestMember(BaseModel):
     weight: float = Field(
         1.0, description="Of the newest record in an average of surprise; 1: every record by itself."
     )
+    confirming_weight: float | None = Field(
+        None, description="Of the newest record in the faster average that confirms a slow one."
+    )
     modelled_as: tuple[Kind, ...] = Field(
         description="What the family takes each feature for: a family without counts scales them."
     )

@@ -177,7 +177,7 @@ def load_bundle(folder: Path) -> Bundle:
                     member.family,
                     member.predictor,
                     manifest.discrete_columns(member),
-                    TimeScale(member.weight),
+                    TimeScale(member.weight, member.confirming_weight),
                 )
                 for member in manifest.members
             ],

@@ -32,6 +32,8 @@ class Member:
     examples: Example
     calibration: Calibration = field(repr=False)
     time_scale: TimeScale = BY_ITSELF
+    confirmation: Calibration | None = field(default=None, repr=False)
+    """Of the faster average, where there is one."""
 
     @property
     def name(self) -> str:
@@ -40,8 +42,11 @@ class Member:
         return f"{name}, over {self.time_scale.records} records" if self.time_scale.is_average else name
 
     def initial_average(self, model: IntArray) -> FloatArray:
-        """Return the average of surprise of entities never seen, shape (E,): the usual one of each model."""
-        return self.calibration.moments.location[model]
+        """Return averages of surprise of entities never seen, shape (E, A): the usual ones of each model."""
+        usual = [self.calibration.moments.location[model]]
+        if self.confirmation is not None:
+            usual.append(self.confirmation.moments.location[model])
+        return np.column_stack(usual)
 
     @property
     def learns(self) -> bool:
@@ -65,10 +70,10 @@ class Member:
         time: FloatArray,
         lengths: IntArray,
     ) -> tuple[FloatArray, FloatArray, PValues]:
-        """Return the average of surprise after, shape (E,), the sketch after, and p-values of N rows.
+        """Return the averages of surprise after, shape (E, A), the sketch after, and p-values of N rows.
 
         Args:
-            average: Before, shape (E,).
+            average: Before, shape (E, A).
             counted: In the sketch before, one row per entity.
             surprise: As in ``Conditionals``, shape (N,).
             model: Of each row, shape (N,).
@@ -84,18 +89,23 @@ class Member:
             comparable[scored] = calibration.as_if_complete(
                 surprise[scored], model[scored], missing[scored], past_missing[scored]
             )
-            average, surprise = self.time_scale.average(average, comparable, scored, lengths)
+            average, averages = self.time_scale.average(average, comparable, scored, lengths)
+            surprise = averages[:, 0]
             missing, past_missing = np.zeros_like(missing), np.zeros_like(past_missing)
         if calibration.sketch is not None:
             common = calibration.moments.normalise(surprise, model)
             counted, p_value = calibration.sketch.scan(counted, common, time, scored, lengths)
             return average, counted, PValues(p_value, np.zeros(len(p_value), dtype=bool))
         if scored.all():
-            return average, counted, calibration.p_value(surprise, model, missing, past_missing)
-        found = PValues(np.ones(len(scored)), np.zeros(len(scored), dtype=bool))
-        found.p_value[scored], found.too_likely[scored] = calibration.p_value(
-            surprise[scored], model[scored], missing[scored], past_missing[scored]
-        )
+            found = calibration.p_value(surprise, model, missing, past_missing)
+        else:
+            found = PValues(np.ones(len(scored)), np.zeros(len(scored), dtype=bool))
+            found.p_value[scored], found.too_likely[scored] = calibration.p_value(
+                surprise[scored], model[scored], missing[scored], past_missing[scored]
+            )
+        if self.confirmation is not None:
+            by_faster = self.confirmation.p_value(averages[:, 1], model, missing, past_missing).p_value
+            found = PValues(confirmed(found.p_value, by_faster), found.too_likely)
         return average, counted, found
 
     def arrays(self) -> Arrays:
@@ -110,6 +120,7 @@ class Member:
                 "entity_family": {} if families is None else families.arrays(),
                 "examples": self.examples.arrays(),
                 "calibration": self.calibration.arrays(),
+                "confirmation": {} if self.confirmation is None else self.confirmation.arrays(),
             }
         )
 
@@ -132,4 +143,13 @@ class Member:
         examples = Example.from_arrays(part_of(arrays, "examples"), density.family)
         of_pattern = SurpriseOfPattern(density, examples)
         calibration = Calibration.from_arrays(part_of(arrays, "calibration"), of_pattern)
-        return cls(density, examples, calibration, names.time_scale)
+        faster = part_of(arrays, "confirmation")
+        if bool(faster) != (names.time_scale.confirming is not None):
+            raise ValueError("a member has a faster average, but no calibration of it, or the reverse")
+        confirmation = Calibration.from_arrays(faster, of_pattern) if faster else None
+        return cls(density, examples, calibration, names.time_scale, confirmation)
+
+
+def confirmed(p_value: FloatArray, by_faster: FloatArray) -> FloatArray:
+    """Return p-values of a slow average that are no smaller than those of a faster one but for a nat."""
+    return np.asarray(np.maximum(p_value, by_faster * np.exp(-1.0)))

@@ -18,10 +18,18 @@ class TimeScale:
 
     weight: float = 1.0
     """Of the newest record, in (0, 1]; 1: every record by itself."""
+    confirming: float | None = None
+    """The weight in a faster average, which has to confirm a slow one: that one remembers what is over."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight <= 1:
-            raise ValueError(f"the weight of the newest record is {self.weight}; it must be in (0, 1]")
+        for weight in self.weights:
+            if not 0 < weight <= 1:
+                raise ValueError(f"the weight of the newest record is {weight}; it must be in (0, 1]")
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the average itself, and of the one that confirms it."""
+        return (self.weight,) if self.confirming is None else (self.weight, self.confirming)
 
     @property
     def is_average(self) -> bool:
@@ -35,20 +43,18 @@ class TimeScale:
     def average(
         self, before: FloatArray, surprise: FloatArray, counted: BoolArray, lengths: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Return the average after each run, shape (E,), and at each row, shape (N,).
+        """Return the averages after each run, shape (E, A), and at each row, shape (N, A), one per weight.
 
         Args:
-            before: Before each run, shape (E,).
+            before: Before each run, shape (E, A).
             surprise: Nats, shape (N,), entity after entity, each in time order; finite.
             counted: Shape (N,), rows that count; at others the average stays as it is.
             lengths: Records of each entity, shape (E,), each >= 1.
         """
-        if not self.is_average:
-            return before, surprise
-        value = surprise[:, None]
-        step = np.where(counted, self.weight, 0.0)[:, None]
-        mean, after = moving_mean(before[:, None], value, step, lengths)
-        return after[:, 0], (mean + (value - mean) * step)[:, 0]
+        value = np.repeat(surprise[:, None], len(self.weights), axis=1)
+        step = np.where(counted[:, None], np.array(self.weights), 0.0)
+        mean, after = moving_mean(before, value, step, lengths)
+        return after, mean + (value - mean) * step
 
 
 BY_ITSELF = TimeScale()

@@ -9,6 +9,7 @@ from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.sequences import runs_of, starts_of
 from detector.scoring.calibration import Calibration
 from detector.scoring.density import Conditionals, Density, Example, SurpriseOfPattern
+from detector.scoring.member import confirmed
 from detector.scoring.moments import Moments
 from detector.scoring.sketch import Sketch
 from detector.scoring.tail import Tail
@@ -41,6 +42,8 @@ class Calibrated(NamedTuple):
     """Shape (N,), of the usable rows; NaN elsewhere."""
     checked_p_value: FloatArray
     """p-values of the newer half of each run's reference rows when the older half calibrates, shape (M,)."""
+    confirmation: Calibration | None
+    """Of the faster average, where there is one."""
 
 
 def calibrate(
@@ -114,13 +117,18 @@ def calibrate(
         averaged[scored] = by_itself.as_if_complete(
             conditionals.surprise[scored], of_row[scored], missing[scored], past_absent[scored]
         )
-        usual = by_itself.moments.location[model]
-        averaged = time_scale.average(usual, averaged, scored, lengths)[1]
+        usual = np.repeat(by_itself.moments.location[model][:, None], len(time_scale.weights), axis=1)
+        averages = time_scale.average(usual, averaged, scored, lengths)[1]
+        averaged = averages[:, 0]
         absent, past_absent = np.zeros_like(missing), np.zeros_like(past_absent)
     surprise, model_of_row = averaged[reference], of_row[reference]
     calibration = _fit(surprise, model_of_row, n_models, of_pattern, two_sided)
     if time_scale.is_average and not two_sided and surprise.size < _ENOUGH_ROWS * np.unique(model).size:
         calibration.sketch = Sketch.fit(calibration.moments.normalise(surprise, model_of_row))
+
+    confirmation = None
+    if time_scale.confirming is not None:
+        confirmation = _fit(averages[reference, 1], model_of_row, n_models, of_pattern, two_sided=False)
 
     checked = np.empty(0)
     if complete[reference].all():
@@ -135,11 +143,18 @@ def calibrate(
     p_value[usable], _ = calibration.p_value(
         averaged[usable], of_row[usable], absent[usable], past_absent[usable]
     )
+    if confirmation is not None:
+        by_faster, _ = confirmation.p_value(
+            averages[usable, 1], of_row[usable], absent[usable], past_absent[usable]
+        )
+        p_value[usable] = confirmed(p_value[usable], by_faster)
     of_run = np.arange(e) if entity is None else entity
     evidence = held_out_evidence(
         p_value[usable], np.repeat(of_run, lengths)[usable], gap_s[usable], interval_s
     )
-    return Calibrated(calibration, examples, evidence, conditionals, reference, usable, p_value, checked)
+    return Calibrated(
+        calibration, examples, evidence, conditionals, reference, usable, p_value, checked, confirmation
+    )
 
 
 def _fit(

@@ -95,6 +95,7 @@ def _described(member: TrainedMember) -> ManifestMember:
         predictor=member.plan.predictor,
         evidence=family.evidence,
         weight=member.plan.time_scale.weight,
+        confirming_weight=member.plan.time_scale.confirming,
         modelled_as=member.material.kinds,
         choices=choices_of(family) | {"typicality": typicality},
         held_out_mean_log_likelihood=_trimmed_mean(in_units[rows.held_out]),

@@ -65,6 +65,7 @@ def train(
                 member.calibrated.examples,
                 member.calibrated.calibration,
                 member.plan.time_scale,
+                member.calibrated.confirmation,
             )
             for member in members
         ),

@@ -17,10 +17,10 @@ from tests.scoring.test_calibration import THINNING, two_sample_p_value
 RNG = np.random.default_rng(8)
 
 
-def model_on(weight: float, records: int = 20_000) -> ScoringModel:
+def model_on(weight: float, records: int = 20_000, confirming: float | None = None) -> ScoringModel:
     own = density(gmm())
     z = records_like(own, records, np.random.default_rng(1))
-    scale = TimeScale(weight)
+    scale = TimeScale(weight, confirming)
     calibrated = calibrate(
         own,
         z,
@@ -32,7 +32,7 @@ def model_on(weight: float, records: int = 20_000) -> ScoringModel:
         1,
         time_scale=scale,
     )
-    member = Member(own, calibrated.examples, calibrated.calibration, scale)
+    member = Member(own, calibrated.examples, calibrated.calibration, scale, calibrated.confirmation)
     transforms = FeatureTransforms.none(3)
     return ScoringModel(("f0", "f1", "f2"), (None,) * 3, (), (member,), Committee(None), transforms)
 
@@ -40,12 +40,13 @@ def model_on(weight: float, records: int = 20_000) -> ScoringModel:
 def test_average_is_the_weighted_mean_of_the_past_that_counts() -> None:
     surprise = RNG.normal(size=9)
     counted = np.array([True] * 4 + [False] + [True] * 4)
-    after, average = TimeScale(0.25).average(np.array([1.0]), surprise, counted, np.array([9]))
-    mean = 1.0
-    for value, counts, found in zip(surprise, counted, average, strict=True):
-        mean += 0.25 * (value - mean) if counts else 0.0
-        assert found == pytest.approx(mean, rel=1e-12)
-    assert after[0] == average[-1]
+    after, averages = TimeScale(0.25, 0.5).average(np.ones((1, 2)), surprise, counted, np.array([9]))
+    for weight, average in zip((0.25, 0.5), averages.T, strict=True):
+        mean = 1.0
+        for value, counts, found in zip(surprise, counted, average, strict=True):
+            mean += weight * (value - mean) if counts else 0.0
+            assert found == pytest.approx(mean, rel=1e-12)
+    np.testing.assert_array_equal(after[0], averages[-1])
 
 
 @pytest.mark.parametrize("hidden", [[], [0, 1]])
@@ -62,6 +63,16 @@ def test_a_long_faint_shift_is_seen_by_an_average_alone() -> None:
     shifted[200:] += 1.0
     by_itself, average = (scores_of(detector(model_on(w, 4000)), shifted).p_value for w in (1.0, 0.05))
     assert np.median(average[250:]) < 0.1 * np.median(by_itself[250:])
+
+
+def test_what_a_slow_average_remembers_has_to_be_confirmed() -> None:
+    over = records_like(density(gmm()), 400, np.random.default_rng(3))
+    over[150:200] += 3.0
+    alone, asked = (scores_of(detector(model_on(0.02, 4000, c)), over).p_value for c in (None, 0.3))
+    assert (asked >= alone).all()
+    assert np.median(asked[180:200]) < 0.01
+    assert np.median(alone[215:230]) < 0.01
+    assert np.median(asked[215:230]) > 0.1
 
 
 def test_a_record_without_any_likelihood_is_forgotten() -> None:
