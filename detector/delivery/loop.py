@@ -51,7 +51,7 @@ LOOK_INTERVAL_S = 1.0
 """Between two looks at lag and expiry."""
 FLUSH_TIMEOUT_S = 15.0
 """For the brokers to acknowledge dead letters, before the clients are opened anew."""
-REJOIN_TIMEOUT_S = 30.0
+REJOIN_TIMEOUT_S = 60.0
 """Partitions held before an outage and not assigned so long after it are somebody else's."""
 COMMITS_TRIED = 3
 """In a row, with the same client, before it is opened anew."""
