@@ -30,7 +30,12 @@ Order = Annotated[
 class FamilyOptions(Section):
     """Settings of families; each family has some of them."""
 
-    n_components: int | None = Field(None, ge=1, le=100, description="gmm: components; chosen, without.")
+    n_components: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="gmm: components; chosen, and rare ones not taken for normal, without.",
+    )
     covariance: Literal["full", "diagonal", "tied"] | None = Field(
         None, description="gmm: of the components; tied is one that all share; chosen, without."
     )
@@ -39,10 +44,13 @@ class FamilyOptions(Section):
         None, ge=1, le=32, description="hmm: Gaussians that each state emits; chosen, without."
     )
     n_classes: int | None = Field(
-        None, ge=1, le=100, description="naive_bayes: hidden classes; chosen, without."
+        None,
+        ge=1,
+        le=100,
+        description="naive_bayes: hidden classes; chosen, and rare ones not taken for normal, without.",
     )
     density: Literal["gaussian", "student", "histogram", "kernel"] | None = Field(
-        None, description="naive_bayes: of continuous features; student has heavy tails; chosen, without."
+        None, description="naive_bayes: of continuous features; student has heavy tails; kernel, without."
     )
     n_hidden: int | None = Field(
         None, ge=1, le=256, description="rbm: hidden units; two per feature, at most 8, without."

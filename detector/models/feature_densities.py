@@ -229,18 +229,28 @@ class KernelFeature:
     Beyond the outermost knots the lines go on as exponential tails, so the density is continuous
     everywhere. It is normalised here, its integral being known.
 
+    Wide kernels make a density that is broader than the values. What is expected, and what is sampled, is
+    drawn back towards the mean of its class until the variance is that of the values again.
+
     Args:
         ends: Shape (2,), where the first and the last knot lie.
         log_shape: Shape (C, K), log density at the knots up to a constant per class, K >= 2.
         tail_scales: Shape (2,), distance in which the lower and the upper tail fall by one nat, positive.
+        bandwidth: Standard deviation of the kernels, by whose square they have widened the density.
+
+    References:
+        Silverman and Young (1987), The bootstrap: to smooth or not to smooth?, section 4, on shrunk samples.
     """
 
     kind: ClassVar[str] = "kernel"
 
-    def __init__(self, ends: FloatArray, log_shape: FloatArray, tail_scales: FloatArray) -> None:
+    def __init__(
+        self, ends: FloatArray, log_shape: FloatArray, tail_scales: FloatArray, bandwidth: float = 0.0
+    ) -> None:
         self._ends = ends
         self._log_shape = log_shape
         self._tail_scales = tail_scales
+        self._bandwidth = bandwidth
         n_knots = log_shape.shape[1]
         self._last = float(n_knots - 1)
         step = float(ends[1] - ends[0]) / self._last
@@ -268,7 +278,7 @@ class KernelFeature:
 
     @cached_property
     def moments(self) -> tuple[FloatArray, FloatArray]:
-        """Mean and variance of each class, both shape (C,)."""
+        """Mean and variance of each class's density, both shape (C,)."""
         nodes, node_weights = np.polynomial.legendre.leggauss(_NODES)
         centres = self._ends[0] + self._step * (np.arange(self._last) + 0.5)
         x = centres[:, None] + 0.5 * self._step * nodes
@@ -280,6 +290,11 @@ class KernelFeature:
         square = (density * (x - mean[:, None, None]) ** 2).sum(axis=(1, 2))
         tail_squares = self._tail_scales**2 + (tail_means - mean[:, None]) ** 2
         return mean, square + (tails * tail_squares).sum(axis=1)
+
+    @cached_property
+    def _shrinking(self) -> FloatArray:
+        """By how much less than the density values spread, shape (C,)."""
+        return np.sqrt(1.0 - np.minimum(self._bandwidth**2 / self.moments[1], 1.0))
 
     def log_density(self, x: FloatArray) -> FloatArray:
         position = x - self._ends[0]
@@ -295,7 +310,8 @@ class KernelFeature:
         return np.asarray(result)
 
     def expectation(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return mixed_moments(weights, *self.moments)
+        mean, variance = self.moments
+        return mixed_moments(weights, mean, self._shrinking**2 * variance)
 
     def sample(self, classes: IntArray, rng: np.random.Generator) -> FloatArray:
         cell = draw_cells(self._probabilities, classes, rng)
@@ -306,10 +322,17 @@ class KernelFeature:
         within = np.where(level, uniform, np.log1p(uniform * np.expm1(steep)) / steep)
         x = self._ends[0] + self._step * (cell - 1 + within)
         x = np.where(cell == 0, self._ends[0] - self._tail_scales[0] * beyond, x)
-        return np.asarray(np.where(cell > self._last, self._ends[1] + self._tail_scales[1] * beyond, x))
+        x = np.where(cell > self._last, self._ends[1] + self._tail_scales[1] * beyond, x)
+        mean = self.moments[0][classes]
+        return np.asarray(mean + self._shrinking[classes] * (x - mean))
 
     def arrays(self) -> Arrays:
-        return {"ends": self._ends, "log_shape": self._log_shape, "tail_scales": self._tail_scales}
+        return {
+            "ends": self._ends,
+            "log_shape": self._log_shape,
+            "tail_scales": self._tail_scales,
+            "bandwidth": np.array([self._bandwidth]),
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, prefix: str, n_classes: int) -> Self:
@@ -320,7 +343,10 @@ class KernelFeature:
                 f"array '{prefix}ends' is {ends} for {log_shape.shape[1]} knots; it must rise, and there "
                 "must be two knots at least; train the bundle again"
             )
-        return cls(ends, log_shape, take_positive(arrays, f"{prefix}tail_scales", 2))
+        bandwidth = float(take(arrays, f"{prefix}bandwidth", (1,))[0])
+        if bandwidth < 0:
+            raise ValueError(f"array '{prefix}bandwidth' is {bandwidth}, not >= 0; train the bundle again")
+        return cls(ends, log_shape, take_positive(arrays, f"{prefix}tail_scales", 2), bandwidth)
 
 
 class _Cells:

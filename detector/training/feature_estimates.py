@@ -28,12 +28,11 @@ _HISTOGRAM_PRIOR_ROWS_PER_CELL = 0.5
 _PRIOR_ROWS_PER_KERNEL = 0.5
 _TAIL_SHARE = 0.005
 _MOST_BINS = 64
-# Of Silverman's bandwidth, which is far too wide for narrow modes that lie far apart.
-_BANDWIDTH_FACTORS = 2.0 ** np.arange(-5.0, 2.0)
+# Of the range of the feature's body.
+_BANDWIDTH_SHARE = 0.1
 _KNOTS_PER_BANDWIDTH = 4
 _REACH = 4
 """Bandwidths after which a kernel is cut off, and by which knots reach beyond the body of the values."""
-_MOST_KNOTS = 2000
 
 
 class FeatureEstimate(Protocol):
@@ -118,29 +117,23 @@ class HistogramEstimate:
 class KernelEstimate:
     """Weighted Gaussian kernels of one bandwidth, tabulated at knots a quarter of it apart.
 
-    The bandwidth is Silverman's, halved or doubled until values are likeliest under the kernels of all
-    others. Knots span the values but for the outermost 0.5 % on either side, which shape the tails' scales as
-    in a histogram, and four bandwidths more. Kernels of a class are blended with those of all classes, half
+    The bandwidth is a tenth of the range of the body of the values, which is all but the outermost 0.5 % on
+    either side: far wider than what predicts best, because an anomaly that a sharp density finds is mostly a
+    value that training happened not to hold. Knots span the body and four bandwidths more; what lies beyond
+    shapes the tails' scales as in a histogram. Kernels of a class are blended with those of all classes, half
     a row per kernel that the values are spread over, and with one row spread evenly.
 
     Args:
         values: Shape (N,); NaN is missing and counts for nothing, but not everywhere.
         scale: Standard deviation of the feature's body.
-
-    References:
-        Silverman (1986), Density Estimation for Statistics and Data Analysis, sections 3.4.2 and 3.4.4.
     """
 
     def __init__(self, values: FloatArray, scale: float) -> None:
         self._observed: BoolArray = ~np.isnan(values)
         seen = values[self._observed]
         body = np.quantile(seen, [_TAIL_SHARE, 1.0 - _TAIL_SHARE])
-        narrowest = max(
-            NARROWEST_KERNEL * scale, float(body[1] - body[0]) * _KNOTS_PER_BANDWIDTH / _MOST_KNOTS
-        )
-        candidates = np.unique(np.maximum(_silverman(seen) * _BANDWIDTH_FACTORS, narrowest))
-        grids = [_KernelGrid.over(body, float(bandwidth)) for bandwidth in candidates]
-        self._grid = max(grids, key=lambda grid: grid.left_out_log_likelihood(seen, body))
+        self._bandwidth = max(NARROWEST_KERNEL * scale, float(body[1] - body[0]) * _BANDWIDTH_SHARE)
+        self._grid = _KernelGrid.over(body, self._bandwidth)
         self._cell = self._grid.cell(seen)
         self._tail_scales = _tail_scales(seen, body, NARROWEST_BIN * scale)
         self._pooled = self._smooth(np.ones(len(seen)))
@@ -150,7 +143,7 @@ class KernelEstimate:
         weights = responsibilities[self._observed]
         smooth = np.stack([self._smooth(w) for w in weights.T])
         blended = smooth + self._prior_rows / (len(weights) + 1.0) * self._pooled
-        return KernelFeature(self._grid.ends, np.log(blended), self._tail_scales)
+        return KernelFeature(self._grid.ends, np.log(blended), self._tail_scales, self._bandwidth)
 
     def _smooth(self, weights: FloatArray) -> FloatArray:
         """Return the weighted kernels at the knots, and the weights' part of the row spread evenly."""
@@ -197,17 +190,6 @@ class _KernelGrid:
     def kernels(self, cell: IntArray, pooled: FloatArray) -> float:
         """Return over how many kernels, side by side, the values are spread."""
         return float((self.kernel.max() / self._at(cell, pooled)).sum())
-
-    def left_out_log_likelihood(self, values: FloatArray, body: FloatArray) -> float:
-        """Return the mean log density of the values in the body under the kernels of all others.
-
-        One part in a hundred is spread evenly, so that a value far from all others does not decide alone.
-        """
-        cell = self.cell(values)
-        others = self._at(cell, self.smooth(cell, np.ones(len(values)))) - self.kernel.max()
-        inside = ((values >= body[0]) & (values <= body[1]))[self._is_at_knot(cell)]
-        density = others[inside].clip(min=0.0) / max(1, len(values) - 1)
-        return float(np.log(0.99 * density + 0.01 / self.span).mean())
 
     def _at(self, cell: IntArray, at_knots: FloatArray) -> FloatArray:
         return at_knots[cell[self._is_at_knot(cell)] - len(self.kernel) // 2 - 1]
@@ -260,17 +242,9 @@ def _at_least_apart(edges: FloatArray, narrowest: float) -> FloatArray:
     return np.array([*kept, max(float(edges[-1]), kept[-1] + narrowest)])
 
 
-def _silverman(values: FloatArray) -> float:
-    """Return the bandwidth that is best for a bell, from its narrower measure of spread."""
-    quarter, three_quarters = np.quantile(values, [0.25, 0.75])
-    low, high = np.quantile(values, [_TAIL_SHARE, 1.0 - _TAIL_SHARE])
-    std, robust = float(np.clip(values, low, high).std()), float(three_quarters - quarter) / 1.349
-    return float(0.9 * (min(std, robust) or std) * len(values) ** -0.2)
-
-
 def _tail_scales(values: FloatArray, ends: FloatArray, narrowest: float) -> FloatArray:
     """Return the scales of exponential tails below and above, shape (2,): median distances over log 2."""
-    beyond = (ends[0] - values[values < ends[0]], values[values >= ends[1]] - ends[1])
+    beyond = (ends[0] - values[values < ends[0]], values[values > ends[1]] - ends[1])
     return np.array([max(narrowest, _median(distances) / np.log(2.0)) for distances in beyond])
 
 

@@ -7,12 +7,14 @@ import numpy as np
 
 from detector.batch import FloatArray, IntArray
 from detector.models.gmm import Gmm
+from detector.models.stacked_gmm import full_covariances
 from detector.training.fitting_rows import (
     FittingRows,
     Progress,
     Record,
     complete_rows,
     has_enough_values,
+    is_rare,
     is_worth_having,
     require_enough_values,
 )
@@ -58,6 +60,8 @@ def fit_gmm(
     better, and is not even tried with fewer than five values per parameter: few rows of many features
     lead to diagonal covariances.
 
+    Unless the number of components is given, rare ones give way to a background: see ``with_background``.
+
     Args:
         x: Standardised residuals, shape (N, D); NaN is missing.
         lengths: Records of each entity, shape (E,), summing to N, each entity's in time order.
@@ -91,6 +95,8 @@ def fit_gmm(
         best = np.full(len(to_judge), -np.inf)
         for done, candidate in enumerate(candidates, start=1):
             model = _fit(to_fit, candidate.covariance, [clusters[candidate.n_components]])
+            if n_components is None:
+                model = with_background(model, to_fit)
             log_likelihood = model.log_likelihood(to_judge)
             if record is not None:
                 measure = f"median log-likelihood of held-back rows, nats, {candidate.covariance} covariances"
@@ -102,8 +108,37 @@ def fit_gmm(
     to_fit = _thin(rows.x)
     starts = [initial_clusters(to_fit, chosen.n_components, COVARIANCE_FLOOR, s) for s in seeds]
     model = _fit(to_fit, chosen.covariance, starts)
+    if n_components is None:
+        model = with_background(model, to_fit)
     report(total)
     return _in_units_of_x(model, rows)
+
+
+def with_background(model: Gmm, x: FloatArray) -> Gmm:
+    """Return the mixture with one bell over all rows, the last component, in place of all rare components.
+
+    Rows of a rare component stay possible, as improbable as the broadest mixture has them; see ``is_rare``.
+    A mixture without a rare component is returned as it is.
+
+    Args:
+        model: A mixture of K components.
+        x: The rows it was fitted on, shape (N, D), each feature on a scale of one.
+    """
+    arrays = model.arrays()
+    weights, means, covariances = arrays["weights"], arrays["means"], arrays["covariances"]
+    rare = is_rare(weights, len(x))
+    if not rare.any():
+        return model
+    if model.covariance == "diagonal":
+        spread = x.var(axis=0) + COVARIANCE_FLOOR
+    else:
+        covariances = full_covariances(model)
+        spread = np.atleast_2d(np.cov(x.T, bias=True)) + COVARIANCE_FLOOR * np.eye(x.shape[1])
+    return _gmm(
+        np.append(weights[~rare], weights[rare].sum()),
+        np.vstack([means[~rare], x.mean(axis=0)]),
+        np.concatenate([covariances[~rare], spread[None]]),
+    )
 
 
 def _candidates(rows: FittingRows, n_components: int | None, covariance: str | None) -> list[_Candidate]:

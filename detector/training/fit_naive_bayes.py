@@ -1,7 +1,8 @@
-"""Fit naive Bayes; held-out time says how many hidden classes there are, and which density each feature has.
+"""Fit naive Bayes; held-out time says how many hidden classes there are, and which density each count has.
 
 Every feature starts with the plainest density of its kind. Another one, and another class, must predict
-held-out rows better by a margin: a sharper density that only nearly wins finds anomalies no better.
+held-out rows better by a margin. Continuous features have wide kernels, whatever predicts better: densities
+that resolve more are likelier and find anomalies worse.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,13 @@ from detector.training.fitting_rows import (
     is_worth_having,
     require_enough_values,
 )
-from detector.training.naive_bayes_em import maximise, mean_log_likelihood, responsibilities, start
+from detector.training.naive_bayes_em import (
+    maximise,
+    mean_log_likelihood,
+    responsibilities,
+    start,
+    with_background,
+)
 from detector.training.naive_bayes_rows import DENSITIES, ON_REQUEST, FeatureKinds, Rows, thinning
 
 MOST_CLASSES = 8
@@ -53,6 +60,8 @@ def fit_naive_bayes(
     Labelled regimes are classes 0 to R - 1: their rows belong to them for certain. Rows without a label
     belong to them, and to hidden classes beside them, as far as expectation maximisation says.
 
+    Unless the number of classes is given, rare hidden ones give way to a background: see ``with_background``.
+
     Args:
         x: Shape (N, D): standardised residuals of continuous features, others as their kind has them; NaN
             is missing.
@@ -60,9 +69,7 @@ def fit_naive_bayes(
         seed: Of the restarts.
         n_classes: C, at least R; None takes the fewest that predict the last fifth of each run best, from R
             (or 1) to 8, or R where every row has a label.
-        density: Of every continuous feature: ``gaussian``, ``histogram``, ``kernel`` or ``student``. None
-            takes for each feature the plainest unless another predicts the last fifth of each run better;
-            never ``student``.
+        density: Of every continuous feature: ``gaussian``, ``histogram`` or ``student``; None is ``kernel``.
         kinds: Of each feature, D of them; None is all continuous.
         n_categories: Size V of the vocabulary of each categorical feature, D of them.
         regimes: Labelled normal regime of each row, shape (N,), 0 to R - 1; -1 where it is not known. None is
@@ -112,6 +119,8 @@ def fit_naive_bayes(
         best = np.full(len(to_judge), -np.inf)
         for done, c in enumerate(candidates, start=1):
             candidate = _fit(rows, c, to_judge, seed)
+            if n_classes is None:
+                candidate = with_background(rows, candidate)
             log_likelihood = candidate.log_likelihood(to_judge)
             if record is not None:
                 median = float(np.median(log_likelihood))
@@ -123,8 +132,9 @@ def fit_naive_bayes(
     # Without hidden classes there is nothing that chance decides.
     restarts = _RESTARTS if chosen > max(1, everything.n_regimes) else 1
     models = [_fit(everything, chosen, None, s) for s in range(seed, seed + restarts)]
+    best_model = max(models, key=lambda model: mean_log_likelihood(everything, model))
     report(total)
-    return max(models, key=lambda model: mean_log_likelihood(everything, model))
+    return with_background(everything, best_model) if n_classes is None else best_model
 
 
 def _classes_from_and_to(regimes: IntArray, n: int, n_classes: int | None) -> tuple[int, int]:
@@ -174,6 +184,8 @@ def _best_densities(
     rows: Rows, shares: FloatArray, to_judge: FloatArray, current: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Return for each feature the density under which held-out rows are likeliest, all others as they are."""
+    if all(len(by_density) == 1 for by_density in rows.estimates):
+        return current
     by_feature = [
         {name: estimate.density(shares) for name, estimate in by_density.items()}
         for by_density in rows.estimates

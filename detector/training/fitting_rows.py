@@ -20,6 +20,8 @@ _HELD_OUT_SHARE = 0.2
 _MOST_GAIN_NATS = 10.0
 _LEAST_GAIN_NATS = 0.01
 _ABSURD_STD = 1e4
+_RARE_SHARE = 0.1
+_RARE_ROWS = 30
 _BLOCK_ROWS = 200
 
 
@@ -180,6 +182,21 @@ def is_worth_having(log_likelihood: FloatArray, reference: FloatArray) -> bool:
     """Whether a larger model gains more than 0.01 nats a record, and more than twice its standard error."""
     mean, standard_error = gain(log_likelihood, reference)
     return mean > max(_LEAST_GAIN_NATS, 2.0 * standard_error)
+
+
+def is_rare(weights: FloatArray, n_rows: int) -> BoolArray:
+    """Mark the components or classes of a mixture that are not taken for normal by themselves, shape (K,).
+
+    Training records are seldom clean. A mixture that is free to gives recurring faults a component of their
+    own, under which more of them would be as likely as anything else. So what fewer than a tenth of the
+    records do, or fewer than 30 of them, is not taken for normal; the commonest component always is.
+
+    Args:
+        weights: Shape (K,), summing to one.
+        n_rows: How many rows the mixture was fitted on.
+    """
+    least = max(_RARE_SHARE, _RARE_ROWS / n_rows)
+    return np.asarray(weights < min(least, float(weights.max())))
 
 
 def has_enough_values(x: FloatArray, n_parameters: int) -> bool:

@@ -17,6 +17,7 @@ from detector.batch import BoolArray, FloatArray
 from detector.models.log_space import log_sum_exp
 from detector.models.naive_bayes import NaiveBayes
 from detector.training.feature_estimates import VARIANCE_FLOOR
+from detector.training.fitting_rows import is_rare
 from detector.training.initial_clusters import initial_clusters
 from detector.training.naive_bayes_rows import Rows
 
@@ -74,6 +75,25 @@ def estimate(rows: Rows, densities: Sequence[str], shares: FloatArray) -> NaiveB
         for density, by_density in zip(densities, rows.estimates, strict=True)
     ]
     return NaiveBayes(weights / weights.sum(), features)
+
+
+def with_background(rows: Rows, model: NaiveBayes) -> NaiveBayes:
+    """Return the model with one class of all rows, the last, in place of all rare hidden classes.
+
+    Rows of a rare class stay possible, as improbable as the plainest model has them; see ``is_rare``. Regimes
+    that are labelled normal are never rare. A model without a rare class is returned as it is.
+    """
+    weights = model.arrays()["class_weights"]
+    rare = is_rare(weights, len(rows.x))
+    rare[: rows.n_regimes] = False
+    if not rare.any():
+        return model
+    shares = responsibilities(rows, model)
+    by_row = np.column_stack([shares[:, ~rare], np.ones(len(shares))])
+    features = [
+        own[density].density(by_row) for density, own in zip(model.kinds, rows.estimates, strict=True)
+    ]
+    return NaiveBayes(np.append(weights[~rare], weights[rare].sum()), features)
 
 
 def responsibilities(rows: Rows, model: NaiveBayes) -> FloatArray:

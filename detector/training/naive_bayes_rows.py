@@ -27,14 +27,14 @@ MOST_ROWS = 20_000
 """Of more, evenly spaced ones are taken."""
 
 DENSITIES: dict[Kind, tuple[str, ...]] = {
-    "continuous": ("gaussian", "histogram", "kernel"),
+    "continuous": ("kernel",),
     "count": ("poisson", "negative_binomial", "tabulated"),
     "categorical": ("categorical",),
     "binary": ("categorical",),
 }
 """What a feature's density may be, the plainest first."""
 
-ON_REQUEST = ("student",)
+ON_REQUEST = ("gaussian", "histogram", "student")
 """Densities of continuous features that are fitted where they are asked for, and never chosen."""
 
 # Of a categorical feature, as many values tell clusters apart.

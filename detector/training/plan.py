@@ -57,8 +57,8 @@ class TrainingPlan:
     """By name; linear, where nothing is said."""
     options: Mapping[str, int | str] = field(default_factory=dict)
     """Settings of the family: ``n_components`` and ``covariance`` (gmm), ``n_states`` and ``n_mixtures``
-    (hmm), ``n_classes`` (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae), ``latent``
-    (gan)."""
+    (hmm), ``n_classes`` and ``density`` (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae),
+    ``latent`` (gan)."""
     models: Literal["pooled", "per_entity"] = "pooled"
     """One family for all entities, or also one for each that it predicts better."""
     jobs: int = 1

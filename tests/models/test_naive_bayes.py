@@ -231,7 +231,7 @@ def test_arrays_round_trip_exactly() -> None:
     ("name", "value", "message"),
     [
         ("class_weights", np.array([0.5, 0.6]), "no distribution"),
-        ("kinds", np.array([0.0, 7.0]), "does not know"),
+        ("kinds", np.array([0.0, 99.0]), "does not know"),
         ("kinds", np.array([0.5, 1.0]), "does not know"),
         ("kinds", np.array([0.0, 0.0]), "'feature_1_mean' is absent"),
         ("feature_0_mean", np.zeros(3), "shape"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detector.models.gmm import Gmm
-from detector.training.fit_gmm import COVARIANCE_FLOOR, COVARIANCES, fit_gmm
+from detector.training.fit_gmm import COVARIANCE_FLOOR, COVARIANCES, fit_gmm, with_background
 
 GaussianMixture = pytest.importorskip("sklearn.mixture").GaussianMixture
 
@@ -35,6 +35,29 @@ def test_finds_the_mixture_that_the_rows_were_drawn_from() -> None:
 def test_one_bell_is_not_split() -> None:
     x = np.random.default_rng(0).normal(size=(2000, 3))
     assert fit_gmm(x, lengths=lengths_of(x), seed=0).n_components == 1
+
+
+@pytest.mark.parametrize("covariance", [*COVARIANCES, None])
+def test_a_rare_component_gives_way_to_a_bell_over_all_rows(covariance: str | None) -> None:
+    rng = np.random.default_rng(0)
+    normal, faults = rng.normal(size=(1900, 3)), 5.0 + 0.1 * rng.normal(size=(100, 3))
+    x = rng.permutation(np.vstack([normal, faults]))
+    model = fit_gmm(x, lengths=lengths_of(x), seed=0, covariance=covariance)
+    asked_for = fit_gmm(x, lengths=lengths_of(x), seed=0, n_components=2, covariance=covariance)
+    usual = np.quantile(model.log_likelihood(normal), 0.02)
+    assert (model.log_likelihood(faults) < usual).all()
+    assert (asked_for.log_likelihood(faults) > usual).mean() > 0.9
+    assert np.isfinite(model.log_likelihood(faults)).all()
+
+
+def test_a_background_is_one_bell_with_the_weight_of_what_it_replaces() -> None:
+    x = np.random.default_rng(0).normal(size=(500, 2))
+    means = np.array([[3.0, 3.0], [0.0, 0.0], [-3.0, 0.0]])
+    mixture = Gmm(np.array([0.04, 0.87, 0.09]), means, np.ones((3, 2)))
+    arrays = with_background(mixture, x).arrays()
+    np.testing.assert_allclose(arrays["weights"], [0.87, 0.13])
+    np.testing.assert_allclose(arrays["means"], [[0.0, 0.0], x.mean(axis=0)])
+    np.testing.assert_allclose(arrays["covariances"], [[1.0, 1.0], x.var(axis=0) + COVARIANCE_FLOOR])
 
 
 def test_absurd_rows_do_not_decide_the_number_of_components() -> None:

@@ -10,6 +10,7 @@ from detector.training.fitting_rows import (
     complete_rows,
     gain,
     held_out_in_time,
+    is_rare,
     is_worth_having,
     lengths_kept,
     require_enough_values,
@@ -118,6 +119,14 @@ def test_a_gain_within_its_error_is_not_worth_having() -> None:
     assert not is_worth_having(noise + 0.1, np.zeros(100))
     assert is_worth_having(noise + 0.3, np.zeros(100))
     assert not is_worth_having(np.full(100, 0.005), np.zeros(100))
+
+
+def test_what_a_tenth_of_the_rows_do_is_not_rare_and_the_commonest_never_is() -> None:
+    weights = np.array([0.7, 0.21, 0.09])
+    np.testing.assert_array_equal(is_rare(weights, 1000), [False, False, True])
+    np.testing.assert_array_equal(is_rare(weights, 100), [False, True, True])
+    np.testing.assert_array_equal(is_rare(np.array([1.0]), 10), [False])
+    assert not is_rare(np.full(16, 1 / 16), 1000).any()
 
 
 def test_too_many_parameters_are_refused_with_the_rows_needed() -> None:

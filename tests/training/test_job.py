@@ -11,6 +11,7 @@ from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, Scores, Status
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleStore, load_bundle
+from detector.models.naive_bayes import NaiveBayes
 from detector.models.predictors import PREDICTORS
 from detector.models.vae import Vae
 from detector.scoring.typicality import Choice
@@ -319,6 +320,17 @@ def test_unknown_family_is_named() -> None:
 def test_unknown_setting_of_the_family_is_named() -> None:
     with pytest.raises(TrainingError, match="family gmm has no setting"):
         train(batch(rows()), replace(PLAN, options={"n_states": 3}), 1e9)
+
+
+def test_density_of_naive_bayes_is_the_plans_and_wide_kernels_without() -> None:
+    plan = replace(PLAN, family="naive_bayes", options={"n_classes": 1})
+    asked_for = replace(plan, options={"n_classes": 1, "density": "gaussian"})
+    for own, kind in ((plan, "kernel"), (asked_for, "gaussian")):
+        family = train(batch(rows()), own, 1e9).model.density.family
+        assert isinstance(family, NaiveBayes)
+        assert set(family.kinds) == {kind}
+    with pytest.raises(TrainingError, match="no density is called 'round'"):
+        train(batch(rows()), replace(plan, options={"density": "round"}), 1e9)
 
 
 def test_covariance_of_a_gaussian_mixture_is_the_plans_and_in_the_manifest() -> None:
