@@ -1,12 +1,14 @@
 """Choose what a plan leaves open, from the records alone: predictors first, then a committee."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from detector.batch import Batch, BoolArray
-from detector.bundles.choice import Choice
+from detector.bundles.choice import Choice, PredictorTried
 from detector.training.backtest import rows_of
+from detector.training.choose_committee import CommitteeChoice, choose_committee
 from detector.training.choose_predictor import PredictorChoice, choose_predictor, without_evidence
 from detector.training.default_committee import discrete_members, independent_members, ordered_members
 from detector.training.fitting_rows import Progress
@@ -14,7 +16,9 @@ from detector.training.plan import AUTO, MemberPlan, TrainingPlan
 from detector.training.train_member import prepare
 from detector.training.training_rows import TrainingError, newest_to_fit
 
+# To choose with: of all, and of an entity unless there are so few that more fit in.
 _PREDICTOR_RECORDS, _PREDICTOR_RECORDS_EACH = 100_000, 10_000
+_FAMILY_RECORDS, _FAMILY_RECORDS_EACH = 10_000, 2_000
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +50,8 @@ def choose(records: Batch, plan: TrainingPlan, report: Progress, anomalous: Bool
     if plan.family != AUTO and all(member.predictor != AUTO for member in plan.members):
         return Chosen(plan, None)
     report("choosing", 0, 1)
-    trial = _Trial(records, anomalous, plan)
-    chosen = trial.committee() if plan.family == AUTO else trial.predictors()
+    given = Given(records, anomalous)
+    chosen = _predictors(given, plan) if plan.family != AUTO else _committee(given, plan, report)
     report("choosing", 1, 1)
     if chosen.choice is not None:
         for reason in chosen.choice.reasons:
@@ -55,64 +59,84 @@ def choose(records: Batch, plan: TrainingPlan, report: Progress, anomalous: Bool
     return chosen
 
 
-class _Trial:
-    """Records to try things on, and the plan that is to be closed."""
+class Given(NamedTuple):
+    """Training records, and which of them are labelled anomalous."""
 
-    def __init__(self, records: Batch, anomalous: BoolArray | None, plan: TrainingPlan) -> None:
-        kept = newest_to_fit(records, anomalous, _PREDICTOR_RECORDS, _PREDICTOR_RECORDS_EACH)
-        self._records = rows_of(records, kept)
-        self._anomalous = None if anomalous is None else anomalous[kept]
-        self._plan = plan
+    records: Batch
+    anomalous: BoolArray | None
 
-    def committee(self) -> Chosen:
-        """Choose predictor and members."""
-        plan = self._plan
-        if plan.kinds and all(kind != "continuous" for kind in plan.kinds.values()):
-            return self._chosen(discrete_members(), (), ("no feature is continuous: naive Bayes",))
-        found = self._predictor("naive_bayes")
-        predictor, reasons = found.name, [found.reason]
-        if plan.predictor != AUTO:
-            predictor = plan.predictor
-            reasons.append(f"predictor {predictor} is configured, for every member")
-        if found.name == "none":
-            reasons.append("no predictor is better than none: records are judged each by itself")
-            members = independent_members(plan.kinds)
-        else:
-            members = ordered_members(predictor, plan.kinds)
-        if plan.predictor != AUTO:
-            members = [replace(member, predictor=predictor) for member in members]
-        return self._chosen(members, (found,), tuple(reasons))
+    def newest(self, most: int, most_each: int) -> "Given":
+        """Return records to try something on, as ``newest_to_fit``."""
+        kept = newest_to_fit(self.records, self.anomalous, most, most_each)
+        return Given(rows_of(self.records, kept), None if self.anomalous is None else self.anomalous[kept])
 
-    def predictors(self) -> Chosen:
-        """Choose the predictors of members whose families are given."""
-        found = {
-            member.family: self._predictor(member.family)
-            for member in self._plan.members
-            if member.predictor == AUTO
-        }
-        members = [
-            replace(member, predictor=found[member.family].name) if member.predictor == AUTO else member
-            for member in self._plan.members
-        ]
-        reasons = tuple(dict.fromkeys(f"{family}: {choice.reason}" for family, choice in found.items()))
-        return self._chosen(members, tuple(found.values()), reasons)
 
-    def _predictor(self, family: str) -> PredictorChoice:
-        plan = replace(self._plan, family=family, predictor="none", models="pooled")
-        try:
-            material = prepare(self._records, plan, self._anomalous, None)
-        except (TrainingError, ValueError) as error:
-            return without_evidence((), f"the records to try on cannot be used: {error}")
-        if material.only_discrete:
-            return PredictorChoice("none", (), "predictor none: no feature is continuous")
-        return choose_predictor(material, plan)
+def _predictors(given: Given, plan: TrainingPlan) -> Chosen:
+    """Choose the predictors of members whose families are given."""
+    found = {
+        member.family: _predictor(given, plan, member.family)
+        for member in plan.members
+        if member.predictor == AUTO
+    }
+    members = [
+        replace(member, predictor=found[member.family].name) if member.predictor == AUTO else member
+        for member in plan.members
+    ]
+    reasons = [f"{family}: {choice.reason}" for family, choice in found.items()]
+    return _closed(plan, members, next(iter(found.values())).tried, reasons)
 
-    def _chosen(
-        self, members: list[MemberPlan], found: tuple[PredictorChoice, ...], reasons: tuple[str, ...]
-    ) -> Chosen:
-        unlike = [member for i, member in enumerate(members) if member not in members[:i]]
-        predictors = found[0].tried if found else ()
-        taken = f"taken: {'; '.join(member.name for member in unlike)}"
-        return Chosen(
-            self._plan.with_members(unlike), Choice(predictors=predictors, reasons=(*reasons, taken))
+
+def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
+    """Choose a predictor, and with it a committee."""
+    kinds = {name: plan.kinds.get(name, "continuous") for name in given.records.feature_names}
+    if "continuous" not in kinds.values():
+        return _closed(plan, discrete_members(), (), ["no feature is continuous: naive Bayes"])
+    found = _predictor(given, plan, "naive_bayes")
+    reasons = [found.reason]
+    independent = found.name == "none"
+    if independent:
+        reasons.append("no predictor is better than none: records are judged each by itself")
+    if plan.predictor != AUTO:
+        reasons.append(f"predictor {plan.predictor} is configured, for every member")
+        members = independent_members(kinds) if independent else ordered_members(plan.predictor, kinds)
+        members = [replace(member, predictor=plan.predictor) for member in members]
+        return _closed(plan, members, found.tried, reasons)
+    if independent:
+        return _closed(plan, independent_members(kinds), found.tried, reasons)
+    trial = given.newest(_FAMILY_RECORDS, _FAMILY_RECORDS_EACH)
+    best = choose_committee(*trial, plan, ordered_members(found.name, kinds), report)
+    return _closed(plan, best.members, found.tried, [*reasons, best.reason], best)
+
+
+def _predictor(given: Given, plan: TrainingPlan, family: str) -> PredictorChoice:
+    trial = (
+        given.newest(  # To choose with: of all, and of an entity unless there are so few that more fit in.
+            _PREDICTOR_RECORDS, _PREDICTOR_RECORDS_EACH
         )
+    )
+    plan = replace(plan, family=family, predictor="none", models="pooled")
+    try:
+        material = prepare(trial.records, plan, trial.anomalous, None)
+    except (TrainingError, ValueError) as error:
+        return without_evidence((), f"the records to try on cannot be used: {error}")
+    if material.only_discrete:
+        return PredictorChoice("none", (), "predictor none: no feature is continuous")
+    return choose_predictor(material, plan)
+
+
+def _closed(
+    plan: TrainingPlan,
+    members: Sequence[MemberPlan],
+    predictors: tuple[PredictorTried, ...],
+    reasons: Sequence[str],
+    best: CommitteeChoice | None = None,
+) -> Chosen:
+    unlike = [member for i, member in enumerate(members) if member not in members[:i]]
+    taken = f"taken: {'; '.join(member.name for member in unlike)}"
+    choice = Choice(
+        predictors=predictors,
+        committees=() if best is None else best.tried,
+        canaries=0 if best is None else best.canaries,
+        reasons=(*reasons, taken),
+    )
+    return Chosen(plan.with_members(unlike), choice)

@@ -16,7 +16,7 @@ from detector.training.training_rows import TrainingError
 
 _FROM_THE_SIMPLEST = ("none", "last", "autoregressive", "seasonal")
 _WITHOUT_EVIDENCE = "autoregressive"
-FEWEST_JUDGED = 20
+_FEWEST_JUDGED = 5
 
 
 class PredictorChoice(NamedTuple):
@@ -49,7 +49,7 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
         log_likelihood[name] = _log_likelihood(material, expectation)
         tried.append(PredictorTried(name=name, nats=trimmed_mean(log_likelihood[name])))
     judged = len(log_likelihood.get("none", ()))
-    if judged < FEWEST_JUDGED:
+    if judged < _FEWEST_JUDGED:
         return without_evidence(tried, f"{judged} records are too few to compare predictors on")
 
     best = "none"

@@ -12,13 +12,16 @@ HEAVY_TAILED: Mapping[str, int | str] = {"n_classes": 1, "density": "student"}
 BELL_EACH: Mapping[str, int | str] = {"n_components": 1, "covariance": "diagonal"}
 
 # Where this says auto, the chosen predictor stands. A slow average of surprise with heavy tails adds up what
-# is faint and lasts, a quick one of Gaussian surprise keeps the peaks, the third sees what leaves its level.
+# is faint and lasts, a quick one of Gaussian surprise keeps the peaks.
 _ORDERED = (
     MemberPlan("naive_bayes", AUTO, options=HEAVY_TAILED, time_scale=TimeScale(1 / 10)),
     MemberPlan("gmm", AUTO, options=BELL_EACH, time_scale=TimeScale(1 / 3)),
-    MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=TimeScale(1 / 2)),
 )
+YOUNG = MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=TimeScale(1 / 2))
+"""A member that follows the level of an entity, wherever it goes after training."""
 _INDEPENDENT = (MemberPlan("gmm", "none"), MemberPlan("naive_bayes", "none"))
+# A density of its own for each of more features takes naive Bayes minutes to choose.
+_MOST_FEATURES_CHOSEN = 200
 _ONLY_DISCRETE = (MemberPlan("naive_bayes", "none"),)
 
 
@@ -29,20 +32,29 @@ def ordered_members(predictor: str, kinds: Mapping[str, Kind]) -> list[MemberPla
         predictor: Of the members that take the chosen one.
         kinds: Of the features, by name: a family that cannot take one is left out.
     """
-    members = [
-        replace(member, predictor=predictor) if member.predictor == AUTO else member for member in _ORDERED
-    ]
-    return those_that_take(members, kinds)
+    return those_that_take(on_predictor(predictor, _ORDERED), kinds)
 
 
 def independent_members(kinds: Mapping[str, Kind]) -> list[MemberPlan]:
     """Return the members for records that tell nothing about one another: each is judged by itself."""
-    return those_that_take(_INDEPENDENT, kinds)
+    wide = len(kinds) > _MOST_FEATURES_CHOSEN
+    members = [
+        replace(member, options=HEAVY_TAILED) if wide and member.family == "naive_bayes" else member
+        for member in _INDEPENDENT
+    ]
+    return those_that_take(members, kinds)
 
 
 def discrete_members() -> list[MemberPlan]:
     """Return the members for records without a continuous feature."""
     return list(_ONLY_DISCRETE)
+
+
+def on_predictor(predictor: str, members: Sequence[MemberPlan]) -> list[MemberPlan]:
+    """Return the members with a predictor in the place of ``auto``."""
+    return [
+        replace(member, predictor=predictor) if member.predictor == AUTO else member for member in members
+    ]
 
 
 def those_that_take(members: Sequence[MemberPlan], kinds: Mapping[str, Kind]) -> list[MemberPlan]:

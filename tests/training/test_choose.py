@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from detector.batch import Batch, FloatArray
+from detector.bundles.manifest import Manifest
 from detector.models.kinds import Kind
 from detector.training.choose import Chosen, choose
 from detector.training.fit_family import no_report
+from detector.training.job import train
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
 from tests.made import batch
 
@@ -30,7 +32,7 @@ def stream(n: int, coefficient: float, d: int = 2, seed: int = 0) -> FloatArray:
 def test_records_that_follow_their_past_are_compared_with_it() -> None:
     found = chosen(batch(stream(1000, 0.7)))
     assert found.choice is not None
-    first, second, _ = found.plan.members
+    first, second, *_ = found.plan.members
     assert first.predictor == second.predictor == "autoregressive"
     assert first.time_scale.records == 10
     assert any(reason.startswith("predictor autoregressive: nats") for reason in found.choice.reasons)
@@ -38,6 +40,34 @@ def test_records_that_follow_their_past_are_compared_with_it() -> None:
 
 def test_of_predictors_that_are_as_good_the_simpler_is_taken() -> None:
     assert chosen(batch(stream(1000, 1.0))).plan.members[0].predictor == "last"
+
+
+def test_records_enough_to_try_families_on_are_given_canaries_to_find() -> None:
+    found = chosen(batch(stream(6000, 0.7)))
+    assert found.choice is not None
+    assert found.choice.canaries >= 60
+    taken, *others = found.choice.committees
+    assert taken.members == tuple(member.name for member in found.plan.members)
+    assert not taken.note
+    assert len(others) == 3
+    assert all(0 <= other.recall <= taken.recall or other.note for other in others)
+    assert chosen(batch(stream(6000, 0.7))) == found
+
+
+def test_records_too_few_to_try_families_on_get_a_member_that_follows_the_level() -> None:
+    found = chosen(batch(stream(1000, 0.7)))
+    assert found.choice is not None
+    assert found.plan.members[-1].predictor == "level"
+    assert any("too few to try" in reason for reason in found.choice.reasons)
+
+
+def test_a_committee_that_was_chosen_becomes_a_bundle_that_says_why() -> None:
+    bundle = train(batch(stream(600, 0.7)), OPEN, 1e9)
+    assert bundle.manifest.choice is not None
+    assert [member.family for member in bundle.manifest.members] == ["naive_bayes", "gmm", "naive_bayes"]
+    assert bundle.manifest.members[0].weight == 0.1
+    again = Manifest.model_validate_json(bundle.manifest.model_dump_json())
+    assert again.choice == bundle.manifest.choice
 
 
 def test_a_day_that_repeats_is_compared_with_the_usual_day() -> None:
@@ -105,10 +135,15 @@ def test_a_plan_that_leaves_nothing_open_stays_as_it_is() -> None:
 
 
 def test_a_few_records_get_the_committee_to_begin_with_and_are_told_so() -> None:
-    found = chosen(batch(stream(60, 0.7)))
+    found = chosen(batch(stream(35, 0.7)))
     assert found.choice is not None
-    assert found.plan.members[0].predictor == "autoregressive"
+    assert [member.predictor for member in found.plan.members] == ["autoregressive"] * 2 + ["level"]
     assert any("too few" in reason for reason in found.choice.reasons)
+
+
+def test_a_few_records_that_tell_nothing_about_one_another_are_recognised() -> None:
+    values = np.random.default_rng(0).normal(size=(60, 4))
+    assert {member.predictor for member in chosen(batch(values)).plan.members} == {"none"}
 
 
 def test_many_entities_are_tried_by_a_few_of_them() -> None:

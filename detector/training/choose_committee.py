@@ -1,0 +1,133 @@
+"""Whether another family earns a place in a committee: by canaries that it finds, and by how steady it is."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from detector.batch import Batch, BoolArray
+from detector.bundles.choice import CommitteeTried
+from detector.scoring.time_scale import TimeScale
+from detector.training.canary_trial import CanaryTrial, Heard, together
+from detector.training.default_committee import YOUNG, on_predictor, those_that_take
+from detector.training.fit_family import no_report
+from detector.training.fitting_rows import Progress
+from detector.training.plan import AUTO, MemberPlan, TrainingPlan
+from detector.training.report import Curves
+from detector.training.train_member import FittedMember, fit_member
+from detector.training.training_rows import TrainingError
+
+# Tried as a further member; auto is the chosen predictor. A mixture of full covariances on what the predictor
+# leaves is none of them: it hears more of almost any canary, and less of incidents that people labelled.
+_CANDIDATES = (
+    YOUNG,
+    MemberPlan("hmm", AUTO, time_scale=TimeScale(1 / 3)),
+    MemberPlan("gmm", "none"),
+)
+_FEWEST_CANARIES = 60
+_LEAST_GAIN = 0.05
+_MOST_UNSTEADY = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+class CommitteeChoice(NamedTuple):
+    """Which members, and what was tried."""
+
+    members: list[MemberPlan]
+    tried: tuple[CommitteeTried, ...]
+    canaries: int
+    reason: str
+
+
+def choose_committee(
+    records: Batch,
+    anomalous: BoolArray | None,
+    plan: TrainingPlan,
+    members: list[MemberPlan],
+    report: Progress,
+) -> CommitteeChoice:
+    """Try candidates as a further member, and take the one that makes the committee clearly better.
+
+    Every member is fitted on the older part of the records and listens to the newer part, and to copies of it
+    with canaries. A committee is worth the share of canaries that it hears louder than all but one in twenty
+    normal stretches. A further member is taken if that share rises by more than 0.05 and more than twice its
+    standard error, and if newer normal stretches do not get much louder than they were. Where records are too
+    few to tell, the further member is the one that follows the level: little is known of where that will be.
+
+    Args:
+        records: That shall calibrate nothing.
+        anomalous: Which are labelled so, shape (N,).
+        plan: All but the members.
+        members: To begin with; the first one's predictor is the chosen one.
+        report: Told how far it is.
+    """
+    fitted = [_fitted(records, anomalous, plan, member) for member in members]
+    present = [member for member in fitted if member is not None]
+    trial = _trial(present[0], plan) if len(present) == len(members) else None
+    if trial is None:
+        reason = "records are too few to try families on, so one member follows the level"
+        return CommitteeChoice([*members, YOUNG], (), 0, reason)
+
+    heard = [trial.hear(member) for member in present]
+    first = together(heard)
+    committees = [(members, first, "")]
+    candidates = on_predictor(members[0].predictor, those_that_take(_CANDIDATES, plan.kinds))
+    for i, candidate in enumerate(candidates):
+        report("choosing", i, len(candidates))
+        other = _fitted(records, anomalous, plan, candidate)
+        if other is not None:
+            larger = together([*heard, trial.hear(other)])
+            committees.append(([*members, candidate], larger, _why_not(larger, first)))
+    # Of equals, the one that was tried first.
+    best = max((entry for entry in committees if not entry[2]), key=_recall)
+    rest = [entry for entry in committees if entry is not best]
+    others = ", ".join(f"{_recall(entry):.0%}" for entry in rest)
+    reason = f"{_recall(best):.0%} of {trial.n_canaries} made anomalies found, other committees {others}"
+    tried = (_described(*best), *(_described(*entry) for entry in rest))
+    return CommitteeChoice(best[0], tried, trial.n_canaries, reason)
+
+
+def _trial(member: FittedMember, plan: TrainingPlan) -> CanaryTrial | None:
+    """Return a trial on the records of a member; None where there is too little room for canaries."""
+    names = member.material.rows.feature_names
+    continuous = np.array([plan.kinds.get(name, "continuous") == "continuous" for name in names])
+    trial = CanaryTrial(member.material, continuous, plan.seed)
+    return trial if trial.n_canaries >= _FEWEST_CANARIES else None
+
+
+def _recall(entry: tuple[list[MemberPlan], Heard, str]) -> float:
+    return float(entry[1].found.mean())
+
+
+def _why_not(other: Heard, first: Heard) -> str:
+    """Return why a committee is not taken in the place of the first; empty where it may be."""
+    difference = other.found.astype(np.float64) - first.found
+    margin = max(_LEAST_GAIN, 2.0 * float(difference.std()) / np.sqrt(difference.size))
+    if difference.mean() <= margin:
+        return "not clearly better"
+    return "" if other.newer_alarms <= first.newer_alarms + _MOST_UNSTEADY else "newer records alarm"
+
+
+def _described(members: Sequence[MemberPlan], heard: Heard, note: str) -> CommitteeTried:
+    return CommitteeTried(
+        members=tuple(member.name for member in members),
+        recall=float(heard.found.mean()),
+        older_alarms=heard.older_alarms,
+        newer_alarms=heard.newer_alarms,
+        note=note,
+    )
+
+
+def _fitted(
+    records: Batch, anomalous: BoolArray | None, plan: TrainingPlan, member: MemberPlan
+) -> FittedMember | None:
+    """Return a member fitted and calibrated on the records; None, and a line in the log, where that fails."""
+    alone = replace(plan.with_members([member]), models="pooled")
+    try:
+        return fit_member(records, alone, no_report, anomalous, None, Curves())
+    except (TrainingError, ValueError) as error:
+        _log.info("%s cannot be tried: %s", member.name, error)
+        return None
