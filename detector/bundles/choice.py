@@ -31,7 +31,7 @@ class CommitteeTried(_Part):
 class Choice(_Part):
     """What was chosen where the configuration says auto."""
 
-    predictors: tuple[PredictorTried, ...] = Field(description="From the simplest.")
+    predictors: tuple[PredictorTried, ...] = Field(description="As tried.")
     committees: tuple[CommitteeTried, ...] = Field((), description="The one taken is the first.")
     canaries: int = Field(0, description="Anomalies made for the committees to find.")
     reasons: tuple[str, ...] = Field(description="In words: what was taken, and why.")

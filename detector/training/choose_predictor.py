@@ -14,7 +14,9 @@ from detector.training.plan import TrainingPlan
 from detector.training.train_member import Expectation, Material, expect
 from detector.training.training_rows import TrainingError
 
-_FROM_THE_SIMPLEST = ("none", "last", "autoregressive", "seasonal")
+# Where a short stream drifts, ``last`` predicts best and sees least: it is for those that nothing else helps.
+_IN_TURN = ("none", "autoregressive", "seasonal")
+_OTHERWISE = "last"
 _WITHOUT_EVIDENCE = "autoregressive"
 _FEWEST_JUDGED = 5
 
@@ -32,7 +34,7 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
 
     What a predictor leaves is taken for independent features with heavy tails, scaling included, so that the
     values compare. A predictor has to be worth its while: by more than 0.01 nats a record and more than twice
-    the standard error of that, over all simpler ones.
+    the standard error of that, over those tried before it; ``last`` is taken only where no other is.
 
     Args:
         material: Records that shall calibrate nothing; the held-out ones among them judge.
@@ -40,7 +42,7 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
     """
     log_likelihood: dict[str, FloatArray] = {}
     tried: list[PredictorTried] = []
-    for name in _FROM_THE_SIMPLEST:
+    for name in (*_IN_TURN, _OTHERWISE):
         try:
             expectation = expect(material, replace(plan, predictor=name, order=1))
         except (ValueError, TrainingError) as error:
@@ -54,7 +56,8 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
 
     best = "none"
     for name, nats in log_likelihood.items():
-        if name != best and is_worth_having(nats, log_likelihood[best]):
+        eligible = best == "none" if name == _OTHERWISE else name != best
+        if eligible and is_worth_having(nats, log_likelihood[best]):
             best = name
     values = ", ".join(f"{entry.name} {entry.nats:.2f}" for entry in tried if entry.nats is not None)
     reason = f"predictor {best}: nats per record on {judged} newer records: {values}"

@@ -39,7 +39,19 @@ def test_records_that_follow_their_past_are_compared_with_it() -> None:
 
 
 def test_of_predictors_that_are_as_good_the_simpler_is_taken() -> None:
-    assert chosen(batch(stream(1000, 1.0))).plan.members[0].predictor == "last"
+    time = np.arange(0.0, 12 * 86400.0, 1800.0)
+    values = stream(len(time), 0.7)
+    assert chosen(batch(values, time=time)).plan.members[0].predictor == "autoregressive"
+
+
+def test_the_last_record_is_what_counts_where_a_short_stream_goes_where_it_never_was() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(size=140), 40.0 + np.cumsum(rng.normal(size=160))])[:, None]
+    found = chosen(batch(values))
+    assert found.choice is not None
+    nats = {tried.name: tried.nats or 0.0 for tried in found.choice.predictors}
+    assert nats["last"] > nats["autoregressive"]
+    assert found.plan.members[0].predictor != "none"
 
 
 def test_records_enough_to_try_families_on_are_given_canaries_to_find() -> None:
