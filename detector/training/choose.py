@@ -10,7 +10,12 @@ from detector.bundles.choice import Choice, PredictorTried
 from detector.training.backtest import rows_of
 from detector.training.choose_committee import CommitteeChoice, choose_committee
 from detector.training.choose_predictor import PredictorChoice, choose_predictor, without_evidence
-from detector.training.default_committee import discrete_members, independent_members, ordered_members
+from detector.training.default_committee import (
+    discrete_members,
+    independent_members,
+    members_of_one_feature,
+    ordered_members,
+)
 from detector.training.fitting_rows import Progress
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
 from detector.training.train_member import prepare
@@ -91,6 +96,9 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
     kinds = {name: plan.kinds.get(name, "continuous") for name in given.records.feature_names}
     if "continuous" not in kinds.values():
         return _closed(plan, discrete_members(), (), ["no feature is continuous: naive Bayes"])
+    if len(kinds) == 1 and plan.predictor == AUTO:
+        reason = "one feature: what departs from its last value, its level and its range"
+        return _closed(plan, members_of_one_feature(), (), [reason])
     found = _predictor(given, plan, "naive_bayes")
     reasons = [found.reason]
     independent = found.name == "none"

@@ -11,7 +11,7 @@ from detector.batch import Batch, BoolArray
 from detector.bundles.choice import CommitteeTried
 from detector.scoring.time_scale import TimeScale
 from detector.training.canary_trial import CanaryTrial, Heard, together
-from detector.training.default_committee import YOUNG, on_predictor, those_that_take
+from detector.training.default_committee import FOLLOWING, on_predictor, those_that_take
 from detector.training.fit_family import no_report
 from detector.training.fitting_rows import Progress
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
@@ -22,7 +22,7 @@ from detector.training.training_rows import TrainingError
 # Tried as a further member; auto is the chosen predictor. A mixture of full covariances on what the predictor
 # leaves is none of them: it hears more of almost any canary, and less of incidents that people labelled.
 _CANDIDATES = (
-    YOUNG,
+    FOLLOWING,
     MemberPlan("hmm", AUTO, time_scale=TimeScale(1 / 3)),
     MemberPlan("gmm", "none"),
 )
@@ -55,7 +55,7 @@ def choose_committee(
     with canaries. A committee is worth the share of canaries that it hears louder than all but one in twenty
     normal stretches. A further member is taken if that share rises by more than 0.05 and more than twice its
     standard error, and if newer normal stretches do not get much louder than they were. Where records are too
-    few to tell, the further member is the one that follows the level: little is known of where that will be.
+    few to tell, there is none.
 
     Args:
         records: That shall calibrate nothing.
@@ -68,8 +68,7 @@ def choose_committee(
     present = [member for member in fitted if member is not None]
     trial = _trial(present[0], plan) if len(present) == len(members) else None
     if trial is None:
-        reason = "records are too few to try families on, so one member follows the level"
-        return CommitteeChoice([*members, YOUNG], (), 0, reason)
+        return CommitteeChoice(members, (), 0, "records are too few to try further members on")
 
     heard = [trial.hear(member) for member in present]
     first = together(heard)

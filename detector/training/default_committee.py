@@ -11,18 +11,30 @@ HEAVY_TAILED: Mapping[str, int | str] = {"n_classes": 1, "density": "student"}
 
 BELL_EACH: Mapping[str, int | str] = {"n_components": 1, "covariance": "diagonal"}
 
-# Where this says auto, the chosen predictor stands. A slow average of surprise with heavy tails adds up what
-# is faint and lasts, a quick one of Gaussian surprise keeps the peaks.
+# Where these say auto, the chosen predictor stands. A quick average of Gaussian surprise keeps the peaks. A
+# slow one of surprise with heavy tails adds up what is faint and lasts, as far as a quick one confirms it.
 _ORDERED = (
-    MemberPlan("naive_bayes", AUTO, options=HEAVY_TAILED, time_scale=TimeScale(1 / 10)),
-    MemberPlan("gmm", AUTO, options=BELL_EACH, time_scale=TimeScale(1 / 3)),
+    MemberPlan("gmm", AUTO, options=BELL_EACH, time_scale=TimeScale(0.3)),
+    MemberPlan("naive_bayes", AUTO, options=HEAVY_TAILED, time_scale=TimeScale(0.05, confirming=0.3)),
 )
-YOUNG = MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=TimeScale(1 / 2))
+# One feature alone says little of where a record belongs. What departs from the last record, from the recent
+# level and from all of training are three members then.
+_ONE_FEATURE = (
+    MemberPlan("gmm", "autoregressive", options=BELL_EACH, time_scale=TimeScale(0.5)),
+    MemberPlan("gmm", "level", options=BELL_EACH, time_scale=TimeScale(0.5)),
+    MemberPlan("gmm", "none", options=BELL_EACH, time_scale=TimeScale(0.5)),
+)
+FOLLOWING = MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=TimeScale(1 / 2))
 """A member that follows the level of an entity, wherever it goes after training."""
 _INDEPENDENT = (MemberPlan("gmm", "none"), MemberPlan("naive_bayes", "none"))
 # A density of its own for each of more features takes naive Bayes minutes to choose.
 _MOST_FEATURES_CHOSEN = 200
 _ONLY_DISCRETE = (MemberPlan("naive_bayes", "none"),)
+
+
+def members_of_one_feature() -> list[MemberPlan]:
+    """Return the members for records of one continuous feature."""
+    return list(_ONE_FEATURE)
 
 
 def ordered_members(predictor: str, kinds: Mapping[str, Kind]) -> list[MemberPlan]:
