@@ -10,6 +10,8 @@ from detector.batch import FloatArray, IntArray
 
 # Fewer episodes than this say nothing about a rate; beyond them the threshold is extrapolated.
 _FEWEST_EPISODES = 5.0
+AIM = 0.5
+"""Of the budget: next week's traffic is not the held-out week's, and a budget is a ceiling."""
 _HIGHEST_THRESHOLD = 0.2
 _LOWEST_THRESHOLD = 1e-12
 # What normal traffic does more often than this is no news, however large the budget.
@@ -47,7 +49,7 @@ class Threshold:
 
 
 def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Threshold:
-    """Find the largest threshold at which held-out traffic stays within the budget.
+    """Find the largest threshold at which held-out traffic stays within half of the budget.
 
     Where the budget allows fewer episodes than held-out time can show, the rate of episodes is taken to
     fall no slower than the threshold does, which errs towards silence.
@@ -67,7 +69,7 @@ def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Thresh
             "train with more records, and with a time column that advances"
         )
     rate = rules.budget.episodes_per_entity_s(entities)
-    bearable = rate * total_s
+    bearable = AIM * rate * total_s
     counted = max(bearable, _FEWEST_EPISODES)
     log_p = np.log(held_out.p_value)
 

@@ -84,7 +84,7 @@ def _members_text(detector: DetectorConfig) -> list[str]:
     for member in plan_of(detector).members:
         predictor = member.predictor
         if member.family == AUTO:
-            families = "naive_bayes, gmm, hmm, and vae where torch is installed"
+            families = "naive_bayes, gmm and hmm"
             texts.append(f"family auto (chosen from {families}), predictor {predictor}")
             continue
         guarded = is_on(detector.training.typicality, FAMILIES[member.family].evidence)

@@ -33,10 +33,10 @@ class BudgetConfig(Section):
 
 
 class FireConfig(Section):
-    """m of n: one improbable record is noise, several are an episode."""
+    """m of n. One suffices where the members of a committee average over records."""
 
-    m: int = Field(2, ge=1, description="This many suspicious records ...")
-    of: int = Field(3, ge=1, le=64, description="... among the last so many start an alert.")
+    m: int = Field(1, ge=1, description="This many suspicious records ...")
+    of: int = Field(1, ge=1, le=64, description="... among the last so many start an alert.")
 
     @model_validator(mode="after")
     def _m_is_at_most_n(self) -> Self:

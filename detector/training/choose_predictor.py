@@ -19,6 +19,8 @@ _IN_TURN = ("none", "autoregressive", "seasonal")
 _OTHERWISE = "last"
 _WITHOUT_EVIDENCE = "autoregressive"
 _FEWEST_JUDGED = 5
+# Nats a feature: rows without any order differ by less, and are many enough to make that significant.
+_LEAST_GAIN = 0.03
 
 
 class PredictorChoice(NamedTuple):
@@ -33,8 +35,8 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
     """Fit every predictor on the older records and compare them on the newer ones.
 
     What a predictor leaves is taken for independent features with heavy tails, scaling included, so that the
-    values compare. A predictor has to be worth its while: by more than 0.01 nats a record and more than twice
-    the standard error of that, over those tried before it; ``last`` is taken only where no other is.
+    values compare. A predictor has to be worth its while, over those tried before it: by more than 0.03 nats
+    a feature, and by more than twice the standard error of the gain. ``last`` is taken only where no other is.
 
     Args:
         material: Records that shall calibrate nothing; the held-out ones among them judge.
@@ -54,10 +56,11 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
     if judged < _FEWEST_JUDGED:
         return without_evidence(tried, f"{judged} records are too few to compare predictors on")
 
-    best = "none"
+    best, least = "none", _LEAST_GAIN * material.rows.values.shape[1]
     for name, nats in log_likelihood.items():
         eligible = best == "none" if name == _OTHERWISE else name != best
-        if eligible and is_worth_having(nats, log_likelihood[best]):
+        gain = float(np.mean(nats - log_likelihood[best]))
+        if eligible and gain > least and is_worth_having(nats, log_likelihood[best]):
             best = name
     values = ", ".join(f"{entry.name} {entry.nats:.2f}" for entry in tried if entry.nats is not None)
     reason = f"predictor {best}: nats per record on {judged} newer records: {values}"

@@ -26,7 +26,7 @@ _ONE_FEATURE = (
 )
 FOLLOWING = MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=TimeScale(1 / 2))
 """A member that follows the level of an entity, wherever it goes after training."""
-_INDEPENDENT = (MemberPlan("gmm", "none"), MemberPlan("naive_bayes", "none"))
+_INDEPENDENT = (MemberPlan("naive_bayes", "none"), MemberPlan("gmm", "none"))
 # A density of its own for each of more features takes naive Bayes minutes to choose.
 _MOST_FEATURES_CHOSEN = 200
 _ONLY_DISCRETE = (MemberPlan("naive_bayes", "none"),)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.alerting.budget import HeldOut, threshold_for
+from detector.alerting.budget import AIM, HeldOut, threshold_for, threshold_while_learning
 from detector.alerting.episodes import count_episodes
 from detector.alerting.rules import AlertRules, Budget
 
@@ -25,7 +25,7 @@ def test_held_out_traffic_stays_within_the_budget_and_uses_it(m: int, of: int) -
     evidence = held_out()
     threshold = threshold_for(evidence, rules, 4)
     episodes = count_episodes(np.log(evidence.p_value) / np.log(threshold.p_value), evidence.lengths, rules)
-    bearable = evidence.span_s.sum() / DAY_S
+    bearable = AIM * evidence.span_s.sum() / DAY_S
     assert 0.8 * bearable <= episodes <= bearable
     assert threshold.supported
 
@@ -35,7 +35,7 @@ def test_fresh_traffic_keeps_the_budget_too() -> None:
     threshold = threshold_for(held_out(), rules, 4)
     fresh = held_out(seed=1)
     episodes = count_episodes(np.log(fresh.p_value) / np.log(threshold.p_value), fresh.lengths, rules)
-    bearable = fresh.span_s.sum() / DAY_S
+    bearable = AIM * fresh.span_s.sum() / DAY_S
     assert bearable / 2 < episodes < 2 * bearable
 
 
@@ -58,3 +58,12 @@ def test_budget_beyond_the_evidence_is_extrapolated_towards_silence_and_says_so(
 def test_no_held_out_time_says_to_train_with_more() -> None:
     with pytest.raises(ValueError, match="train with more records"):
         threshold_for(HeldOut(np.empty(0), np.empty(0, int), np.empty(0)), AlertRules(), 1)
+
+
+def test_while_learning_a_suspicious_record_counts_as_an_episode_but_none_is_rarer_than_one_in_300() -> None:
+    minutes, hours = (
+        threshold_while_learning(held_out(), AlertRules(Budget(1.0, "entity", DAY_S)), 4, interval_s)
+        for interval_s in (60.0, 3600.0)
+    )
+    assert minutes.p_value == pytest.approx(1 / 1440)
+    assert hours.p_value == pytest.approx(0.003)
