@@ -36,7 +36,7 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
 
     What a predictor leaves is taken for independent features with heavy tails, scaling included, so that the
     values compare. A predictor has to be worth its while, over those tried before it: by more than 0.03 nats
-    a feature, and by more than twice the standard error of the gain. ``last`` is taken only where no other is.
+    a feature, and by more than twice the standard error of the gain. ``last`` is taken where no other is.
 
     Args:
         material: Records that shall calibrate nothing; the held-out ones among them judge.
