@@ -14,6 +14,8 @@ AIM = 0.5
 """Of the budget: next week's traffic is not the held-out week's, and a budget is a ceiling."""
 _HIGHEST_THRESHOLD = 0.2
 _LOWEST_THRESHOLD = 1e-12
+# Faster records say nearly the same, and are suspicious together.
+_SHORTEST_INTERVAL_S = 60.0
 # What normal traffic does more often than this is no news, however large the budget.
 _HIGHEST_WHILE_LEARNING = 0.003
 _STEPS = 40
@@ -101,7 +103,9 @@ def threshold_while_learning(
         interval_s: Usual time between two records of an entity.
     """
     rate = rules.budget.episodes_per_entity_s(entities)
-    p_value = float(np.clip(rate * interval_s, _LOWEST_THRESHOLD, _HIGHEST_WHILE_LEARNING))
+    p_value = float(
+        np.clip(rate * max(interval_s, _SHORTEST_INTERVAL_S), _LOWEST_THRESHOLD, _HIGHEST_WHILE_LEARNING)
+    )
     return Threshold(p_value, rate, smallest_rate(held_out))
 
 

@@ -26,13 +26,13 @@ _RELEASE_S = 6 * 3600.0
 """... unless the incident has lasted for so many records and seconds: then this is the new normal."""
 _CALM_RECORDS = 10
 """An incident is over after so many records without a suspicious one."""
-_PEAK_WEIGHT = 2.0
+_PEAK_WEIGHT = 3.0
 # Beyond, an exponential in the logarithmic scale of the histogram goes on, a Pareto in surprise.
-_TAIL_SHARE = 0.03
+_TAIL_SHARE = 0.01
 _FEWEST_IN_TAIL = 10.0
 _EXCESS, _EXCESS_WEIGHT = 0.3, 30.0
 # While little is known: so many records of a distribution with heavy tails.
-_PSEUDO_RECORDS = 100.0
+_PSEUDO_RECORDS = 50.0
 
 _SEEN, _TIME, _PEAK, _SINCE, _OPENED, _LENGTH = range(2 * N_BINS, 2 * N_BINS + 6)
 

@@ -97,7 +97,7 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
     if "continuous" not in kinds.values():
         return _closed(plan, discrete_members(), (), ["no feature is continuous: naive Bayes"])
     if len(kinds) == 1 and plan.predictor == AUTO:
-        reason = "one feature: what departs from its last value, its level and its range"
+        reason = "one feature: what departs from its last value, and what departs from its range"
         return _closed(plan, members_of_one_feature(), (), [reason])
     found = _predictor(given, plan, "naive_bayes")
     reasons = [found.reason]

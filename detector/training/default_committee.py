@@ -17,11 +17,10 @@ _ORDERED = (
     MemberPlan("gmm", AUTO, options=BELL_EACH, time_scale=TimeScale(0.3)),
     MemberPlan("naive_bayes", AUTO, options=HEAVY_TAILED, time_scale=TimeScale(0.05, confirming=0.3)),
 )
-# One feature alone says little of where a record belongs. What departs from the last record, from the recent
-# level and from all of training are three members then.
+# One feature alone says little of where a record belongs: what departs from the last record, and what departs
+# from all of training.
 _ONE_FEATURE = (
     MemberPlan("gmm", "autoregressive", options=BELL_EACH, time_scale=TimeScale(0.5)),
-    MemberPlan("gmm", "level", options=BELL_EACH, time_scale=TimeScale(0.5)),
     MemberPlan("gmm", "none", options=BELL_EACH, time_scale=TimeScale(0.5)),
 )
 FOLLOWING = MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=TimeScale(1 / 2))

@@ -73,9 +73,9 @@ def test_records_too_few_to_try_families_on_get_no_further_member_and_are_told_s
     assert any("too few to try" in reason for reason in found.choice.reasons)
 
 
-def test_one_feature_is_compared_with_its_past_its_level_and_its_range() -> None:
+def test_one_feature_is_compared_with_its_past_and_with_its_range() -> None:
     members = chosen(batch(stream(300, 0.7, d=1))).plan.members
-    assert [member.predictor for member in members] == ["autoregressive", "level", "none"]
+    assert [member.predictor for member in members] == ["autoregressive", "none"]
 
 
 def test_a_committee_that_was_chosen_becomes_a_bundle_that_says_why() -> None:
