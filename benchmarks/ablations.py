@@ -5,9 +5,30 @@ from detector.models.families import FAMILIES
 from detector.models.predictors import PREDICTORS
 
 DEFAULT: dict[str, Changes] = {"default": {}}
+_QUICK = {
+    "family": "gmm",
+    "predictor": "autoregressive",
+    "records": 3,
+    "n_components": 1,
+    "covariance": "diagonal",
+}
+_SLOW = {
+    "family": "naive_bayes",
+    "predictor": "autoregressive",
+    "records": 20,
+    "n_classes": 1,
+    "density": "student",
+}
 ABLATIONS: dict[str, Changes] = {
     "default without predictor": {"predictor": "none"},
-    "default without m of n": {"alerting": {"fire": {"m": 1, "of": 1}}},
+    "default without learning": {"training": {"learn": "off"}},
+    "default without choice": {"members": [_QUICK, _SLOW | {"confirming_records": 3}]},
+    "default without choice, confirmation": {"members": [_QUICK, _SLOW]},
+    "default without choice, averages": {"members": [_QUICK | {"records": 1}, _SLOW | {"records": 1}]},
+    "default without choice, heavy tails": {"members": [_QUICK]},
+    "default without choice, quick average": {"members": [_SLOW | {"confirming_records": 3}]},
+    "default without choice, plain density": {"members": [{"family": "gmm"}, {"family": "naive_bayes"}]},
+    "default without episodes of one record": {"alerting": {"fire": {"m": 2, "of": 3}}},
 }
 """What each technique is worth: the default without it."""
 GRID: dict[str, Changes] = {

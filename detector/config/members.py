@@ -96,10 +96,21 @@ class MemberConfig(FamilyOptions):
     records: int = Field(
         1, ge=1, le=10_000, description="Surprise is averaged over about so many; 1: each record by itself."
     )
+    confirming_records: int | None = Field(
+        None,
+        ge=1,
+        description="An average over so many records, fewer, has to confirm it: a slow one remembers what is "
+        "over.",
+    )
 
     @model_validator(mode="after")
     def _options_fit(self) -> Self:
         refuse_options_of_others(self.family, self.given_options, "")
+        if self.confirming_records is not None and self.confirming_records >= self.records:
+            raise ValueError(
+                f"confirming_records ({self.confirming_records}) must be fewer than records "
+                f"({self.records}); lower it, or leave it out"
+            )
         if self.order is not None and self.predictor != "autoregressive":
             raise ValueError(
                 f"order means nothing to predictor {self.predictor}; only autoregressive takes it"

@@ -42,6 +42,11 @@ class TrainingConfig(FamilyOptions):
         description="Whether records that are more likely than normal traffic ever is are anomalous too; "
         "auto: for vae, rbm and gan.",
     )
+    learn: Annotated[Literal["auto", "off"], BeforeValidator(_unquoted)] = Field(
+        "auto",
+        description="Whether averages of surprise are calibrated on while they are scored; auto: where fewer "
+        "than 2,000 records of an entity are held out.",
+    )
     seed: int = Field(0, ge=0, description="Of everything random in the job.")
     models: Literal["pooled", "per_entity"] = Field(
         "pooled",

@@ -95,8 +95,8 @@ class Member:
         if calibration.sketch is not None:
             common = calibration.moments.normalise(surprise, model)
             counted, p_value = calibration.sketch.scan(counted, common, time, scored, lengths)
-            return average, counted, PValues(p_value, np.zeros(len(p_value), dtype=bool))
-        if scored.all():
+            found = PValues(p_value, np.zeros(len(p_value), dtype=bool))
+        elif scored.all():
             found = calibration.p_value(surprise, model, missing, past_missing)
         else:
             found = PValues(np.ones(len(scored)), np.zeros(len(scored), dtype=bool))

@@ -58,6 +58,7 @@ def calibrate(
     entity: IntArray | None = None,
     typicality: Choice = "auto",
     time_scale: TimeScale = BY_ITSELF,
+    learn: bool = True,
 ) -> Calibrated:
     """Score everything in order and learn from the held-out rows how improbable normal traffic gets.
 
@@ -73,6 +74,7 @@ def calibrate(
         entity: Of each run, shape (E,), where an entity's records are not one run; None: one run each.
         typicality: Whether rows that are too likely get small p-values as well.
         time_scale: Over how many records surprise is averaged.
+        learn: Whether averages are calibrated on while they are scored, where held-out rows are few.
 
     Raises:
         ValueError: No held-out row can be scored.
@@ -123,7 +125,8 @@ def calibrate(
         absent, past_absent = np.zeros_like(missing), np.zeros_like(past_absent)
     surprise, model_of_row = averaged[reference], of_row[reference]
     calibration = _fit(surprise, model_of_row, n_models, of_pattern, two_sided)
-    if time_scale.is_average and not two_sided and surprise.size < _ENOUGH_ROWS * np.unique(model).size:
+    young = surprise.size < _ENOUGH_ROWS * np.unique(model).size
+    if learn and young and time_scale.is_average and not two_sided:
         calibration.sketch = Sketch.fit(calibration.moments.normalise(surprise, model_of_row))
 
     confirmation = None

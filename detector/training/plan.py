@@ -59,6 +59,8 @@ class TrainingPlan:
     """Settings of the family: ``n_components`` and ``covariance`` (gmm), ``n_states`` and ``n_mixtures``
     (hmm), ``n_classes`` and ``density`` (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae),
     ``latent`` (gan)."""
+    learn: Literal["auto", "off"] = "auto"
+    """Whether averages of surprise are calibrated on while they are scored, where few rows are held out."""
     models: Literal["pooled", "per_entity"] = "pooled"
     """One family for all entities, or also one for each that it predicts better."""
     jobs: int = 1
@@ -101,7 +103,10 @@ def plan_of(detector: DetectorConfig) -> TrainingPlan:
             member.predictor,
             member.order or 1,
             member.given_options,
-            TimeScale(1.0 / member.records),
+            TimeScale(
+                1.0 / member.records,
+                None if member.confirming_records is None else 1.0 / member.confirming_records,
+            ),
         )
         for member in detector.members
     ] or [MemberPlan(detector.family, detector.predictor, training.order or 1, training.given_options)]
@@ -111,6 +116,7 @@ def plan_of(detector: DetectorConfig) -> TrainingPlan:
         seed=training.seed,
         min_features_share=detector.min_features,
         typicality=training.typicality,
+        learn=training.learn,
         units={feature.name: feature.unit for feature in detector.features},
         kinds=detector.kinds,
         types=detector.types,

@@ -333,6 +333,7 @@ def _calibrate(density: Density, material: Material, plan: TrainingPlan) -> Cali
         rows.run_entity,
         plan.typicality,
         plan.time_scale,
+        plan.learn == "auto",
     )
     held_out = calibrated.held_out
     if not held_out.span_s.sum() > 0:
