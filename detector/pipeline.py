@@ -340,6 +340,7 @@ def _event(explainer: "_Explainer", transition: Transition, row: int) -> AlertEv
         reasons=explainer.reasons(row) if transition.fires else (),
         regime=explainer.regime(row) if transition.fires else None,
         labels={name: value for name, column in batch.labels.items() if (value := column[at]) is not None},
+        resolved_because=None if transition.fires else "new_normal" if transition.released else "calm",
         source=source,
         first_offset=int(span["first_offset"]),
         last_offset=int(batch.offset[at]),

@@ -22,6 +22,8 @@ ALERT_STATE = np.dtype(
         ("suspicious", np.uint64),  # the last 64 records, newest in the lowest bit
         ("calm_records", np.int64),
         ("firing", np.bool_),
+        ("fired_at", np.float64),
+        ("released", np.bool_),  # from a lasting episode, and not calm since
         ("records", np.int64),  # of the open span, as all that follows
         ("start", np.float64),
         ("first_offset", np.int64),
@@ -80,6 +82,8 @@ class Transition:
     entity: int
     """Index into the E entities."""
     fires: bool
+    released: bool
+    """Whether it resolves for having lasted too long."""
     span: np.void
     """What is known of it so far, the fields of ALERT_STATE."""
 
@@ -120,15 +124,20 @@ def decide(state: StateRows, scored: Scored, rules: AlertRules) -> Decision:
 
     fires = suspicious & (window >= rules.fire_m)
     resolves = calm_run >= rules.resolve_records
-    if not (fires.any() or suspicious.any() or state["firing"].any() or (state["records"] > 0).any()):
+    idle = not (suspicious.any() or state["firing"].any() or (state["records"] > 0).any())
+    if idle and not state["released"].any():
         return Decision(after, np.zeros(suspicious.size, dtype=bool), [])
 
     last_fire = running_last(fires, starts, lengths)
     last_resolve = running_last(resolves, starts, lengths)
     untouched = (last_fire < 0) & (last_resolve < 0)
     firing = np.where(untouched, np.repeat(state["firing"], lengths), last_fire > last_resolve)
-    transitions = _spans(after, state, scored, suspicious, window > 0, firing)
-    after["firing"] = firing[ends]
+    fired_at = _fired_at(firing, state, scored.time, starts, lengths)
+    lasting = firing & (scored.time - fired_at > rules.release_after_s)
+    released = lasting | (np.repeat(state["released"], lengths) & (last_resolve < 0))
+    firing &= ~released
+    transitions = _spans(after, state, scored, suspicious, window > 0, firing, released)
+    after["firing"], after["fired_at"], after["released"] = firing[ends], fired_at[ends], released[ends]
     return Decision(after, firing, transitions)
 
 
@@ -188,6 +197,7 @@ def _spans(
     suspicious: BoolArray,
     in_window: BoolArray,
     firing: BoolArray,
+    released: BoolArray,
 ) -> list[Transition]:
     """Write the open spans into ``after`` and return the transitions."""
     starts = starts_of(scored.lengths)
@@ -214,7 +224,9 @@ def _spans(
         group = int(np.searchsorted(first, position, side="right")) - 1
         so_far = rows[first[group] : position + 1]
         span = _extend(before[group : group + 1], scored, suspicious, so_far, np.zeros(1, dtype=np.int64))[0]
-        transitions.append(Transition(int(row), int(entity[row]), bool(firing[row]), span))
+        transitions.append(
+            Transition(int(row), int(entity[row]), bool(firing[row]), bool(released[row]), span)
+        )
 
     last_rows = starts + scored.lengths - 1
     still_open = np.flatnonzero((is_open & ~closes)[last_rows])
@@ -222,6 +234,15 @@ def _spans(
     for name in _SPAN_FIELDS:
         after[name][still_open] = spans[name][group_of]
     return transitions
+
+
+def _fired_at(
+    firing: BoolArray, state: StateRows, time: FloatArray, starts: IntArray, lengths: IntArray
+) -> FloatArray:
+    """Return for each firing row when its episode began to fire."""
+    begins = firing & ~_previous(firing, state["firing"], starts)
+    last = running_last(begins, starts, lengths)
+    return np.where(last >= 0, time[np.maximum(last, 0)], np.repeat(state["fired_at"], lengths))
 
 
 def _extend(

@@ -31,4 +31,6 @@ class AlertRules:
     """Resolves when the anomaly score stayed below this ..."""
     resolve_records: int = 5
     """... for so many records in a row."""
+    release_after_s: float = 6 * 3600.0
+    """An episode that lasts longer is closed as the new normal; nothing fires until a calm stretch came."""
     severity: str = "warning"

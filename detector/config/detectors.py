@@ -60,6 +60,11 @@ class AlertingConfig(Section):
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="False alarms that are bearable.")
     fire: FireConfig = Field(default_factory=FireConfig, description="When an alert starts.")
     resolve: ResolveConfig = Field(default_factory=ResolveConfig, description="When it ends.")
+    release_after_s: Duration = Field(
+        21_600.0,
+        alias="release_after",
+        description="An alert that lasts longer ends as the new normal; nothing fires until a calm stretch.",
+    )
     severity: Literal["critical", "warning", "info"] = Field("warning", description="Label of its alerts.")
 
     def rules(self) -> AlertRules:
@@ -70,6 +75,7 @@ class AlertingConfig(Section):
             fire_of=self.fire.of,
             resolve_below=self.resolve.below,
             resolve_records=self.resolve.records,
+            release_after_s=self.release_after_s,
             severity=self.severity,
         )
 

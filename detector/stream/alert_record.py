@@ -91,6 +91,7 @@ def _value(event: AlertEvent) -> bytes:
             for reason in event.reasons
         ],
         "regime": None if event.regime is None else _regime(event.regime, event.time - event.start),
+        "resolved_because": event.resolved_because,
         "origin": {
             "topic": event.source.topic,
             "partition": event.source.partition,

@@ -1,5 +1,7 @@
 """Tests for detector.alerting.episodes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,7 @@ class ByHand:
     def __init__(self, rules: AlertRules) -> None:
         self.rules = rules
         self.last: list[bool] = []
-        self.calm, self.firing = 0, False
+        self.calm, self.firing, self.released, self.fired_at = 0, False, False, 0.0
         self.start: float | None = None
         self.records, self.nats, self.peak = 0, 0.0, -np.inf
 
@@ -44,6 +46,7 @@ class ByHand:
         suspicious = score >= 1
         self.last = [*self.last, suspicious][-self.rules.fire_of :]
         self.calm = self.calm + 1 if score < self.rules.resolve_below else 0
+        self.released = self.released and self.calm < self.rules.resolve_records
         if not (self.firing or any(self.last)):
             self.start, self.records, self.nats, self.peak = None, 0, 0.0, -np.inf
             return False, None
@@ -52,11 +55,15 @@ class ByHand:
         self.records += 1
         self.nats -= np.log(p_value) if suspicious else 0.0
         self.peak = max(self.peak, score)
-        if not self.firing and suspicious and sum(self.last) >= self.rules.fire_m:
-            self.firing = True
+        fires = suspicious and sum(self.last) >= self.rules.fire_m
+        if not (self.firing or self.released) and fires:
+            self.firing, self.fired_at = True, time
             return True, "fires"
         if self.firing and self.calm >= self.rules.resolve_records:
             self.firing = False
+            return False, "resolves"
+        if self.firing and time - self.fired_at > self.rules.release_after_s:
+            self.firing, self.released = False, True
             return False, "resolves"
         return self.firing, None
 
@@ -91,6 +98,15 @@ def test_episode_remembers_start_peak_and_evidence() -> None:
     assert resolved.span["last_suspicious"] == 30.0
 
 
+def test_an_episode_that_lasts_is_the_new_normal_until_a_calm_stretch() -> None:
+    rules = replace(RULES, release_after_s=35.0)
+    score = [2.0] * 9 + [0.1, 0.1] + [2.0] * 2
+    decision = one(score, rules)
+    assert decision.firing.tolist() == [False, True, True, True, True] + [False] * 7 + [True]
+    told = [(t.row, t.fires, t.released) for t in decision.transitions]
+    assert told == [(1, True, False), (5, False, True), (12, True, False)]
+
+
 def test_episode_remembers_on_which_side_its_peak_lay() -> None:
     state = initial_alert_state(1)
     for score, side, at_peak in ((2, True, True), (3, False, False), (2.5, True, False), (4, True, True)):
@@ -107,6 +123,7 @@ def test_agrees_with_one_record_at_a_time_however_it_is_cut(seed: int) -> None:
         fire_of=int(rng.integers(3, 7)),
         resolve_below=0.7,
         resolve_records=int(rng.integers(1, 8)),
+        release_after_s=float(rng.choice([40.0, 200.0, 1e9])),
     )
     n_entities = 5
     state = initial_alert_state(n_entities)

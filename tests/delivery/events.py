@@ -52,6 +52,7 @@ def event(
         reasons=(FeatureReason("cpu", 0.97, 0.31, 0.06, 12.4),) if firing else (),
         regime=None,
         labels={"team": "shop"},
+        resolved_because=None,
         source=TELEMETRY,
         first_offset=episode,
         last_offset=episode,

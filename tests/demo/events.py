@@ -43,6 +43,7 @@ def alert_values(
         reasons=(FeatureReason("f07", 0.97, 0.31, 0.06, 40.0), FeatureReason("f02", None, 0.5, 0.1, 2.0)),
         regime=Regime("component", 1, 0.9),
         labels={},
+        resolved_because=None,
         source=source,
         first_offset=int(start),
         last_offset=int(start) + 1,

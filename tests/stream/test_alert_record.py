@@ -38,6 +38,7 @@ EVENT = AlertEvent(
     reasons=(FeatureReason("cpu", 0.97, 0.31, 0.06, 12.5, "1"), FeatureReason("memory", None, 0.5, 0.1, 0.0)),
     regime=Regime("state", 5, 0.9996, 30.0, LeftRegime(3, 4 * 3600.0, 1e-7)),
     labels={"team": "shop"},
+    resolved_because=None,
     source=SOURCE,
     first_offset=40,
     last_offset=42,
@@ -91,6 +92,7 @@ def test_golden_event() -> None:
             "text": "left state 3, where it had been for 4 hours, by a transition of probability 1e-7; "
             "now in state 5",
         },
+        "resolved_because": None,
         "origin": {"topic": "telemetry", "partition": 0, "first_offset": 40, "last_offset": 42},
     }
 

@@ -93,6 +93,7 @@ def event_of(
         reasons=(),
         regime=None,
         labels={},
+        resolved_because=None,
         source=source,
         first_offset=offset,
         last_offset=offset,
