@@ -19,10 +19,12 @@ _SLOW = {
     "n_classes": 1,
     "density": "student",
 }
+STREAM_COMMITTEE = [_QUICK, _SLOW | {"confirming_records": 3}]
+"""What training takes by default for records of several features that follow one another."""
 ABLATIONS: dict[str, Changes] = {
     "default without predictor": {"predictor": "none"},
     "default without learning": {"training": {"learn": "off"}},
-    "default without choice": {"members": [_QUICK, _SLOW | {"confirming_records": 3}]},
+    "default without choice": {"members": STREAM_COMMITTEE},
     "default without choice, confirmation": {"members": [_QUICK, _SLOW]},
     "default without choice, averages": {"members": [_QUICK | {"records": 1}, _SLOW | {"records": 1}]},
     "default without choice, heavy tails": {"members": [_QUICK]},

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import yaml
@@ -28,6 +29,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
+from benchmarks.ablations import STREAM_COMMITTEE  # noqa: E402
 from benchmarks.measured_process import MeasuredProcess  # noqa: E402
 from benchmarks.traffic import (  # noqa: E402
     FEATURES,
@@ -38,6 +40,7 @@ from benchmarks.traffic import (  # noqa: E402
     rows,
     write_training,
 )
+from detector.bundles.store import BundleStore  # noqa: E402
 from tests.kafka.broker import RealBroker, why_unavailable  # noqa: E402
 
 CLIENTS = ("confluent", "kafka-python")
@@ -85,6 +88,11 @@ def main() -> None:
     option("--records", type=int, default=300_000, help="counted per run of a fast row")
     option("--latency-seconds", type=float, default=10.0)
     option("--predictor", default="autoregressive", choices=["none", "last", "autoregressive"])
+    option(
+        "--committee",
+        action="store_true",
+        help="the default committee for streams, not one mixture; each further member may cost an echo",
+    )
     option("--only", default="", help="rows whose name contains this")
     option("--quix-python", default=sys.executable, help="has quixstreams and scikit-learn")
     option("--json", type=Path, help="write every run there")
@@ -100,7 +108,7 @@ def main() -> None:
         bench = Bench(broker.bootstrap_servers, Path(folder), arguments)
         results = bench.run()
     print_table(bench.rows, results, bench.absent)
-    print_bars(results)
+    print_bars(results, bench.members)
     if arguments.json:
         arguments.json.write_text(
             json.dumps({name: [asdict(run) for run in runs] for name, runs in results.items()}, indent=1)
@@ -115,6 +123,7 @@ class Bench:
         self._topics = Topics(bootstrap)
         self._inputs: dict[int, str] = {}
         self.absent: dict[str, str] = {}
+        self.members = 1
         self.rows = [row for row in _rows(arguments.records, arguments.quick) if arguments.only in row.name]
 
     def run(self) -> dict[str, list[Run]]:
@@ -141,6 +150,7 @@ class Bench:
             write_training(self._folder / "train.parquet", 40_000, TRAINING_ENTITIES)
             config = self._configuration("confluent", "unread", "unwritten")
             subprocess.run([*_detector(), "train", str(config), "bench"], check=True, timeout=RUN_TIMEOUT_S)
+            self.members = len(BundleStore(self._folder / "bundles").load("bench").manifest.members)
 
     def _prepare_quix(self) -> None:
         np.save(self._folder / "rows.npy", rows(5_000, seed=2))
@@ -219,6 +229,14 @@ class Bench:
         return command
 
     def _configuration(self, client: str, source: str, output: str) -> Path:
+        model: dict[str, Any] = {
+            "family": "gmm",
+            "predictor": self._arguments.predictor,
+            "training": {"n_components": N_REGIMES, "covariance": "full"},
+        }
+        if self._arguments.committee:
+            model = {"members": STREAM_COMMITTEE, "training": {}}
+        files = {"files": [str(self._folder / "train.parquet")]}
         configuration = {
             "kafka": {
                 "bootstrap_servers": [self._bootstrap],
@@ -228,17 +246,12 @@ class Bench:
             "inputs": [{"name": "bench", "topics": [source]}],
             "detectors": [
                 {
+                    **model,
                     "name": "bench",
                     "input": "bench",
                     "features": list(FEATURES),
-                    "family": "gmm",
-                    "predictor": self._arguments.predictor,
                     "store": str(self._folder / "bundles"),
-                    "training": {
-                        "files": [str(self._folder / "train.parquet")],
-                        "n_components": N_REGIMES,
-                        "covariance": "full",
-                    },
+                    "training": {**model["training"], **files},
                 }
             ],
             "outputs": {
@@ -322,7 +335,7 @@ def print_table(rows: Sequence[Row], results: dict[str, list[Run]], absent: dict
         print(f"{row.name:40}{rate:>12,.0f}{cpu:>15.1f}{peak:>9.0f}{latency}")
 
 
-def print_bars(results: dict[str, list[Run]]) -> None:
+def print_bars(results: dict[str, list[Run]], members: int) -> None:
     """Print each bar with what was measured; a row that did not run leaves its bars open."""
 
     def daemon(client: str, entities: int = TYPICAL) -> str:
@@ -331,7 +344,7 @@ def print_bars(results: dict[str, list[Run]]) -> None:
     bars: list[tuple[str, float, str, float]] = []
     for client, limit in (("confluent", 3.0), ("kafka-python", 2.0)):
         cost = middle(results, daemon(client), "cpu_us") / middle(results, f"echo, {client}", "cpu_us")
-        bars.append((f"CPU per record, daemon / echo, {client}", cost, "<=", limit))
+        bars.append((f"CPU per record, daemon / echo, {client}", cost, "<=", limit + members - 1))
     peer = middle(results, "Quix Streams + scikit-learn", "records_per_s")
     # Quix Streams is built on librdkafka, so the daemon on librdkafka is compared with it: with kafka-python
     # not even the echo is so much faster.

@@ -33,6 +33,8 @@ _FEWEST_IN_TAIL = 10.0
 _EXCESS, _EXCESS_WEIGHT = 0.3, 30.0
 # While little is known: so many records of a distribution with heavy tails.
 _PSEUDO_RECORDS = 50.0
+# Histograms of so many entities stay in the processor's cache.
+_RUNS_AT_ONCE = 256
 
 _SEEN, _TIME, _PEAK, _SINCE, _OPENED, _LENGTH = range(2 * N_BINS, 2 * N_BINS + 6)
 
@@ -89,9 +91,11 @@ class Sketch:
         p_value = np.empty(len(place))
         weight = np.where(scored, teaching_weight(time - lagged(time, rows[:, _TIME], starts)), 0.0)
         for block in blocks_of(rows[:, _SEEN].astype(np.int64), lengths, BLOCK):
-            own, run = rows[block.runs], np.repeat(np.arange(len(block.runs)), block.lengths)
+            everybody = len(block.runs) == len(rows)
+            own = rows if everybody else rows[block.runs]
+            run = np.repeat(np.arange(len(block.runs)), block.lengths)
             here = place[block.rows]
-            found = _p_value(self.counts + own[:, :N_BINS], here, run)
+            found = self._p_value(own, here, run)
             p_value[block.rows] = found
             suspicious = scored[block.rows] & (found <= _SUSPICIOUS)
             counted = np.where(suspicious, 0.0, weight[block.rows])
@@ -106,12 +110,26 @@ class Sketch:
             np.add.at(own, (run, N_BINS + _bin(here)), counted)
             own[:, _SEEN] += block.lengths
             done = block.completes
-            own[done, :N_BINS] += own[done, N_BINS : 2 * N_BINS]
-            own[done, N_BINS : 2 * N_BINS] = 0.0
-            own[done, _SEEN] = 0.0
-            rows[block.runs] = own
+            if done.any():
+                own[done, :N_BINS] += own[done, N_BINS : 2 * N_BINS]
+                own[done, N_BINS : 2 * N_BINS] = 0.0
+                own[done, _SEEN] = 0.0
+            if not everybody:
+                rows[block.runs] = own
         rows[:, _TIME] = time[starts + lengths - 1]
         return rows, p_value
+
+    def _p_value(self, rows: FloatArray, place: FloatArray, run: IntArray) -> FloatArray:
+        """Return how often records are at least so surprising, shape (n,), ``run`` (n,) rising."""
+        found = np.empty(len(place))
+        ends = np.searchsorted(run, np.arange(_RUNS_AT_ONCE, len(rows) + _RUNS_AT_ONCE, _RUNS_AT_ONCE))
+        start = 0
+        for i, end in enumerate(ends.tolist()):
+            first = i * _RUNS_AT_ONCE
+            counts = self.counts + rows[first : first + _RUNS_AT_ONCE, :N_BINS]
+            found[start:end] = _p_value(counts, place[start:end], run[start:end] - first)
+            start = end
+        return found
 
     def arrays(self) -> Arrays:
         """Return everything, ready for safetensors."""
