@@ -12,8 +12,8 @@ ALERTS_TOPIC = "demo.alerts"
 DEAD_LETTER_TOPIC = "demo.dlq"
 DETECTORS = ("gmm", "hmm")
 """Two detectors over one input, each named after its family."""
-# Any predictor goes with any family: each detector shows another one.
-_PREDICTORS = {"gmm": "last", "hmm": "autoregressive"}
+# Records over which surprise is averaged: one detector adds up what is faint, the other judges each alone.
+_RECORDS = {"gmm": 3, "hmm": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,7 @@ def write_configuration(
                 "name": family,
                 "input": "servers",
                 "features": list(features),
-                "family": family,
-                "predictor": _PREDICTORS[family],
+                "members": [{"family": family, "predictor": "autoregressive", "records": _RECORDS[family]}],
                 "store": str(folder / "bundles"),
                 "alerting": {"budget": {"false_alarms": 1, "per": "entity", "every": f"{budget.days}d"}},
                 "training": {"files": [str(training_file)]},

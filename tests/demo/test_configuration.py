@@ -23,7 +23,7 @@ def test_configuration_is_an_ordinary_one_that_the_daemon_accepts(tmp_path: Path
     assert config.kafka.bootstrap_servers == ("127.0.0.1:1234",)
     assert config.inputs[0].topics == (TOPIC,)
     assert (config.outputs.scores_topic, config.outputs.alerts_topic) == (SCORES_TOPIC, ALERTS_TOPIC)
-    assert [(d.name, d.family) for d in config.detectors] == [(name, name) for name in DETECTORS]
+    assert [(d.name, d.members[0].family) for d in config.detectors] == [(name, name) for name in DETECTORS]
     for detector in config.detectors:
         assert detector.feature_names == ("f01", "f02")
         assert detector.training.paths() == (training,)
