@@ -1,5 +1,6 @@
 """What the operator asks for: a budget of false alarms, and when an episode starts and ends."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,6 @@ class AlertRules:
     """Resolves when the anomaly score stayed below this ..."""
     resolve_records: int = 5
     """... for so many records in a row."""
-    release_after_s: float = 6 * 3600.0
+    release_after_s: float = math.inf
     """An episode that lasts longer is closed as the new normal; nothing fires until a calm stretch came."""
     severity: str = "warning"

@@ -1,5 +1,6 @@
 """The ``detectors`` section: what is watched, with which model, and when that is an alert."""
 
+import math
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -60,10 +61,11 @@ class AlertingConfig(Section):
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="False alarms that are bearable.")
     fire: FireConfig = Field(default_factory=FireConfig, description="When an alert starts.")
     resolve: ResolveConfig = Field(default_factory=ResolveConfig, description="When it ends.")
-    release_after_s: Duration = Field(
-        21_600.0,
+    release_after_s: Duration | None = Field(
+        None,
         alias="release_after",
-        description="An alert that lasts longer ends as the new normal; nothing fires until a calm stretch.",
+        description="An alert that lasts longer, say 6h, ends as the new normal, and nothing fires until a "
+        "calm stretch came; never, without: what happens on top of a new level is then missed as well.",
     )
     severity: Literal["critical", "warning", "info"] = Field("warning", description="Label of its alerts.")
 
@@ -75,7 +77,7 @@ class AlertingConfig(Section):
             fire_of=self.fire.of,
             resolve_below=self.resolve.below,
             resolve_records=self.resolve.records,
-            release_after_s=self.release_after_s,
+            release_after_s=math.inf if self.release_after_s is None else self.release_after_s,
             severity=self.severity,
         )
 
