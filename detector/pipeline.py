@@ -15,6 +15,7 @@ from detector.alerting.budget import Threshold
 from detector.alerting.episodes import Scored, StateRows, Transition, decide, initial_alert_state
 from detector.alerting.event import AlertEvent, FeatureReason, alert_id, event_id
 from detector.alerting.rules import AlertRules
+from detector.alerting.steering import STEERING_STATE, Steering, SteeringRows
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Status
 from detector.models.contract import Explanation, Regime
 from detector.models.sequences import lagged, runs_of, starts_of
@@ -34,6 +35,8 @@ class Detector:
     model: ScoringModel
     rules: AlertRules
     threshold: Threshold
+    steering: Steering | None
+    """None where p-values follow the traffic themselves."""
     min_features: int
     """A record with fewer present features is not scored."""
     interval_s: float
@@ -59,6 +62,7 @@ class EntityState:
     sketch: tuple[FloatArray, ...]
     """What each member has counted of surprise, one row per entity."""
     alert: StateRows
+    steering: SteeringRows
     counters: FloatArray
     """The last value of every counter and its time, shape (E, transforms.state_size)."""
 
@@ -86,6 +90,7 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
         tuple(member.initial_average(model) for member in members),
         tuple(member.initial_sketch(n) for member in members),
         initial_alert_state(n),
+        np.zeros(n, STEERING_STATE) if detector.steering is None else detector.steering.initial_state(n),
         detector.model.transforms.initial_state(n),
     )
 
@@ -137,7 +142,8 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
     which = _selection(scored)
     out = rows.order[which]
     p_value = said.p_value[which]
-    anomaly_score = np.log(p_value) / np.log(detector.threshold.p_value)
+    after, threshold = _steered(detector, after, p_value, batch.time[out], scored, rows.lengths)
+    anomaly_score = -np.log(p_value) / threshold
     scores.log_likelihood[out] = said.conditionals[0].log_likelihood[which]
     if transforms.logs.size:
         scores.log_likelihood[out] += transforms.log_derivative(rows.scaled)[which]
@@ -258,9 +264,30 @@ def _score(
         tuple(averages),
         tuple(sketches),
         before.alert,
+        before.steering,
         rows.counters,
     )
     return after, status, said
+
+
+def _steered(
+    detector: Detector,
+    state: EntityState,
+    p_value: FloatArray,
+    time: FloatArray,
+    scored: BoolArray,
+    lengths: IntArray,
+) -> tuple[EntityState, FloatArray | float]:
+    """Return the state with thresholds moved on, and those of the scored rows, nats, shape (M,) or one."""
+    if detector.steering is None or p_value.size == 0:
+        return state, -float(np.log(detector.threshold.p_value))
+    entity = np.repeat(np.arange(len(lengths)), lengths)[scored]
+    own = runs_of(entity)
+    with_scores = entity[starts_of(own)]
+    steered, threshold = detector.steering.steer(state.steering.take(with_scores), p_value, time, own)
+    steering = state.steering.copy()
+    np.put(steering, with_scores, steered)
+    return replace(state, steering=steering), threshold
 
 
 def _selection(chosen: BoolArray) -> IntArray | slice:
@@ -436,6 +463,7 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
         tuple(own.take(rows, axis=0) for own in state.average),
         tuple(own.take(rows, axis=0) for own in state.sketch),
         state.alert.take(rows),
+        state.steering.take(rows),
         state.counters.take(rows, axis=0),
     )
 
@@ -454,5 +482,6 @@ def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
         own[rows] = of_new
     # Structures by index would be assigned field by field, put() moves them whole.
     np.put(state.alert, rows, new.alert)
+    np.put(state.steering, rows, new.steering)
     state.counters[rows] = new.counters
     return state

@@ -4,6 +4,7 @@ import math
 
 from detector.alerting.budget import threshold_for, threshold_while_learning
 from detector.alerting.rules import AlertRules
+from detector.alerting.steering import Steering
 from detector.bundles.store import Bundle
 from detector.pipeline import Detector
 
@@ -28,16 +29,22 @@ def serve(
     manifest = bundle.manifest
     entities = max(len(bundle.held_out.lengths), 1)
     interval_s = manifest.training.interval_s
+    threshold = (
+        threshold_while_learning(bundle.held_out, rules, entities, interval_s)
+        if bundle.model.learns
+        else threshold_for(bundle.held_out, rules, entities)
+    )
     return Detector(
         name=manifest.detector,
         role=role,
         version=manifest.version,
         model=bundle.model,
         rules=rules,
-        threshold=(
-            threshold_while_learning(bundle.held_out, rules, entities, interval_s)
+        threshold=threshold,
+        steering=(
+            None
             if bundle.model.learns
-            else threshold_for(bundle.held_out, rules, entities)
+            else Steering.of(bundle.held_out, threshold.p_value, threshold.budget_rate)
         ),
         min_features=fewest_features(min_features_share, len(manifest.features)),
         interval_s=interval_s,

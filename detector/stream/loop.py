@@ -387,6 +387,8 @@ class Loop:
         now_s = self._wall_clock()
         for scores, events in part.answers:
             observer.scored(part.batch, part.slots, scores, events, now_s)
+        for watch in part.input.watches:
+            observer.steered(watch.name, watch.steered())
         twice = part.input.table.take_newly_on_two_sources()
         if twice:
             _log.warning(

@@ -43,6 +43,10 @@ class Observer(Protocol):
         """
         ...
 
+    def steered(self, detector: str, entities: int) -> None:
+        """Set how many entities have a threshold of their own, above the detector's."""
+        ...
+
     def forgotten(self, detector: str, slots: IntArray, entities: Sequence[str]) -> None:
         """Drop the series of entities whose state is gone, firing ones too: revoked partitions.
 

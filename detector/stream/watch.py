@@ -68,6 +68,11 @@ class Watch:
         """Return the slots of the entities inside a firing episode."""
         return np.flatnonzero(self._known & self._state.alert["firing"])
 
+    def steered(self) -> int:
+        """Return how many entities have a threshold of their own, above the detector's."""
+        steering = self.detector.steering
+        return 0 if steering is None else int((self._known & steering.steered(self._state.steering)).sum())
+
     def _grow(self, capacity: int) -> None:
         size = self._known.size
         if capacity <= size:

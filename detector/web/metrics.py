@@ -122,6 +122,11 @@ class Metrics:
         self._threshold = gauge(
             "detector_p_value_threshold", "A record with a p-value at most this is suspicious.", "detector"
         )
+        self._steered = gauge(
+            "detector_steered_entities",
+            "Entities whose own threshold is above the detector's: they are louder than the budget bears.",
+            "detector",
+        )
         self._model = gauge(
             "detector_model_info",
             "The bundle that scores, as labels; always 1.",
@@ -192,6 +197,10 @@ class Metrics:
             watched_s = self._watched[detector].add(slots[in_order], batch.time[in_order])
             self._expected.labels(detector).inc(watched_s * facts.threshold.budget_rate)
         self._per_entity.take(batch, slots, scores, events, now_s)
+
+    def steered(self, detector: str, entities: int) -> None:
+        """Set how many entities have a threshold of their own."""
+        self._steered.labels(detector).set(entities)
 
     def forgotten(self, detector: str, slots: IntArray, entities: Sequence[str]) -> None:
         """Drop the series of these slots."""

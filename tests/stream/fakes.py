@@ -199,6 +199,9 @@ class RecordingObserver:
         self.statuses += [str(status) for status in scores.status.tolist()]
         self.events += events
 
+    def steered(self, detector: str, entities: int) -> None:
+        self.steered_entities = entities
+
     def forgotten(self, detector: str, slots: IntArray, entities: Sequence[str]) -> None:
         self.gone += entities
 

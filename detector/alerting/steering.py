@@ -1,0 +1,160 @@
+"""Keep the budget where traffic gets louder than held-out traffic was: thresholds of entities' own.
+
+Whatever the threshold, episodes are counted at many levels at once: whenever surprise has been above a low
+level and is calm again, its peak counts for every level below. So what is counted does not depend on what
+fires, and nothing can run away. The threshold is the lowest level at which no more is counted than the
+budget bears, held-out traffic included; a few incidents are borne in any case, or they would blind it.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.alerting.budget import HeldOut
+from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.sequences import lagged, running_last, starts_of
+
+N_LEVELS = 44
+LEVELS: FloatArray = 2.0 * np.power(1.12, np.arange(N_LEVELS, dtype=np.float64))
+"""Nats, minus the logarithm of p-values."""
+_OPENS, _CALM = 3.0, 2.1
+"""A stretch begins at so many nats, and is over after five records below so many."""
+_CALM_RECORDS = 5
+_HELD_OUT_WEIGHT = 0.3
+_BORNE = 5.0
+_HALF_LIFE_S = 30 * 86400.0
+_FARTHEST = 9.0
+"""Nats above the detector's threshold."""
+
+STEERING_STATE = np.dtype(
+    [
+        ("counts", np.float64, (N_LEVELS,)),
+        ("watched_s", np.float64),
+        ("time", np.float64),  # up to which the two above are
+        ("open", np.bool_),
+        ("calm_records", np.int64),
+        ("peak", np.float64),
+        ("threshold", np.float64),  # nats
+    ]
+)
+SteeringRows = NDArray[np.void]
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """From how much surprise on an entity's records are suspicious."""
+
+    base: float
+    """The detector's threshold, nats."""
+    counts: FloatArray
+    """Of an entity's held-out traffic, shape (N_LEVELS,), and ..."""
+    watched_s: float
+    """... how long that was."""
+    rate: float
+    """Episodes that are borne, per entity and second."""
+
+    @classmethod
+    def of(cls, held_out: HeldOut, p_value: float, rate: float) -> Self:
+        """Count held-out traffic.
+
+        Args:
+            held_out: Normal traffic.
+            p_value: The detector's threshold.
+            rate: The budget, per entity and second.
+        """
+        nats, lengths = -np.log(held_out.p_value), held_out.lengths
+        ended, peak, _ = _stretches(
+            np.zeros(len(lengths), dtype=STEERING_STATE), nats, starts_of(lengths), lengths
+        )
+        counts = (peak[ended][:, None] >= LEVELS).sum(axis=0) / len(lengths)
+        weight = _HELD_OUT_WEIGHT
+        return cls(-np.log(p_value), weight * counts, weight * float(held_out.span_s.mean()), rate)
+
+    def initial_state(self, n: int) -> SteeringRows:
+        """Return the state of entities never seen, shape (n,)."""
+        state = np.zeros(n, dtype=STEERING_STATE)
+        state["time"], state["threshold"] = np.nan, self.base
+        return state
+
+    def steered(self, state: SteeringRows) -> BoolArray:
+        """Return which entities have a threshold of their own, shape (E,)."""
+        return np.asarray(state["threshold"] > self.base)
+
+    def steer(
+        self, state: SteeringRows, p_value: FloatArray, time: FloatArray, lengths: IntArray
+    ) -> tuple[SteeringRows, FloatArray]:
+        """Return the state after, shape (E,), and the threshold of each row, nats, shape (N,).
+
+        Args:
+            state: Before, shape (E,).
+            p_value: Of scored rows, shape (N,), entity after entity, each in time order.
+            time: Seconds since 1970 UTC, shape (N,).
+            lengths: Rows of each entity, shape (E,), each >= 1.
+        """
+        starts = starts_of(lengths)
+        entity = np.repeat(np.arange(len(lengths)), lengths)
+        after = state.copy()
+        after["time"] = np.where(np.isnan(state["time"]), time[starts], state["time"])
+        ended, peak, after = _stretches(after, -np.log(p_value), starts, lengths)
+        threshold = state["threshold"][entity]
+        for row in np.flatnonzero(ended).tolist():
+            e = int(entity[row])
+            after["threshold"][e] = self._counted(after[e : e + 1], float(peak[row]), float(time[row]))
+            # It is known after this record, so it holds from the next one on.
+            threshold[row + 1 : int(starts[e] + lengths[e])] = after["threshold"][e]
+        return after, threshold
+
+    def _counted(self, state: SteeringRows, peak: float, time: float) -> float:
+        """Count a stretch, in place, and return the threshold from now on."""
+        passed = time - float(state["time"][0])
+        kept = 0.5 ** (passed / _HALF_LIFE_S)
+        state["counts"] = kept * state["counts"] + (peak >= LEVELS)
+        state["watched_s"] = kept * state["watched_s"] + passed
+        state["time"] = time
+        counts = self.counts + state["counts"][0]
+        bearable = max(_BORNE, self.rate * (self.watched_s + float(state["watched_s"][0])))
+        level = int(np.argmax(counts <= bearable)) if (counts <= bearable).any() else N_LEVELS - 1
+        return float(np.clip(LEVELS[level], self.base, self.base + _FARTHEST))
+
+
+def _stretches(
+    state: SteeringRows, nats: FloatArray, starts: IntArray, lengths: IntArray
+) -> tuple[BoolArray, FloatArray, SteeringRows]:
+    """Return at which rows a stretch is over, its peak there, and the state after."""
+    row = np.arange(len(nats))
+    last_loud = running_last(nats >= _CALM, starts, lengths)
+    calm = np.where(
+        last_loud >= 0,
+        row - last_loud,
+        row - starts.repeat(lengths) + 1 + state["calm_records"].repeat(lengths),
+    )
+    resolves = calm >= _CALM_RECORDS
+    last_open = running_last(nats >= _OPENS, starts, lengths)
+    last_calm = running_last(resolves, starts, lengths)
+    untouched = (last_open < 0) & (last_calm < 0)
+    is_open = np.where(untouched, state["open"].repeat(lengths), last_open > last_calm)
+    was_open = lagged(is_open, state["open"], starts)
+    ended = was_open & ~is_open
+
+    # The peak so far of the stretch that each row belongs to: a running maximum that starts anew with each.
+    begins = is_open & ~was_open
+    begins[starts] = True
+    group = np.cumsum(begins)
+    value = np.where(is_open | was_open, nats, 0.0)
+    value[starts] = np.maximum(value[starts], np.where(was_open[starts], state["peak"], 0.0))
+    peak = _running_maximum(value, group)
+    after = state.copy()
+    ends = starts + lengths - 1
+    after["open"], after["calm_records"] = is_open[ends], calm[ends]
+    after["peak"] = np.where(is_open[ends], peak[ends], 0.0)
+    return ended, peak, after
+
+
+def _running_maximum(value: FloatArray, group: IntArray) -> FloatArray:
+    """Return the largest value of each row's group up to it, shape (N,); groups are rising."""
+    # Ranks that grow with the group, so that one running maximum starts afresh with every group.
+    instants, rank = np.unique(value, return_inverse=True)
+    highest = np.maximum.accumulate(group * instants.size + rank)
+    return instants[highest - group * instants.size]
