@@ -24,6 +24,8 @@ _OPENS, _CALM = 3.0, 2.1
 _CALM_RECORDS = 5
 _HELD_OUT_WEIGHT = 0.3
 _BORNE = 5.0
+# Of the budget. Incidents are counted as well, so what is but a little above it may be worth its alarms.
+_OVERSPENT = 1.5
 _HALF_LIFE_S = 30 * 86400.0
 _FARTHEST = 9.0
 """Nats above the detector's threshold."""
@@ -53,7 +55,7 @@ class Steering:
     watched_s: float
     """... how long that was."""
     rate: float
-    """Episodes that are borne, per entity and second."""
+    """Episodes that are borne, per entity and second: half as many again as the budget."""
 
     @classmethod
     def of(cls, held_out: HeldOut, p_value: float, rate: float) -> Self:
@@ -70,7 +72,9 @@ class Steering:
         )
         counts = (peak[ended][:, None] >= LEVELS).sum(axis=0) / len(lengths)
         weight = _HELD_OUT_WEIGHT
-        return cls(-np.log(p_value), weight * counts, weight * float(held_out.span_s.mean()), rate)
+        return cls(
+            -np.log(p_value), weight * counts, weight * float(held_out.span_s.mean()), _OVERSPENT * rate
+        )
 
     def initial_state(self, n: int) -> SteeringRows:
         """Return the state of entities never seen, shape (n,)."""
