@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from detector.config.members import FamilyOptions, Order
 from detector.config.section import Names
-from detector.scoring.typicality import Choice
+from detector.models.contract import TypicalityChoice
 
 
 def _unquoted(value: Any) -> Any:
@@ -37,7 +37,7 @@ class TrainingConfig(FamilyOptions):
         examples=["shift"],
     )
     order: Order = None
-    typicality: Annotated[Choice, BeforeValidator(_unquoted)] = Field(
+    typicality: Annotated[TypicalityChoice, BeforeValidator(_unquoted)] = Field(
         "auto",
         description="Whether records that are more likely than normal traffic ever is are anomalous too; "
         "auto: for vae, rbm and gan.",

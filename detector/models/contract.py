@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from detector.batch import BoolArray, FloatArray, IntArray
 
 Evidence = Literal["exact", "lower_bound", "unnormalised", "surrogate"]
+TypicalityChoice = Literal["auto", "on", "off"]
+"""Whether rows that are too likely are improbable as well; auto: under densities that are not exact."""
 Arrays = dict[str, NDArray[np.float64]]
 
 

@@ -9,16 +9,16 @@ generative models using typicality, arXiv:1906.02994.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
-from detector.models.contract import Arrays, Evidence
+from detector.models.contract import Arrays, Evidence, TypicalityChoice
 from detector.scoring.moments import Moments, bounded
 from detector.scoring.tail import Tail
 
-Choice = Literal["auto", "on", "off"]
+Choice = TypicalityChoice
 
 # Of every p-value this share is spent on the upper side, the rest on the lower one: an improbable row loses a
 # factor of 1.25, where equal shares would cost it 2.

@@ -1,5 +1,7 @@
 """Tests for detector.config: what is read, what beats what, and what every bad file is told."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -273,3 +275,9 @@ def test_names_are_looked_up(written: Written) -> None:
     assert config.detectors_of("telemetry") == config.detectors
     with pytest.raises(KeyError, match="no detector is called 'x'; the configuration has hosts"):
         config.detector("x")
+
+
+def test_reading_a_configuration_takes_no_scipy() -> None:
+    """Every command does it first, and scipy alone would cost it seconds."""
+    code = "import detector.config.load, sys; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
