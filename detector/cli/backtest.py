@@ -258,7 +258,9 @@ def _summary(
         f"at most {promised:.3g} expected here, {fired} fired, real anomalies among them",
         f"threshold  p <= {detector.threshold.p_value:.3g}",
     ]
-    if not detector.threshold.supported:
+    if detector.model.learns:
+        lines.append("           young: p-values follow the records on, and the threshold their rate")
+    elif not detector.threshold.supported:
         fewest_days = 1 / detector.threshold.smallest_rate / 86400
         lines.append(
             "           extrapolated: the held-out time supports budgets of one false alarm per entity "

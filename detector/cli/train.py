@@ -13,9 +13,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from detector.alerting.budget import HeldOut, threshold_for
 from detector.batch import Batch
-from detector.bundles.store import BundleError, BundleStore
+from detector.bundles.serving import serve
+from detector.bundles.store import Bundle, BundleError, BundleStore
 from detector.cli.check import budget_text
 from detector.cli.failure import explained
 from detector.config import Config, ConfigError, load_config
@@ -100,16 +100,24 @@ def train(
     if bundle.manifest.models == "per_entity":
         own, known = len(bundle.manifest.entities_with_own_family), len(bundle.manifest.entities)
         click.echo(f"  {own} of {known} entities with enough records have a model of their own")
-    _say_what_the_evidence_supports(bundle.held_out, chosen)
+    _say_what_the_evidence_supports(bundle, chosen)
 
 
-def _say_what_the_evidence_supports(held_out: HeldOut, chosen: DetectorConfig) -> None:
+def _say_what_the_evidence_supports(bundle: Bundle, chosen: DetectorConfig) -> None:
     """Print the threshold that the budget leads to, and whether held-out time can show that budget."""
+    from detector.training.calibrate import ENOUGH_ROWS
+
     budget = chosen.alerting.budget
-    entities = len(held_out.lengths)
-    threshold = threshold_for(held_out, chosen.alerting.rules(), entities)
+    entities = len(bundle.held_out.lengths)
+    threshold = serve(bundle, chosen.alerting.rules()).threshold
     click.echo(f"  threshold: p-value {threshold.p_value:.3g}, for {budget_text(budget)}")
-    if not threshold.supported:
+    if bundle.model.learns:
+        each = bundle.manifest.training.calibration_records // max(entities, 1)
+        click.echo(
+            f"  young: {each} records of an entity are held out, {ENOUGH_ROWS - each} too few to know how "
+            "rare large surprises are; it goes on counting them while it scores"
+        )
+    elif not threshold.supported:
         shared_by = entities if budget.per == "fleet" else 1
         days = 1 / (threshold.smallest_rate * shared_by * 86400)
         click.echo(

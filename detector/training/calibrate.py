@@ -19,8 +19,8 @@ from detector.scoring.typicality import Choice, LowerSide, is_on
 # Rows kept to calibrate patterns of missing features, and held-out p-values kept to count episodes.
 _EXAMPLES = 1000
 _LARGEST_HELD_OUT = 500_000
-# With fewer of an entity, averages of surprise are counted on while they are scored.
-_ENOUGH_ROWS = 2000
+ENOUGH_ROWS = 2000
+"""Held out of an entity. With fewer, averages of surprise are calibrated on while they are scored."""
 # A pause longer than this many usual intervals is not time in which an alarm could have been raised.
 _LONGEST_GAP = 10.0
 
@@ -125,7 +125,7 @@ def calibrate(
         absent, past_absent = np.zeros_like(missing), np.zeros_like(past_absent)
     surprise, model_of_row = averaged[reference], of_row[reference]
     calibration = _fit(surprise, model_of_row, n_models, of_pattern, two_sided)
-    young = surprise.size < _ENOUGH_ROWS * np.unique(model).size
+    young = surprise.size < ENOUGH_ROWS * np.unique(model).size
     if learn and young and time_scale.is_average and not two_sided:
         calibration.sketch = Sketch.fit(calibration.moments.normalise(surprise, model_of_row))
 

@@ -64,6 +64,17 @@ def test_training_makes_a_champion(project: Project) -> None:
     assert "supports one false alarm per entity" in result.stdout
 
 
+def test_a_young_version_says_so_and_how_many_records_it_lacks(project: Project) -> None:
+    text = project.config.read_text()
+    members = "members: [{family: gmm, predictor: none, records: 3, n_components: 1}]"
+    text = text.replace("    family: gmm\n    predictor: none\n", f"    {members}\n")
+    project.config.write_text(text.replace("    training: {n_components: 1}\n", ""))
+    result = project.train("hosts", "--input", str(project.data))
+    assert result.exit_code == 0, result.output
+    assert "young: 90 records of an entity are held out, 1910 too few" in result.stdout
+    assert BundleStore(project.store).load("hosts").model.learns
+
+
 def test_files_of_the_configuration_are_read_without_options(project: Project) -> None:
     text = project.config.read_text()
     project.config.write_text(text.replace("n_components: 1", f"n_components: 1, files: {project.data}"))
