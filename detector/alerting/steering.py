@@ -1,8 +1,8 @@
 """Keep the budget where traffic gets louder than held-out traffic was: thresholds of entities' own.
 
-Whatever the threshold, episodes are counted at many levels at once: whenever surprise has been above a low
-level and is calm again, its peak counts for every level below. So what is counted does not depend on what
-fires, and nothing can run away. The threshold is the lowest level at which no more is counted than the
+Whatever an entity's threshold, episodes are counted at many levels at once: whenever surprise has been above
+the detector's and is calm again, its peak counts for every level below. So what is counted does not depend on
+what fires, and nothing can run away. The threshold is the lowest level at which no more is counted than the
 budget bears, held-out traffic included; a few incidents are borne in any case, or they would blind it.
 """
 
@@ -19,9 +19,8 @@ from detector.models.sequences import lagged, running_last, starts_of
 N_LEVELS = 44
 LEVELS: FloatArray = 2.0 * np.power(1.12, np.arange(N_LEVELS, dtype=np.float64))
 """Nats, minus the logarithm of p-values."""
-_OPENS, _CALM = 3.0, 2.1
-"""A stretch begins at so many nats, and is over after five records below so many."""
-_CALM_RECORDS = 5
+_CALM, _CALM_RECORDS = 2.1, 5
+"""Nats: what was loud is over after so many records below."""
 _HELD_OUT_WEIGHT = 0.3
 _BORNE = 5.0
 # Of the budget. Incidents are counted as well, so what is but a little above it may be worth its alarms.
@@ -66,15 +65,11 @@ class Steering:
             p_value: The detector's threshold.
             rate: The budget, per entity and second.
         """
-        nats, lengths = -np.log(held_out.p_value), held_out.lengths
-        ended, peak, _ = _stretches(
-            np.zeros(len(lengths), dtype=STEERING_STATE), nats, starts_of(lengths), lengths
-        )
+        nats, lengths, base = -np.log(held_out.p_value), held_out.lengths, -float(np.log(p_value))
+        ended, peak, _ = _stretches(np.zeros(len(lengths), dtype=STEERING_STATE), nats, lengths, base)
         counts = (peak[ended][:, None] >= LEVELS).sum(axis=0) / len(lengths)
         weight = _HELD_OUT_WEIGHT
-        return cls(
-            -np.log(p_value), weight * counts, weight * float(held_out.span_s.mean()), _OVERSPENT * rate
-        )
+        return cls(base, weight * counts, weight * float(held_out.span_s.mean()), _OVERSPENT * rate)
 
     def initial_state(self, n: int) -> SteeringRows:
         """Return the state of entities never seen, shape (n,)."""
@@ -97,17 +92,21 @@ class Steering:
             time: Seconds since 1970 UTC, shape (N,).
             lengths: Rows of each entity, shape (E,), each >= 1.
         """
-        starts = starts_of(lengths)
-        entity = np.repeat(np.arange(len(lengths)), lengths)
+        starts, nats = starts_of(lengths), -np.log(p_value)
+        threshold = state["threshold"].repeat(lengths)
         after = state.copy()
         after["time"] = np.where(np.isnan(state["time"]), time[starts], state["time"])
-        ended, peak, after = _stretches(after, -np.log(p_value), starts, lengths)
-        threshold = state["threshold"][entity]
-        for row in np.flatnonzero(ended).tolist():
-            e = int(entity[row])
-            after["threshold"][e] = self._counted(after[e : e + 1], float(peak[row]), float(time[row]))
-            # It is known after this record, so it holds from the next one on.
-            threshold[row + 1 : int(starts[e] + lengths[e])] = after["threshold"][e]
+        # Nearly all entities are quiet, and have nothing to count.
+        loud = np.maximum.reduceat(nats, starts) >= self.base
+        for e in np.flatnonzero(loud | state["open"]).tolist():
+            part = slice(int(starts[e]), int(starts[e] + lengths[e]))
+            ended, peak, moved = _stretches(after[e : e + 1], nats[part], lengths[e : e + 1], self.base)
+            after[e] = moved[0]
+            for row in np.flatnonzero(ended).tolist():
+                above = self._counted(after[e : e + 1], float(peak[row]), float(time[part][row]))
+                after["threshold"][e] = above
+                # It is known after this record, so it holds from the next one on.
+                threshold[part][row + 1 :] = above
         return after, threshold
 
     def _counted(self, state: SteeringRows, peak: float, time: float) -> float:
@@ -124,10 +123,10 @@ class Steering:
 
 
 def _stretches(
-    state: SteeringRows, nats: FloatArray, starts: IntArray, lengths: IntArray
+    state: SteeringRows, nats: FloatArray, lengths: IntArray, opens: float
 ) -> tuple[BoolArray, FloatArray, SteeringRows]:
-    """Return at which rows a stretch is over, its peak there, and the state after."""
-    row = np.arange(len(nats))
+    """Return at which rows a loud stretch is over, its peak there, and the state after."""
+    starts, row = starts_of(lengths), np.arange(len(nats))
     last_loud = running_last(nats >= _CALM, starts, lengths)
     calm = np.where(
         last_loud >= 0,
@@ -135,7 +134,7 @@ def _stretches(
         row - starts.repeat(lengths) + 1 + state["calm_records"].repeat(lengths),
     )
     resolves = calm >= _CALM_RECORDS
-    last_open = running_last(nats >= _OPENS, starts, lengths)
+    last_open = running_last(nats >= opens, starts, lengths)
     last_calm = running_last(resolves, starts, lengths)
     untouched = (last_open < 0) & (last_calm < 0)
     is_open = np.where(untouched, state["open"].repeat(lengths), last_open > last_calm)
