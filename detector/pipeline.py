@@ -1,8 +1,9 @@
 """Score, decide, learn: the one path of a batch in daemon, backtest and calibration.
 
 Records are laid out entity after entity, each in time order, so that a batch of many entities and a backlog
-of few take the same few array operations. Nothing that is learnt here feeds back into a score of the same
-batch: state moves on once all of it is scored and decided. A row's numbers have the same bits in any batch.
+of few take the same few array operations. What is learnt from records (levels, sketches of tails, thresholds
+of entities) shows at records that an entity's own past decides, never at the edge of a batch: so a row's
+numbers have the same bits in any batch.
 """
 
 from dataclasses import dataclass, field, replace
