@@ -1,0 +1,292 @@
+"""Incidents: episodes of many entities that begin together become one event with its members.
+
+Independent false alarms coincide too: E entities that each fire b times per second start clusters of n
+within a window W about E·b·P(Poisson(E·b·W) ≥ n − 1) times per second. An incident needs so many entities
+that chance makes one less than once a year, and never fewer than the operator says. Time is event time.
+"""
+
+import uuid
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy.special import gammainc
+
+from detector.alerting.event import AlertEvent
+from detector.batch import Source
+
+MEMBERS_LISTED = 50
+"""An event names at most so many of its members; it counts them all."""
+_FEATURES_LISTED = 5
+_CHANCE_EVERY_S = 365 * 86_400.0
+_UPDATED_EVERY_S = 60.0
+_SEVERITIES = ("info", "warning", "critical")
+
+_NAMESPACE = uuid.UUID("2f1d6f0e-7c3a-5d0b-8a51-9f0c2b7f4e90")
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRules:
+    """When episodes of several entities are one incident."""
+
+    entities: int = 5
+    """At least so many begin ..."""
+    within_s: float = 300.0
+    """... within this event time."""
+
+
+class IncidentMember(NamedTuple):
+    """An entity's part in an incident."""
+
+    entity: str
+    alert_id: str
+    """Of its newest episode in it."""
+    start: float
+    feature: str | None
+    """The one that surprised most."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentEvent:
+    """What happened to many entities under one detector. Times are event times, seconds since 1970 UTC."""
+
+    id: str
+    """Unique per event and the same after a redelivery."""
+    incident_id: str
+    transition: Literal["firing", "updated", "resolved"]
+    detector: str
+    role: str
+    version: str
+    severity: str
+    """The worst of its members."""
+    time: float
+    """Of the newest event of a member."""
+    start: float
+    """Of the member that began first."""
+    end: float | None
+    """When the last member resolved; None while firing."""
+    entities: int
+    """How many are or were in it."""
+    firing: int
+    """How many of their episodes go on."""
+    members: tuple[IncidentMember, ...]
+    """Those that came first, at most ``MEMBERS_LISTED``."""
+    features: tuple[tuple[str, int], ...]
+    """What surprised most, and in how many of the entities; commonest first."""
+    labels: dict[str, str]
+    """Those that all members have in common."""
+    source: Source
+    """Where the first member's records are; with ``first_offset`` it says where the incident began."""
+    first_offset: int
+
+
+@dataclass(slots=True)
+class _Incident:
+    id: str
+    first: AlertEvent
+    start: float
+    joined: float
+    """When the newest member came."""
+    time: float
+    severity: str
+    labels: dict[str, str]
+    members: dict[str, IncidentMember] = field(default_factory=dict)
+    """By entity."""
+    firing: dict[str, str] = field(default_factory=dict)
+    """Entity by episode."""
+    told_time: float = -np.inf
+    told_entities: int = 0
+    told_severity: str = ""
+
+
+class _Begun(NamedTuple):
+    episode: AlertEvent
+    firing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentState:
+    """What one detector remembers between batches; nothing while all is quiet."""
+
+    recent: Mapping[str, _Begun] = field(default_factory=dict)
+    """Episodes that began lately and belong to no incident, by id."""
+    incident: _Incident | None = None
+    """The one that goes on."""
+
+
+class Grouped(NamedTuple):
+    """What episodes became."""
+
+    state: IncidentState
+    incident_of: Mapping[str, str]
+    """Incident by episode, for those of this call that belong to one."""
+    events: list[IncidentEvent]
+
+
+def group(
+    state: IncidentState,
+    episodes: Sequence[AlertEvent],
+    rules: IncidentRules,
+    entities: int,
+    episodes_per_entity_s: float,
+) -> Grouped:
+    """Group the events of one detector's episodes.
+
+    At most one incident goes on at a time: it takes whoever begins within ``rules.within_s`` of its newest
+    member, or together with as many others as would make an incident. It is over when all members are.
+
+    Args:
+        state: Before.
+        episodes: Events of a batch, of entities in any order, each entity's in time order.
+        rules: How many, within what time.
+        entities: How many are watched.
+        episodes_per_entity_s: Episodes that one entity's normal traffic has per second, by the budget.
+    """
+    recent = dict(state.recent)
+    current = _copy(state.incident)
+    incident_of: dict[str, str] = {}
+    events: list[IncidentEvent] = []
+    fewest = None
+    for episode in sorted(episodes, key=lambda event: event.time):
+        id = episode.alert_id
+        if episode.transition != "firing":
+            over = episode.transition == "resolved"
+            if id in recent:
+                recent[id] = _Begun(recent[id].episode, not over)
+            elif current is not None and id in current.firing:
+                incident_of[id] = current.id
+                _noted(current, episode, over=over)
+                if not current.firing:
+                    events += _told(current, resolved=True)
+                    current = None
+            continue
+        if current is not None and episode.time <= current.joined + rules.within_s:
+            _join(current, episode, firing=True)
+            incident_of[id] = current.id
+            continue
+        recent[id] = _Begun(episode, True)
+        recent = {
+            key: begun for key, begun in recent.items() if begun.episode.time > episode.time - rules.within_s
+        }
+        if len(recent) < rules.entities:
+            continue
+        if fewest is None:
+            fewest = fewest_entities(rules, entities, episodes_per_entity_s)
+        if len({begun.episode.entity for begun in recent.values()}) < fewest:
+            continue
+        if current is None:
+            current = _begin(next(iter(recent.values())).episode)
+        for begun in recent.values():
+            _join(current, begun.episode, firing=begun.firing)
+            incident_of[begun.episode.alert_id] = current.id
+        recent = {}
+    if current is not None:
+        events += _told(current)
+    here = {episode.alert_id for episode in episodes}
+    return Grouped(
+        IncidentState(recent, current), {id: of for id, of in incident_of.items() if id in here}, events
+    )
+
+
+def forget(state: IncidentState, entities: Collection[str]) -> IncidentState:
+    """Return the state without entities whose records somebody else reads now; nothing is told of them."""
+    if not state.recent and state.incident is None:
+        return state
+    gone = frozenset(entities)
+    recent = {id: begun for id, begun in state.recent.items() if begun.episode.entity not in gone}
+    current = _copy(state.incident)
+    if current is not None:
+        current.firing = {id: entity for id, entity in current.firing.items() if entity not in gone}
+    return IncidentState(recent, current if current is not None and current.firing else None)
+
+
+def fewest_entities(rules: IncidentRules, entities: int, episodes_per_entity_s: float) -> int:
+    """Return how many entities it takes that chance makes an incident less than once a year."""
+    rate = entities * episodes_per_entity_s
+    expected = rate * rules.within_s
+    counts = np.arange(rules.entities, rules.entities + int(expected + 20 * np.sqrt(expected)) + 20)
+    # The regularised gamma function is P(Poisson(expected) >= n - 1).
+    clusters = rate * _CHANCE_EVERY_S * gammainc(np.maximum(counts - 1, 1), expected)
+    return int(counts[int(np.argmax(clusters <= 1.0))])
+
+
+def _begin(first: AlertEvent) -> _Incident:
+    id = str(uuid.uuid5(_NAMESPACE, first.alert_id))
+    return _Incident(id, first, first.start, first.time, first.time, first.severity, dict(first.labels))
+
+
+def _join(incident: _Incident, episode: AlertEvent, *, firing: bool) -> None:
+    feature = episode.reasons[0].feature if episode.reasons else None
+    member = IncidentMember(episode.entity, episode.alert_id, episode.start, feature)
+    incident.members[episode.entity] = member
+    incident.start = min(incident.start, episode.start)
+    incident.joined = max(incident.joined, episode.time)
+    incident.labels = {
+        name: text for name, text in incident.labels.items() if episode.labels.get(name) == text
+    }
+    if firing:
+        incident.firing[episode.alert_id] = episode.entity
+    _noted(incident, episode, over=False)
+
+
+def _noted(incident: _Incident, episode: AlertEvent, *, over: bool) -> None:
+    incident.time = max(incident.time, episode.time)
+    incident.severity = max(incident.severity, episode.severity, key=_rank)
+    if over:
+        del incident.firing[episode.alert_id]
+
+
+def _told(incident: _Incident, *, resolved: bool = False) -> list[IncidentEvent]:
+    """Return the event of what is not told yet, if it is time: few of them, however many members join."""
+    first = not incident.told_entities
+    due = (
+        first
+        or incident.severity != incident.told_severity
+        or len(incident.members) >= 2 * incident.told_entities
+        or incident.time >= incident.told_time + _UPDATED_EVERY_S
+    )
+    events = []
+    if due and (first or not resolved):
+        events.append(_event(incident, "firing" if first else "updated"))
+        incident.told_time, incident.told_severity = incident.time, incident.severity
+        incident.told_entities = len(incident.members)
+    if resolved:
+        events.append(_event(incident, "resolved"))
+    return events
+
+
+def _event(incident: _Incident, transition: Literal["firing", "updated", "resolved"]) -> IncidentEvent:
+    first, members = incident.first, list(incident.members.values())
+    features = Counter(member.feature for member in members if member.feature is not None)
+    again = f"|{incident.time}" if transition == "updated" else ""
+    return IncidentEvent(
+        id=str(uuid.uuid5(_NAMESPACE, f"{incident.id}|{transition}{again}")),
+        incident_id=incident.id,
+        transition=transition,
+        detector=first.detector,
+        role=first.role,
+        version=first.version,
+        severity=incident.severity,
+        time=incident.time,
+        start=incident.start,
+        end=incident.time if transition == "resolved" else None,
+        entities=len(members),
+        firing=len(incident.firing),
+        members=tuple(members[:MEMBERS_LISTED]),
+        features=tuple(features.most_common(_FEATURES_LISTED)),
+        labels=dict(incident.labels),
+        source=first.source,
+        first_offset=first.first_offset,
+    )
+
+
+def _copy(incident: _Incident | None) -> _Incident | None:
+    if incident is None:
+        return None
+    return replace(incident, members=dict(incident.members), firing=dict(incident.firing))
+
+
+def _rank(severity: str) -> int:
+    return _SEVERITIES.index(severity) if severity in _SEVERITIES else len(_SEVERITIES)

@@ -1,0 +1,189 @@
+"""Tests for detector.alerting.incidents."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detector.alerting.event import AlertEvent, Transition
+from detector.alerting.incidents import (
+    MEMBERS_LISTED,
+    Grouped,
+    IncidentEvent,
+    IncidentRules,
+    IncidentState,
+    fewest_entities,
+    forget,
+    group,
+)
+from tests.delivery.events import event
+
+RULES = IncidentRules(entities=3, within_s=300.0)
+WEEKLY = 1 / (7 * 86_400.0)
+
+
+def of(entity: str, time_s: float, transition: Transition = "firing", episode: int = 0) -> AlertEvent:
+    return event(transition, time_s, entity, episode=episode)
+
+
+class Fleet:
+    """Ten entities, batch after batch."""
+
+    def __init__(self, rules: IncidentRules = RULES, entities: int = 10) -> None:
+        self.rules, self.entities = rules, entities
+        self.state = IncidentState()
+        self.told: list[IncidentEvent] = []
+
+    def take(self, *episodes: AlertEvent) -> Grouped:
+        grouped = group(self.state, episodes, self.rules, self.entities, WEEKLY)
+        self.state = grouped.state
+        self.told += grouped.events
+        return grouped
+
+    def transitions(self) -> list[str]:
+        return [told.transition for told in self.told]
+
+
+def test_entities_that_begin_together_are_one_incident_from_the_first_on() -> None:
+    fleet = Fleet()
+    assert fleet.take(of("a", 0.0)).incident_of == {}
+    assert fleet.take(of("b", 100.0)).events == []
+    third = fleet.take(of("c", 299.0))
+    [told] = third.events
+    assert (told.transition, told.entities, told.firing) == ("firing", 3, 3)
+    assert [member.entity for member in told.members] == ["a", "b", "c"]
+    # Of those told before, nobody says so any more.
+    assert third.incident_of == {of("c", 299.0).alert_id: told.incident_id}
+    assert (told.start, told.time, told.end) == (0.0, 299.0, None)
+
+
+def test_too_few_or_too_far_apart_stay_alone() -> None:
+    fleet = Fleet()
+    for i in range(20):
+        assert fleet.take(of(f"e{i}", 160.0 * i)).incident_of == {}
+    assert fleet.told == []
+    assert len(fleet.state.recent) <= 2
+
+
+def test_one_entity_that_fires_again_and_again_is_no_incident() -> None:
+    fleet = Fleet()
+    for i in range(9):
+        fleet.take(of("a", 10.0 * i, episode=i), of("a", 10.0 * i + 5, "resolved", episode=i))
+    assert fleet.told == []
+
+
+def test_how_records_were_cut_into_batches_does_not_matter_to_ids() -> None:
+    episodes = [of(f"e{i}", 20.0 * i) for i in range(8)]
+    at_once, one_by_one = Fleet(), Fleet()
+    at_once.take(*reversed(episodes))
+    for each in episodes:
+        one_by_one.take(each)
+    assert at_once.told[0].incident_id == one_by_one.told[0].incident_id
+    assert at_once.told[0].id == one_by_one.told[0].id
+    assert at_once.told[0].entities == 8
+
+
+def test_members_that_join_are_told_of_seldom_and_none_is_lost() -> None:
+    fleet = Fleet(entities=1000)
+    for i in range(1000):
+        fleet.take(of(f"e{i}", 0.01 * i))
+    assert fleet.transitions() == ["firing", *["updated"] * 7]
+    fleet.take(of("e0", 70.0, "resolved"))
+    last = fleet.told[-1]
+    assert (last.transition, last.entities, last.firing) == ("updated", 1000, 999)
+    assert len(last.members) == MEMBERS_LISTED
+
+
+def test_it_is_over_when_the_last_member_is() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 10.0) for name in "abcd"))
+    assert fleet.take(*(of(name, 30.0, "resolved") for name in "abc")).events == []
+    last = fleet.take(of("d", 40.0, "resolved"))
+    [over] = last.events
+    assert (over.transition, over.end, over.firing, over.entities) == ("resolved", 40.0, 0, 4)
+    assert last.incident_of == {of("d", 10.0).alert_id: over.incident_id}
+    assert fleet.state == IncidentState()
+
+
+def test_a_whole_incident_within_a_batch_is_told_whole() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(n, 10.0) for n in "abc"), *(of(n, 90.0, "resolved") for n in "abc"))
+    assert fleet.transitions() == ["firing", "resolved"]
+    assert fleet.told[0].incident_id == fleet.told[1].incident_id
+
+
+def test_who_begins_long_after_the_others_is_no_member_but_a_second_wave_is() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 0.0) for name in "abc"))
+    assert fleet.take(of("x", 301.0)).incident_of == {}
+    wave = fleet.take(of("y", 310.0), of("z", 320.0))
+    assert set(wave.incident_of.values()) == {fleet.told[0].incident_id}
+    assert fleet.told[-1].entities == 6
+
+
+def test_the_severity_is_the_worst_of_the_members_and_news_at_once() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 0.0) for name in "abc"))
+    worse = replace(of("b", 5.0), transition="updated", severity="critical")  # type: ignore[arg-type]
+    [told] = fleet.take(worse).events
+    assert (told.transition, told.severity) == ("updated", "critical")
+
+
+def test_it_says_what_its_members_share() -> None:
+    fleet = Fleet()
+    [told] = fleet.take(
+        replace(of("a", 0.0), labels={"team": "shop", "zone": "1"}),
+        replace(of("b", 1.0), labels={"team": "shop", "zone": "2"}),
+        replace(of("c", 2.0), labels={"team": "shop"}, reasons=()),
+    ).events
+    assert told.labels == {"team": "shop"}
+    assert told.features == (("cpu", 2),)
+
+
+def test_entities_read_elsewhere_are_forgotten_without_a_word() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 0.0) for name in "abc"))
+    fleet.state = forget(fleet.state, ["a", "b"])
+    fleet.take(of("c", 10.0, "resolved"))
+    assert fleet.transitions() == ["firing", "resolved"]
+    fleet.take(*(of(name, 1000.0, episode=1) for name in "abc"))
+    assert forget(fleet.state, "abc") == IncidentState()
+
+
+def test_the_state_given_is_left_as_it_was() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 0.0) for name in "abc"))
+    before = fleet.state
+    results: Sequence[Grouped] = [
+        group(before, [of("d", 5.0), of("a", 6.0, "resolved")], RULES, 10, WEEKLY) for _ in range(2)
+    ]
+    assert results[0].state == results[1].state
+    assert before.incident is not None
+    assert len(before.incident.members) == 3
+
+
+@pytest.mark.parametrize("entities", [5, 200, 1000, 10_000])
+def test_chance_makes_an_incident_less_than_once_a_year(entities: int) -> None:
+    rules = IncidentRules()
+    fewest = fewest_entities(rules, entities, WEEKLY)
+    assert fewest >= rules.entities
+    rng = np.random.default_rng(entities)
+    year_s = 365 * 86_400.0
+    years = 20 if entities <= 1000 else 3
+    time = np.sort(rng.uniform(0, years * year_s, rng.poisson(entities * WEEKLY * years * year_s)))
+
+    def clusters(n: int) -> int:
+        """Of n episodes within the window, each of them counted once."""
+        close = time[n - 1 :] - time[: 1 - n] < rules.within_s
+        return int((close & ~np.concatenate(([False], close[:-1]))).sum())
+
+    assert clusters(fewest) <= 2 * years
+    if fewest > rules.entities:
+        assert clusters(fewest - 2) > years
+
+
+def test_a_larger_fleet_needs_more() -> None:
+    counts = [fewest_entities(IncidentRules(), entities, WEEKLY) for entities in (1, 1000, 100_000)]
+    assert counts[0] == 5
+    assert counts == sorted(set(counts))
