@@ -241,7 +241,7 @@ def test_forgotten_entity_warms_up_again() -> None:
     runner = watch(own)
     slots = np.zeros(2, dtype=np.int64)
     runner.process(batch(rows[:2]), slots)
-    runner.forget(np.array([0]))
+    runner.forget(np.array([0]), ["e"])
     scores, _ = runner.process(batch(rows[2:]), slots)
     assert scores.status.tolist() == [Status.WARMING_UP, Status.SCORED]
 

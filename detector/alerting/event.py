@@ -81,6 +81,8 @@ class AlertEvent:
     """Of the first suspicious record that counted towards firing."""
     last_offset: int
     """Of the record that caused the transition."""
+    incident_id: str | None = None
+    """The incident that it is a part of, with other entities; None: of none, so far as is known by now."""
 
 
 def alert_id(source: Source, first_offset: int, detector: str, entity: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import gammainc
 
 from detector.alerting.event import AlertEvent
+from detector.alerting.rules import IncidentRules
 from detector.batch import Source
 
 MEMBERS_LISTED = 50
@@ -25,16 +26,6 @@ _UPDATED_EVERY_S = 60.0
 _SEVERITIES = ("info", "warning", "critical")
 
 _NAMESPACE = uuid.UUID("2f1d6f0e-7c3a-5d0b-8a51-9f0c2b7f4e90")
-
-
-@dataclass(frozen=True, slots=True)
-class IncidentRules:
-    """When episodes of several entities are one incident."""
-
-    entities: int = 5
-    """At least so many begin ..."""
-    within_s: float = 300.0
-    """... within this event time."""
 
 
 class IncidentMember(NamedTuple):

@@ -20,6 +20,16 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class IncidentRules:
+    """When episodes of several entities are one incident."""
+
+    entities: int = 5
+    """At least so many begin ..."""
+    within_s: float = 300.0
+    """... within this event time."""
+
+
+@dataclass(frozen=True, slots=True)
 class AlertRules:
     """When suspicious records become an episode, and when it is over."""
 
@@ -35,3 +45,5 @@ class AlertRules:
     release_after_s: float = math.inf
     """An episode that lasts longer is closed as the new normal; nothing fires until a calm stretch came."""
     severity: str = "warning"
+    incident: IncidentRules | None = IncidentRules()
+    """When episodes of several entities are one incident; None: never."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from detector.alerting.rules import AlertRules, Budget
+from detector.alerting.rules import AlertRules, Budget, IncidentRules
 from detector.config.inputs import FeatureConfig, Name
 from detector.config.members import (
     MOST_MEMBERS,
@@ -55,6 +55,26 @@ class ResolveConfig(Section):
     records: int = Field(5, ge=1, description="... for so many records in a row.")
 
 
+class IncidentConfig(Section):
+    """Many entities that alarm together are one incident, and receivers are told of that alone."""
+
+    entities: int = Field(
+        5,
+        ge=2,
+        description="So many entities at least, more where false alarms of so many would coincide by chance "
+        "once a year, begin to alarm ...",
+    )
+    within_s: Duration = Field(
+        300.0,
+        alias="within",
+        description="... in this time; at least twice the usual time between an entity's records.",
+    )
+
+    def rules(self) -> IncidentRules:
+        """Return the same in the words of the core."""
+        return IncidentRules(self.entities, self.within_s)
+
+
 class AlertingConfig(Section):
     """From p-values to alerts."""
 
@@ -69,6 +89,10 @@ class AlertingConfig(Section):
     )
     severity: Literal["critical", "warning", "info"] = Field("warning", description="Label of its alerts.")
 
+    incident: IncidentConfig | None = Field(
+        default_factory=IncidentConfig, description="When alerts of many entities are one; null never groups."
+    )
+
     def rules(self) -> AlertRules:
         """Return the same in the words of the core."""
         return AlertRules(
@@ -79,6 +103,7 @@ class AlertingConfig(Section):
             resolve_records=self.resolve.records,
             release_after_s=math.inf if self.release_after_s is None else self.release_after_s,
             severity=self.severity,
+            incident=None if self.incident is None else self.incident.rules(),
         )
 
 

@@ -35,6 +35,28 @@ class Reason(msgspec.Struct, frozen=True):
     unit: str | None = None
 
 
+class Member(msgspec.Struct, frozen=True):
+    """An entity's part in an incident."""
+
+    entity: str
+    alert_id: str = ""
+    feature: str | None = None
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """A feature that surprised most in so many entities of an incident."""
+
+    feature: str
+    entities: int
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where an episode's records are."""
+
+    topic: str
+    partition: int
+
+
 class Regime(msgspec.Struct, frozen=True):
     """What the model takes for the cause, in words."""
 
@@ -44,13 +66,15 @@ class Regime(msgspec.Struct, frozen=True):
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """What an event says, as far as people are told of it; unknown fields are ignored."""
 
+    kind: str = "anomaly"
+    """``incident``: of many entities together; then ``entity`` is empty."""
     alert_id: str
-    """The same for all events of one episode."""
+    """The same for all events of one episode, or incident."""
     state: State
     detector: str
     role: str = "champion"
     version: str = ""
-    entity: str
+    entity: str = ""
     severity: str
     labels: dict[str, str] = {}
     time: Time
@@ -66,8 +90,21 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """To which member of the committee the peak was most improbable."""
     reasons: tuple[Reason, ...] = ()
     regime: Regime | None = None
+    incident_id: str | None = None
+    """Of what incident it is a part."""
+    entities: int = 0
+    """How many are in an incident."""
+    members: tuple[Member, ...] = ()
+    """The first of them."""
+    features: tuple[Shared, ...] = ()
+    origin: Origin | None = None
     expires_at: Time | None = None
     """When to take the episode for over unless more is heard of it."""
+
+    def __post_init__(self) -> None:
+        """Refuse an alert about nobody."""
+        if not self.entity and self.kind != "incident":
+            raise ValueError("there is no entity")
 
 
 class AlertRecord(NamedTuple):

@@ -10,7 +10,13 @@ from detector.batch import Source
 from detector.delivery.alert import Alert, AlertRecord, event_id
 from detector.delivery.mailbox import Letter
 from detector.delivery.notification import Notification, Status, generator_url, labels_of
-from detector.delivery.wording import description, expired_summary, firing_summary, resolved_summary
+from detector.delivery.wording import (
+    description,
+    expired_summary,
+    firing_summary,
+    resolved_summary,
+    subject,
+)
 
 IDS_REMEMBERED = 100_000
 
@@ -27,6 +33,8 @@ class Reading(StrEnum):
     """The same event once more, as a crash of the scorer leaves it."""
     EXPIRED = "expired"
     """The end of an episode that was taken to be over before."""
+    GROUPED = "grouped"
+    """Of a member of an incident, of which people are told instead."""
     SHADOW = "shadow"
     """Of a challenger, whose scores wake nobody."""
     UNREADABLE = "unreadable"
@@ -91,7 +99,7 @@ class Episodes:
                 self._close(episode, alert, id, written_s)
             return
         on_time = written_s - alert.time.timestamp() <= self._max_alert_age_s
-        told = on_time or (episode is not None and episode.told)
+        told = (on_time and alert.incident_id is None) or (episode is not None and episode.told)
         self._opened(episode, record, alert, written_s, told=told)
 
     def restored(self, now_s: float) -> None:
@@ -175,6 +183,9 @@ class Episodes:
         fresh: bool,
     ) -> Read:
         known = episode is not None and episode.told and episode.open
+        if alert.incident_id is not None and not known:
+            self._opened(episode, record, alert, written_s, told=False)
+            return Read(Reading.GROUPED, [])
         if not fresh and not known:
             # Restored as told, and over by now: both its events are history.
             self._opened(episode, record, alert, written_s, told=False)
@@ -188,7 +199,7 @@ class Episodes:
                 opened,
                 f"{id}-replaced",
                 "resolved",
-                f"{alert.entity}: now {alert.severity}",
+                f"{subject(alert)}: now {alert.severity}",
                 ends_at_s=alert.time.timestamp(),
                 labels=before,
             )
@@ -211,12 +222,12 @@ class Episodes:
             if not fresh:
                 return Read(Reading.OLD, [])
             # Its start was too long ago to be read back: receivers may know it nevertheless.
-            episode = self._opened(None, record, alert, written_s, told=True)
+            episode = self._opened(None, record, alert, written_s, told=alert.incident_id is None)
         if episode.expired:
             return Read(Reading.EXPIRED, [])
         closing = self._close(episode, alert, id, written_s)
         if not episode.told:
-            return Read(Reading.OLD, [])
+            return Read(Reading.OLD if alert.incident_id is None else Reading.GROUPED, [])
         return Read(Reading.NOTIFIED, [Letter(closing, record)])
 
     def _opened(

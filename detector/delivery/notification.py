@@ -12,6 +12,7 @@ from detector.delivery.alert import Alert
 Status = Literal["firing", "resolved"]
 
 ALERT_NAME = "DetectorAnomaly"
+INCIDENT_NAME = "DetectorIncident"
 _NOT_IN_LABEL_NAMES = re.compile(r"[^A-Za-z0-9_]")
 
 
@@ -42,16 +43,19 @@ class Notification:
 def labels_of(alert: Alert) -> dict[str, str]:
     """Return the labels that an alert is told by.
 
-    Carried labels get names that Prometheus takes (``tags.region`` becomes ``tags_region``); the four names
-    of our own win over them, and a label without a value is none.
+    Carried labels get names that Prometheus takes (``tags.region`` becomes ``tags_region``); the names of our
+    own win over them, and a label without a value is none. An incident has no entity, but the partition on
+    which it began: each has one reader, so incidents of two replicas are two alerts, and few labels exist.
     """
     carried = {_label_name(name): text for name, text in sorted(alert.labels.items(), reverse=True)}
     own = {
-        "alertname": ALERT_NAME,
+        "alertname": INCIDENT_NAME if alert.kind == "incident" else ALERT_NAME,
         "detector": alert.detector,
         "entity": alert.entity,
         "severity": alert.severity,
     }
+    if alert.kind == "incident" and alert.origin is not None:
+        own["partition"] = f"{alert.origin.topic}/{alert.origin.partition}"
     return {name: text for name, text in sorted((carried | own).items()) if text}
 
 

@@ -3,11 +3,15 @@
 from detector.delivery.alert import Alert, Reason
 
 _REASONS_TOLD = 3
+_MEMBERS_TOLD = 3
+_MEMBERS_DESCRIBED = 20
 _TIMES = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
 
 
 def firing_summary(alert: Alert) -> str:
     """Say what is wrong: ``web-17: cpu 0.97, expected 0.31 ± 0.06 (12.4 nats)``; at most three features."""
+    if alert.kind == "incident":
+        return _incident_summary(alert)
     told = [_reason(reason) for reason in alert.reasons if reason.actual is not None][:_REASONS_TOLD]
     if alert.side == "too_likely":
         start = f"{alert.entity}: more typical than normal traffic ever is"
@@ -20,13 +24,13 @@ def firing_summary(alert: Alert) -> str:
 def resolved_summary(alert: Alert) -> str:
     """Say that it is over: ``web-17: as usual again after 12 minutes``."""
     lasted_s = (alert.time - alert.start).total_seconds()
-    return f"{alert.entity}: as usual again after {duration_text(lasted_s)}"
+    return f"{subject(alert)}: as usual again after {duration_text(lasted_s)}"
 
 
 def expired_summary(alert: Alert, silent_s: float) -> str:
     """Say that nothing was heard of it for so long."""
     return (
-        f"{alert.entity}: no news for {duration_text(silent_s)}, taken to be over; "
+        f"{subject(alert)}: no news for {duration_text(silent_s)}, taken to be over; "
         f"does detector {alert.detector} still run?"
     )
 
@@ -34,6 +38,8 @@ def expired_summary(alert: Alert, silent_s: float) -> str:
 def description(alert: Alert) -> str:
     """Say what else is known, in whole sentences."""
     told = [f"Detector {alert.detector}{f', version {alert.version}' if alert.version else ''}."]
+    if alert.kind == "incident":
+        return " ".join([*told, *_incident_description(alert)])
     if alert.return_period:
         told.append(f"At its peak {alert.return_period}.")
     if alert.member:
@@ -45,6 +51,32 @@ def description(alert: Alert) -> str:
         records = "1 record" if alert.records == 1 else f"{alert.records} records"
         told.append(f"{records} since it began{nats}.")
     return " ".join(told)
+
+
+def subject(alert: Alert) -> str:
+    """Say what it is about: ``web-17``, or ``312 entities of detector hosts``."""
+    if alert.kind != "incident":
+        return alert.entity
+    return f"{alert.entities} entities of detector {alert.detector}"
+
+
+def _incident_summary(alert: Alert) -> str:
+    names = [member.entity for member in alert.members[:_MEMBERS_TOLD]]
+    more = alert.entities - len(names)
+    listed = ", ".join(names) + (f" and {more} more" if more > 0 else "")
+    feature = f"; mostly {alert.features[0].feature}" if alert.features else ""
+    return f"{subject(alert)} at once: {listed}{feature}"
+
+
+def _incident_description(alert: Alert) -> list[str]:
+    told = []
+    if alert.features:
+        features = ", ".join(f"{shared.feature} in {shared.entities}" for shared in alert.features)
+        told.append(f"What surprised most: {features}.")
+    names = [member.entity for member in alert.members[:_MEMBERS_DESCRIBED]]
+    more = alert.entities - len(names)
+    told.append(f"Members: {', '.join(names)}{f' and {more} more' if more > 0 else ''}.")
+    return told
 
 
 def duration_text(seconds: float) -> str:

@@ -16,7 +16,7 @@ from detector.stream.event_time import to_datetimes
 from detector.stream.port import Header
 
 MAX_VALUE_BYTES = 65_536
-_LABEL_LENGTH = 256
+LABEL_LENGTH = 256
 
 # Attributes may not hold control characters, and an entity may.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -42,18 +42,30 @@ def encode_alert(event: AlertEvent, group_id: str) -> AlertRecord:
         event: What happened.
         group_id: The daemon's consumer group.
     """
-    time = _time_text(event.time)
+    headers = cloud_event(event.id, f"alert.{event.transition}", event.entity, event.time, group_id)
+    return AlertRecord(event.entity.encode(), _value(event), headers)
+
+
+def cloud_event(id: str, what: str, subject: str, time: float, group_id: str) -> list[Header]:
+    """Return the attributes of a CloudEvent as headers.
+
+    Args:
+        id: The event's own.
+        what: Its type, between ``io.detector.`` and the version.
+        subject: What it happened to.
+        time: When, seconds since 1970.
+        group_id: The daemon's consumer group.
+    """
     attributes = {
         "specversion": "1.0",
-        "id": event.id,
+        "id": id,
         "source": f"/detector/{quote(group_id, safe='')}",
-        "type": f"io.detector.alert.{event.transition}.v1",
-        "subject": _CONTROL.sub("\N{REPLACEMENT CHARACTER}", event.entity),
-        "time": time,
+        "type": f"io.detector.{what}.v1",
+        "subject": _CONTROL.sub("\N{REPLACEMENT CHARACTER}", subject),
+        "time": time_text(time),
     }
     headers: list[Header] = [("content-type", b"application/json")]
-    headers += [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
-    return AlertRecord(event.entity.encode(), _value(event), headers)
+    return headers + [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
 
 
 def _value(event: AlertEvent) -> bytes:
@@ -65,11 +77,11 @@ def _value(event: AlertEvent) -> bytes:
         "version": event.version,
         "entity": event.entity,
         "severity": event.severity,
-        "labels": {name: text[:_LABEL_LENGTH] for name, text in event.labels.items()},
-        "time": _time_text(event.time),
-        "start": _time_text(event.start),
-        "peak": _time_text(event.peak),
-        "end": None if event.end is None else _time_text(event.end),
+        "labels": {name: text[:LABEL_LENGTH] for name, text in event.labels.items()},
+        "time": time_text(event.time),
+        "start": time_text(event.start),
+        "peak": time_text(event.peak),
+        "end": None if event.end is None else time_text(event.end),
         "records": event.records,
         "surprise_nats": event.surprise_nats,
         "p_value": event.p_value,
@@ -92,6 +104,7 @@ def _value(event: AlertEvent) -> bytes:
         ],
         "regime": None if event.regime is None else _regime(event.regime, event.time - event.start),
         "resolved_because": event.resolved_because,
+        "incident_id": event.incident_id,
         "origin": {
             "topic": event.source.topic,
             "partition": event.source.partition,
@@ -168,5 +181,6 @@ _YEAR_S = 365.25 * 86_400
 _UNITS = (("year", _YEAR_S), ("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
-def _time_text(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """Return RFC 3339 text of seconds since 1970."""
     return to_datetimes(np.array([seconds]))[0].isoformat().replace("+00:00", "Z")

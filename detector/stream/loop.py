@@ -28,11 +28,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from detector.alerting.event import AlertEvent
+from detector.alerting.incidents import IncidentEvent
 from detector.batch import Batch, IntArray, Scores, Source
 from detector.stream.alert_record import encode_alert
 from detector.stream.codec_json import JsonCodec
 from detector.stream.dead_letter import dead_letters
 from detector.stream.entity_table import EntityTable
+from detector.stream.incident_record import encode_incident
 from detector.stream.observer import Observer
 from detector.stream.outage import Outage
 from detector.stream.port import (
@@ -99,6 +101,7 @@ class _Answered:
     batch: Batch
     slots: IntArray
     answers: list[tuple[Scores, list[AlertEvent]]]
+    incidents: list[IncidentEvent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +256,8 @@ class Loop:
             slots = input.table.place(batch)
             # 5. Process.
             answers = [watch.process(batch, slots) for watch in input.watches] if len(batch) else []
-            answered.append(_Answered(input, records, rejected, batch, slots, answers))
+            incidents = [incident for watch in input.watches for incident in watch.take_incidents()]
+            answered.append(_Answered(input, records, rejected, batch, slots, answers, incidents))
             self._alive()
         self._processed.update(next_offsets)
         # 7 to 9, of the poll before.
@@ -345,7 +349,8 @@ class Loop:
             keys = [entity.encode() for entity in batch.entity]
             for scores, _ in answers:
                 producer.send(outputs.scores_topic, keys, encode_scores(batch, scores))
-        alerts = [encode_alert(event, outputs.group_id) for _, events in answers for event in events]
+        alerts = [encode_incident(incident, outputs.group_id) for incident in part.incidents]
+        alerts += [encode_alert(event, outputs.group_id) for _, events in answers for event in events]
         if alerts:
             producer.send(
                 outputs.alerts_topic,
@@ -387,6 +392,8 @@ class Loop:
         now_s = self._wall_clock()
         for scores, events in part.answers:
             observer.scored(part.batch, part.slots, scores, events, now_s)
+        for incident in part.incidents:
+            observer.incident(incident.detector, incident.transition)
         for watch in part.input.watches:
             observer.steered(watch.name, watch.steered())
         twice = part.input.table.take_newly_on_two_sources()
@@ -425,7 +432,7 @@ class Loop:
         if slots.size == 0:
             return
         for watch in input.watches:
-            watch.forget(slots)
+            watch.forget(slots, entities)
             self._observer.forgotten(watch.name, slots, entities)
 
     def _alive(self) -> None:

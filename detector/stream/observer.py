@@ -43,6 +43,10 @@ class Observer(Protocol):
         """
         ...
 
+    def incident(self, detector: str, transition: str) -> None:
+        """Count an event of an incident: firing, updated or resolved."""
+        ...
+
     def steered(self, detector: str, entities: int) -> None:
         """Set how many entities have a threshold of their own, above the detector's."""
         ...

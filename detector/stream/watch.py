@@ -1,10 +1,12 @@
 """One detector at work: its state arrays over entity slots, gathered for a batch and scattered after it."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
 
 from detector.alerting.event import AlertEvent
+from detector.alerting.incidents import IncidentEvent, IncidentState, forget, group
 from detector.batch import Batch, BoolArray, IntArray, Scores
 from detector.models.sequences import runs_of, starts_of
 from detector.pipeline import Detector, EntityState, initial_state, put, run, take
@@ -24,6 +26,8 @@ class Watch:
         self._columns = feature_columns
         self._state: EntityState = initial_state(detector, [])
         self._known: BoolArray = np.zeros(0, dtype=bool)
+        self._grouping = IncidentState()
+        self._incidents: list[IncidentEvent] = []
 
     @property
     def name(self) -> str:
@@ -58,11 +62,17 @@ class Watch:
             own = replace(batch, feature_names=self.detector.model.feature_names, values=values)
         outcome = run(self.detector, take(self._state, touched), own, order, lengths)
         put(self._state, touched, outcome.state)
-        return outcome.scores, outcome.events
+        return outcome.scores, self._grouped(outcome.events)
 
-    def forget(self, slots: IntArray) -> None:
+    def take_incidents(self) -> list[IncidentEvent]:
+        """Return, once, what happened to incidents since the last call."""
+        taken, self._incidents = self._incidents, []
+        return taken
+
+    def forget(self, slots: IntArray, entities: Collection[str]) -> None:
         """Drop the state of entities whose partitions went elsewhere; their slots may be given to others."""
         self._known[slots[slots < self._known.size]] = False
+        self._grouping = forget(self._grouping, entities)
 
     def firing(self) -> IntArray:
         """Return the slots of the entities inside a firing episode."""
@@ -72,6 +82,20 @@ class Watch:
         """Return how many entities have a threshold of their own, above the detector's."""
         steering = self.detector.steering
         return 0 if steering is None else int((self._known & steering.steered(self._state.steering)).sum())
+
+    def _grouped(self, events: list[AlertEvent]) -> list[AlertEvent]:
+        """Return the events, those of members of an incident saying so."""
+        rules = self.detector.rules.incident
+        if rules is None or not events:
+            return events
+        # Entities notice the same cause at their own next records.
+        rules = replace(rules, within_s=max(rules.within_s, 2 * self.detector.interval_s))
+        live, rate = int(np.count_nonzero(self._known)), self.detector.threshold.budget_rate
+        grouped = group(self._grouping, events, rules, live, rate)
+        self._grouping = grouped.state
+        self._incidents += grouped.events
+        of = grouped.incident_of
+        return [replace(event, incident_id=of.get(event.alert_id)) for event in events] if of else events
 
     def _grow(self, capacity: int) -> None:
         size = self._known.size

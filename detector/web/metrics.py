@@ -102,6 +102,12 @@ class Metrics:
         self._alerts = counter(
             "detector_alerts_total", "Episodes that started firing or resolved.", "detector", "transition"
         )
+        self._incidents = counter(
+            "detector_incidents_total",
+            "Incidents, in which many entities fire together, that began, changed or resolved.",
+            "detector",
+            "transition",
+        )
         self._expected = counter(
             "detector_budget_episodes_total",
             "Episodes that the budget allowed for the event time watched so far, over all entities.",
@@ -161,6 +167,7 @@ class Metrics:
         self._expected.labels(facts.name)
         for transition in ("firing", "resolved"):
             self._alerts.labels(facts.name, transition)
+            self._incidents.labels(facts.name, transition)
         self._per_entity.detectors.add(facts.name)
 
     # --- the loop's observer ------------------------------------------------------------------
@@ -197,6 +204,10 @@ class Metrics:
             watched_s = self._watched[detector].add(slots[in_order], batch.time[in_order])
             self._expected.labels(detector).inc(watched_s * facts.threshold.budget_rate)
         self._per_entity.take(batch, slots, scores, events, now_s)
+
+    def incident(self, detector: str, transition: str) -> None:
+        """Count an event of an incident."""
+        self._incidents.labels(detector, transition).inc()
 
     def steered(self, detector: str, entities: int) -> None:
         """Set how many entities have a threshold of their own."""

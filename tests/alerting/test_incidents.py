@@ -11,12 +11,12 @@ from detector.alerting.incidents import (
     MEMBERS_LISTED,
     Grouped,
     IncidentEvent,
-    IncidentRules,
     IncidentState,
     fewest_entities,
     forget,
     group,
 )
+from detector.alerting.rules import IncidentRules
 from tests.delivery.events import event
 
 RULES = IncidentRules(entities=3, within_s=300.0)

@@ -1,16 +1,18 @@
 """Alert events for tests, as the scorer writes them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from detector.alerting.event import AlertEvent, FeatureReason, Transition, alert_id, event_id
+from detector.alerting.incidents import IncidentEvent, IncidentMember
 from detector.batch import Source
 from detector.delivery.alert import Alert, AlertRecord, decode_alert
 from detector.stream.alert_record import AlertRecord as Encoded
 from detector.stream.alert_record import encode_alert
+from detector.stream.incident_record import encode_incident
 
 ALERTS = Source("alerts", 0)
 TELEMETRY = Source("telemetry", 0)
@@ -79,3 +81,41 @@ def read(
 def challenger(event: AlertEvent) -> AlertEvent:
     """The same of a model that scores in the shadow."""
     return replace(event, role="challenger")
+
+
+def incident(
+    transition: Literal["firing", "updated", "resolved"],
+    time_s: float,
+    *,
+    entities: Sequence[str] = ("web-1", "web-2", "web-3", "web-4", "web-5"),
+    start_s: float | None = None,
+    severity: str = "warning",
+) -> IncidentEvent:
+    """What happened to an incident."""
+    start_s = time_s if start_s is None else start_s
+    id = f"incident-{TELEMETRY.partition}"
+    return IncidentEvent(
+        id=f"{id}-{transition}-{time_s}",
+        incident_id=id,
+        transition=transition,
+        detector="hosts",
+        role="champion",
+        version="v1",
+        severity=severity,
+        time=time_s,
+        start=start_s,
+        end=time_s if transition == "resolved" else None,
+        entities=len(entities),
+        firing=0 if transition == "resolved" else len(entities),
+        members=tuple(IncidentMember(entity, f"alert-{entity}", start_s, "cpu") for entity in entities),
+        features=(("cpu", len(entities)),),
+        labels={"team": "shop"},
+        source=TELEMETRY,
+        first_offset=17,
+    )
+
+
+def read_incident(event: IncidentEvent, offset: int) -> tuple[AlertRecord, Alert]:
+    """The incident's record as it is read, and what it says."""
+    record = encode_incident(event, "detector")
+    return AlertRecord(ALERTS, offset, record.key, record.value, record.headers), decode_alert(record.value)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from detector.delivery.alert import MAX_ALERT_BYTES, UnreadableAlertError, decode_alert, event_id
-from tests.delivery.events import encoded, event
+from tests.delivery.events import encoded, event, incident, read_incident
 
 
 def changed(**fields: Any) -> bytes:
@@ -23,8 +23,19 @@ def test_what_the_scorer_writes_is_read_back() -> None:
     assert event_id(alert, encoded(written).headers) == written.id
 
 
+def test_an_incident_is_read_back_and_needs_no_entity() -> None:
+    _, alert = read_incident(incident("firing", 1.8e9, entities=["a", "b"]), 0)
+    assert (alert.kind, alert.entity, alert.entities, alert.state) == ("incident", "", 2, "firing")
+    assert [(m.entity, m.alert_id, m.feature) for m in alert.members] == [
+        ("a", "alert-a", "cpu"),
+        ("b", "alert-b", "cpu"),
+    ]
+    assert alert.origin is not None
+    assert (alert.origin.topic, alert.origin.partition) == ("telemetry", 0)
+
+
 def test_fields_of_a_later_version_do_no_harm() -> None:
-    alert = decode_alert(changed(state="updated", expires_at="2027-01-15T08:00:00Z", members=["a"]))
+    alert = decode_alert(changed(state="updated", expires_at="2027-01-15T08:00:00Z", later=["a"]))
     assert alert.state == "updated"
     assert alert.expires_at is not None
     assert alert.expires_at.timestamp() == 1.8e9

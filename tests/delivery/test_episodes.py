@@ -6,7 +6,8 @@ from detector.alerting.event import AlertEvent
 from detector.batch import Source
 from detector.delivery.episodes import Episodes, Reading
 from detector.delivery.mailbox import Letter
-from tests.delivery.events import ALERTS, challenger, event, read
+from detector.delivery.notification import fingerprint, labels_of
+from tests.delivery.events import ALERTS, challenger, event, incident, read, read_incident
 
 NOW = 1.8e9
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
@@ -200,6 +201,46 @@ def test_another_severity_is_another_alert() -> None:
     ]
     _, [end] = topic.take(replace(event("resolved", NOW + 120), severity="critical"), NOW + 120)
     assert end.notification.labels["severity"] == "critical"
+
+
+def test_members_of_an_incident_wake_nobody_and_the_incident_does_once() -> None:
+    topic = Topic(episodes())
+    for name in ("web-1", "web-2"):
+        member = replace(event("firing", NOW, name), incident_id="incident-0")
+        assert topic.take(member, NOW) == (Reading.GROUPED, [])
+    begun = read_incident(incident("firing", NOW), 100)
+    reading, [letter] = topic.episodes.take(*begun, NOW, NOW)
+    assert reading is Reading.NOTIFIED
+    assert letter.notification.labels["alertname"] == "DetectorIncident"
+    joined = read_incident(incident("updated", NOW + 60, entities=["a"] * 9, start_s=NOW), 101)
+    reading, [letter] = topic.episodes.take(*joined, NOW + 60, NOW + 60)
+    assert (reading, letter.notification.quiet) == (Reading.REFRESHED, True)
+    over = replace(event("resolved", NOW + 90, "web-1"), incident_id="incident-0")
+    assert topic.take(over, NOW + 90) == (Reading.GROUPED, [])
+    end = read_incident(incident("resolved", NOW + 90, start_s=NOW), 102)
+    reading, [letter] = topic.episodes.take(*end, NOW + 90, NOW + 90)
+    assert (reading, letter.notification.status) == (Reading.NOTIFIED, "resolved")
+    assert letter.notification.fingerprint == fingerprint(labels_of(begun[1]))
+
+
+def test_who_was_told_of_before_the_incident_is_told_of_to_the_end() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW), NOW)
+    worse = replace(event("firing", NOW), id="u", time=NOW + 9, severity="critical", incident_id="incident-0")
+    assert told(topic.take(worse, NOW + 9, state="updated")) == ["resolved", "firing"]
+    over = replace(event("resolved", NOW + 60), severity="critical", incident_id="incident-0")
+    assert told(topic.take(over, NOW + 60)) == ["resolved"]
+
+
+def test_members_of_an_incident_stay_untold_after_a_restart() -> None:
+    topic = Topic(episodes())
+    topic.restore(replace(event("firing", NOW), incident_id="incident-0"), NOW, offset=1)
+    record, alert = read_incident(incident("firing", NOW), 2)
+    topic.episodes.restore(record, alert, NOW)
+    assert [told.labels["alertname"] for _, told in topic.episodes.standing(NOW)] == ["DetectorIncident"]
+    topic.offset = 2
+    over = replace(event("resolved", NOW + 60), incident_id="incident-0")
+    assert topic.take(over, NOW + 60) == (Reading.GROUPED, [])
 
 
 def test_partitions_not_read_to_their_end_expire_nothing() -> None:

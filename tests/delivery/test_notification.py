@@ -14,7 +14,7 @@ from detector.delivery.wording import (
     firing_summary,
     resolved_summary,
 )
-from tests.delivery.events import event, read
+from tests.delivery.events import event, incident, read, read_incident
 
 _, FIRING = read(event("firing", 1.8e9), 0)
 _, RESOLVED = read(event("resolved", 1.8e9 + 720, start_s=1.8e9), 1)
@@ -38,6 +38,30 @@ def test_carried_labels_get_legal_names_and_hide_none_of_ours() -> None:
     assert labels["entity"] == "web-17"
     assert labels["_"] == "y"
     assert "empty" not in labels
+
+
+def test_an_incident_has_no_entity_but_the_partition_where_it_began() -> None:
+    _, alert = read_incident(incident("firing", 1.8e9), 0)
+    assert labels_of(alert) == {
+        "alertname": "DetectorIncident",
+        "detector": "hosts",
+        "partition": "telemetry/0",
+        "severity": "warning",
+        "team": "shop",
+    }
+
+
+def test_an_incident_is_told_by_its_members_and_what_they_share() -> None:
+    _, alert = read_incident(incident("firing", 1.8e9), 0)
+    assert firing_summary(alert) == (
+        "5 entities of detector hosts at once: web-1, web-2, web-3 and 2 more; mostly cpu"
+    )
+    assert description(alert) == (
+        "Detector hosts, version v1. What surprised most: cpu in 5. "
+        "Members: web-1, web-2, web-3, web-4, web-5."
+    )
+    _, over = read_incident(incident("resolved", 1.8e9 + 720, start_s=1.8e9), 0)
+    assert resolved_summary(over) == "5 entities of detector hosts: as usual again after 12 minutes"
 
 
 def test_fingerprint_ignores_order_and_sees_every_character() -> None:

@@ -175,6 +175,7 @@ class RecordingObserver:
         self.reasons: dict[Reason, int] = {}
         self.missing_values: dict[str, int] = {}
         self.events: list[AlertEvent] = []
+        self.incidents: list[tuple[str, str]] = []
         self.gone: list[str] = []
         self.on_two_sources = 0
         self.partitions = 0
@@ -198,6 +199,9 @@ class RecordingObserver:
     ) -> None:
         self.statuses += [str(status) for status in scores.status.tolist()]
         self.events += events
+
+    def incident(self, detector: str, transition: str) -> None:
+        self.incidents.append((detector, transition))
 
     def steered(self, detector: str, entities: int) -> None:
         self.steered_entities = entities

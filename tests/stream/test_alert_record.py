@@ -93,6 +93,7 @@ def test_golden_event() -> None:
             "now in state 5",
         },
         "resolved_because": None,
+        "incident_id": None,
         "origin": {"topic": "telemetry", "partition": 0, "first_offset": 40, "last_offset": 42},
     }
 

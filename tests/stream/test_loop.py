@@ -147,6 +147,40 @@ def test_every_record_is_scored_once_and_committed(watcher: Detector) -> None:
     assert rig.observer.behind.keys() == {P0, P1}
 
 
+def fleet(*, anomalous: range, n: int = 40, entities: int = 6) -> list[bytes | None]:
+    each = [telemetry(n, anomalous=anomalous, entity=f"e{i}") for i in range(entities)]
+    return [record for step in zip(*each, strict=True) for record in step]
+
+
+def test_entities_that_alarm_together_are_one_incident_with_members(watcher: Detector) -> None:
+    rig = Rig(FakeBroker({P0: fleet(anomalous=range(20, 30))}), watcher)
+    rig.made(OUTPUTS, max_poll_records=5)
+    rig.loop.run()
+    alerts = [json.loads(record.value or b"") for record in rig.broker.topic("alerts")]
+    incidents = [alert for alert in alerts if alert.get("kind") == "incident"]
+    assert [incident["state"] for incident in incidents] == ["firing", "resolved"]
+    assert rig.observer.incidents == [("watch", "firing"), ("watch", "resolved")]
+    assert [(i["entities"], i["firing"]) for i in incidents] == [(6, 6), (6, 0)]
+    members = [alert for alert in alerts if "kind" not in alert]
+    assert len(members) == 12
+    of = {
+        state: [member["incident_id"] for member in members if member["state"] == state]
+        for state in ("firing", "resolved")
+    }
+    # Four of them had been written when the fifth made it an incident.
+    assert of["firing"] == [*[None] * 4, *[incidents[0]["alert_id"]] * 2]
+    assert of["resolved"] == [incidents[0]["alert_id"]] * 6
+    headers = dict(next(r for r in rig.broker.topic("alerts") if r.key == b"watch").headers)
+    assert headers["ce_type"] == b"io.detector.incident.firing.v1"
+
+
+def test_few_entities_that_alarm_together_are_no_incident(watcher: Detector) -> None:
+    rig = Rig(FakeBroker({P0: fleet(anomalous=range(20, 30), entities=4)}), watcher)
+    rig.loop.run()
+    assert rig.observer.incidents == []
+    assert len(rig.broker.topic("alerts")) == 8
+
+
 def test_offsets_are_committed_only_after_everything_sent_is_acknowledged(watcher: Detector) -> None:
     rig = Rig(FakeBroker({P0: [*telemetry(30, anomalous=range(10, 20)), b"bad"]}), watcher)
     rig.loop.run()
