@@ -66,6 +66,27 @@ class Status(IntEnum):
         return self.name.lower()
 
 
+class OperatorRule(IntEnum):
+    """Which of the operator's rules decided over a record, whatever its score; the later ones come first."""
+
+    NONE = 0
+    DEVIATION = 1
+    """Suspicious for a deviation that does not matter: no alert."""
+    OUT_OF_RANGE = 2
+    """A value that is an alert by itself."""
+    MUTED = 3
+    """Suspicious or out of range, but its entity is muted."""
+    MAINTENANCE = 4
+    """Inside a window of maintenance: no alert, and nothing is learnt from it."""
+    DEPLOY = 5
+    """The same, inside a deploy's."""
+
+    @property
+    def text(self) -> str:
+        """The name used in score records and metric labels."""
+        return self.name.lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """What one detector says of a batch: N rows in the batch's order. NaN unless SCORED."""
@@ -85,3 +106,5 @@ class Scores:
     """Shape (N,), anomaly_score >= 1."""
     alert: BoolArray
     """Shape (N,), inside a firing episode."""
+    rule: NDArray[np.int8] | None = None
+    """Shape (N,), values of ``OperatorRule``; None where none decided over any record."""

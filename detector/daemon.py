@@ -179,7 +179,13 @@ def _load(detector: DetectorConfig) -> Bundle:
 
 def _serve(detector: DetectorConfig, bundle: Bundle) -> Detector:
     try:
-        return serve(bundle, detector.alerting.rules(), min_features_share=detector.min_features)
+        return serve(
+            bundle,
+            detector.alerting.rules(),
+            min_features_share=detector.min_features,
+            feature_rules=[feature.rule() for feature in detector.features],
+            overrides=detector.alerting.entity_overrides(),
+        )
     except ValueError as error:
         raise BundleRejectedError(
             f"detector {detector.name!r}: version {bundle.manifest.version} in {detector.store} cannot be "

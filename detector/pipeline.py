@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.alerting.budget import Threshold
+from detector.alerting.entity_rules import EntityRules
 from detector.alerting.episodes import Scored, StateRows, Transition, decide, initial_alert_state
 from detector.alerting.event import AlertEvent, FeatureReason, alert_id, event_id
+from detector.alerting.feature_rules import FeatureRules
 from detector.alerting.rules import AlertRules
 from detector.alerting.steering import STEERING_STATE, Steering, SteeringRows
-from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Status
+from detector.batch import Batch, BoolArray, FloatArray, IntArray, OperatorRule, Scores, Status
 from detector.models.contract import Explanation, Regime
 from detector.models.sequences import lagged, runs_of, starts_of
 from detector.scoring.density import Conditionals
+from detector.scoring.explained_rows import explain_rows
 from detector.scoring.scoring_model import ScoringModel
 
 _TOP_FEATURES = 5
@@ -42,6 +45,10 @@ class Detector:
     """A record with fewer present features is not scored."""
     interval_s: float
     """The usual time between two records of an entity."""
+    feature_rules: FeatureRules | None = None
+    """None where every deviation matters and every value may be."""
+    entity_rules: EntityRules | None = None
+    """None where the same holds for all entities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,10 @@ class EntityState:
     steering: SteeringRows
     counters: FloatArray
     """The last value of every counter and its time, shape (E, transforms.state_size)."""
+    override: IntArray
+    """Which override holds, as ``EntityRules`` counts them, shape (E,); 0 without such rules."""
+    matters: FloatArray
+    """Which part of surprise matters of late, shape (E, feature_rules.state_size)."""
 
 
 class Outcome(NamedTuple):
@@ -93,6 +104,12 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
         initial_alert_state(n),
         np.zeros(n, STEERING_STATE) if detector.steering is None else detector.steering.initial_state(n),
         detector.model.transforms.initial_state(n),
+        (
+            np.zeros(n, dtype=np.int64)
+            if detector.entity_rules is None
+            else detector.entity_rules.index_of(entities)
+        ),
+        np.empty((n, 0)) if detector.feature_rules is None else detector.feature_rules.initial_state(n),
     )
 
 
@@ -144,6 +161,9 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
     out = rows.order[which]
     p_value = said.p_value[which]
     after, threshold = _steered(detector, after, p_value, batch.time[out], scored, rows.lengths)
+    if detector.entity_rules is not None:
+        override = np.repeat(before.override, rows.lengths)[which]
+        threshold = threshold + detector.entity_rules.threshold_nats[override]
     anomaly_score = -np.log(p_value) / threshold
     scores.log_likelihood[out] = said.conditionals[0].log_likelihood[which]
     if transforms.logs.size:
@@ -154,7 +174,14 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
 
     events: list[AlertEvent] = []
     if out.size:
-        after, events = _decide(detector, before, after, batch, rows, scored, said, scores)
+        judged = anomaly_score
+        if detector.feature_rules is not None or detector.entity_rules is not None:
+            after, judged, of_row = _ruled(detector, before, after, rows, scored, said, anomaly_score)
+            if of_row.any():
+                rule = np.zeros(n, dtype=np.int8)
+                rule[out] = of_row
+                scores = replace(scores, rule=rule)
+        after, events = _decide(detector, before, after, batch, rows, scored, said, scores, judged)
     if late.any():
         after = put(state, np.flatnonzero(present), after)
     return Outcome(after, scores, events)
@@ -267,6 +294,8 @@ def _score(
         before.alert,
         before.steering,
         rows.counters,
+        before.override,
+        before.matters,
     )
     return after, status, said
 
@@ -296,6 +325,82 @@ def _selection(chosen: BoolArray) -> IntArray | slice:
     return slice(None) if chosen.all() else np.flatnonzero(chosen)
 
 
+def _ruled(
+    detector: Detector,
+    before: EntityState,
+    after: EntityState,
+    rows: _Rows,
+    scored: BoolArray,
+    said: _Said,
+    anomaly_score: FloatArray,
+) -> tuple[EntityState, FloatArray, NDArray[np.int8]]:
+    """Let the operator's rules decide over the M scored rows.
+
+    Returns:
+        The state after, the scores that alerts go by, shape (M,), and the rule that decided, shape (M,).
+    """
+    position = np.flatnonzero(scored)
+    entity = np.repeat(np.arange(len(rows.lengths)), rows.lengths).take(position)
+    judged, rule = anomaly_score.copy(), np.zeros(len(position), dtype=np.int8)
+    features = detector.feature_rules
+    if features is not None:
+        if features.judges_deviations:
+            after, rule = _deviations(detector, features, before, after, rows, position, entity, said, judged)
+        outside = features.out_of_range(rows.values.take(position, axis=0)).any(axis=1)
+        rule[outside] = OperatorRule.OUT_OF_RANGE
+        judged[outside] = np.maximum(judged[outside], 1.0)
+    if detector.entity_rules is not None:
+        rule[detector.entity_rules.muted[before.override[entity]] & (judged >= 1.0)] = OperatorRule.MUTED
+    judged[(rule == OperatorRule.DEVIATION) | (rule == OperatorRule.MUTED)] = 0.0
+    return after, judged, rule
+
+
+def _deviations(
+    detector: Detector,
+    features: FeatureRules,
+    before: EntityState,
+    after: EntityState,
+    rows: _Rows,
+    position: IntArray,
+    entity: IntArray,
+    said: _Said,
+    anomaly_score: FloatArray,
+) -> tuple[EntityState, NDArray[np.int8]]:
+    """Find suspicious rows whose deviations do not matter; arguments and answer as in ``_ruled``."""
+    rule = np.zeros(len(position), dtype=np.int8)
+    suspicious = anomaly_score >= 1.0
+    own = runs_of(entity)
+    with_scores = entity[starts_of(own)]
+    matters = before.matters.copy()
+    if not suspicious.any():
+        matters[with_scores] = np.nan
+        return replace(after, matters=matters), rule
+    at = position[suspicious]
+    nats, weight = np.empty((len(at), 2)), np.empty(len(at))
+    transforms = detector.model.transforms
+    for k, member in enumerate(detector.model.members):
+        heard = said.member[at] == k
+        if not heard.any():
+            continue
+        part = at[heard]
+        explanation = explain_rows(
+            member.density,
+            before.family[k],
+            said.conditionals[k],
+            rows.gap_s,
+            rows.lengths,
+            before.model,
+            part,
+        )
+        in_units = transforms.explained_in_units(explanation, rows.scaled[part])
+        nats[heard] = features.excess_nats(explanation, rows.values[part], in_units.expected)
+        weight[heard] = member.time_scale.weight
+    matters[with_scores], share = features.shares(matters[with_scores], nats, weight, suspicious, own)
+    stays = features.stays(share, anomaly_score[suspicious], said.too_likely[at])
+    rule[np.flatnonzero(suspicious)[~stays]] = OperatorRule.DEVIATION
+    return replace(after, matters=matters), rule
+
+
 def _decide(
     detector: Detector,
     before: EntityState,
@@ -305,8 +410,12 @@ def _decide(
     scored: BoolArray,
     said: _Said,
     scores: Scores,
+    judged: FloatArray,
 ) -> tuple[EntityState, list[AlertEvent]]:
-    """Run the alert rules over the scored rows and write the events; marks ``scores.alert``."""
+    """Run the alert rules over the scored rows and write the events; marks ``scores.alert``.
+
+    ``judged`` are the anomaly scores of these rows as the operator's rules leave them, shape (M,).
+    """
     position = np.flatnonzero(scored)
     out = rows.order.take(position)
     entity = np.repeat(np.arange(len(rows.lengths)), rows.lengths).take(position)
@@ -319,7 +428,7 @@ def _decide(
             batch.offset.take(out),
             scores.log_likelihood.take(out),
             scores.p_value.take(out),
-            scores.anomaly_score.take(out),
+            judged,
             said.member.take(position),
             said.too_likely.take(position),
             lengths,
@@ -331,12 +440,24 @@ def _decide(
     np.put(alert, with_scores, decision.state)
     explainer = _Explainer(detector, batch, rows, before, said)
     events = [
-        _event(explainer, transition, int(position[transition.row])) for transition in decision.transitions
+        _event(
+            explainer,
+            transition,
+            int(position[transition.row]),
+            _severity(detector, before.override[with_scores[transition.entity]]),
+        )
+        for transition in decision.transitions
     ]
     return replace(after, alert=alert), events
 
 
-def _event(explainer: "_Explainer", transition: Transition, row: int) -> AlertEvent:
+def _severity(detector: Detector, override: int) -> str:
+    """Return the severity of an entity's alerts, by its override."""
+    severity = detector.rules.severity
+    return severity if detector.entity_rules is None else detector.entity_rules.severity(override, severity)
+
+
+def _event(explainer: "_Explainer", transition: Transition, row: int, severity: str) -> AlertEvent:
     detector, batch, span = explainer.detector, explainer.batch, transition.span
     at = int(explainer.rows.order[row])
     source = batch.sources[int(batch.source[at])]
@@ -352,7 +473,7 @@ def _event(explainer: "_Explainer", transition: Transition, row: int) -> AlertEv
         role=detector.role,
         version=detector.version,
         entity=entity,
-        severity=detector.rules.severity,
+        severity=severity,
         time=float(batch.time[at]),
         start=float(span["start"]),
         peak=float(span["peak"]),
@@ -389,6 +510,8 @@ class _Explainer:
     def reasons(self, row: int) -> tuple[FeatureReason, ...]:
         """Return the features that surprised most (least, if too likely), with what they should have been.
 
+        Those outside their valid range come first.
+
         They are those of the member that was heard. Rows of one entity must be asked for in rising order.
         """
         k = int(self.said.member[row])
@@ -406,12 +529,15 @@ class _Explainer:
         explanation = transforms.explained_in_units(explanation, self.rows.scaled[row : row + 1])
         nats, actual = explanation.nats[0], self.rows.values[row]
         order = np.argsort(nats if self.said.too_likely[row] else -nats, kind="stable")
+        if self.detector.feature_rules is not None:
+            outside = self.detector.feature_rules.out_of_range(actual)
+            order = np.concatenate((order[outside[order]], order[~outside[order]]))
         top = [int(j) for j in order if not np.isnan(nats[j])][:_TOP_FEATURES]
         return tuple(self._reason(j, float(actual[j]), explanation) for j in top)
 
     def _reason(self, j: int, actual: float, explanation: Explanation) -> FeatureReason:
         """Return feature j's part; a category is told by its text and has no spread."""
-        model = self.detector.model
+        model, rules = self.detector.model, self.detector.feature_rules
         expected, std = float(explanation.expected[0, j]), float(explanation.std[0, j])
         vocabulary = model.vocabulary(j)
         return FeatureReason(
@@ -421,6 +547,7 @@ class _Explainer:
             std=None if vocabulary is not None or np.isnan(std) else std,
             nats=float(explanation.nats[0, j]),
             unit=model.units[j],
+            valid_range=None if rules is None else rules.range_left(j, actual),
         )
 
     def regime(self, row: int) -> Regime | None:
@@ -466,6 +593,8 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
         state.alert.take(rows),
         state.steering.take(rows),
         state.counters.take(rows, axis=0),
+        state.override.take(rows),
+        state.matters.take(rows, axis=0),
     )
 
 
@@ -485,4 +614,6 @@ def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     np.put(state.alert, rows, new.alert)
     np.put(state.steering, rows, new.steering)
     state.counters[rows] = new.counters
+    state.override[rows] = new.override
+    state.matters[rows] = new.matters
     return state

@@ -30,6 +30,8 @@ class FeatureReason:
     nats: float
     """-log p(actual | the other features, the past); large is surprising."""
     unit: str | None = None
+    valid_range: tuple[float | None, float | None] | None = None
+    """The range that the value is outside of, None for an open end; None where it is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,12 @@
 """From a bundle and the operator's rules to a detector that scores."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
-from detector.alerting.budget import threshold_for, threshold_while_learning
+from detector.alerting.budget import Threshold, threshold_for, threshold_while_learning
+from detector.alerting.entity_rules import EntityRules, Override
+from detector.alerting.feature_rules import FeatureRule, FeatureRules
 from detector.alerting.rules import AlertRules
 from detector.alerting.steering import Steering
 from detector.bundles.store import Bundle
@@ -10,7 +14,13 @@ from detector.pipeline import Detector
 
 
 def serve(
-    bundle: Bundle, rules: AlertRules, *, min_features_share: float = 0.5, role: str = "champion"
+    bundle: Bundle,
+    rules: AlertRules,
+    *,
+    min_features_share: float = 0.5,
+    role: str = "champion",
+    feature_rules: Sequence[FeatureRule] = (),
+    overrides: Sequence[Override] = (),
 ) -> Detector:
     """Return the detector that scores with ``bundle`` and alerts by ``rules``.
 
@@ -22,6 +32,8 @@ def serve(
         rules: The budget, m of n, and hysteresis.
         min_features_share: A record with a smaller share of its features is not scored.
         role: Written into every score.
+        feature_rules: Of each feature, in the order of the bundle's; nothing: none has any.
+        overrides: What is different for some entities.
 
     Raises:
         ValueError: The bundle holds no held-out time.
@@ -29,11 +41,19 @@ def serve(
     manifest = bundle.manifest
     entities = max(len(bundle.held_out.lengths), 1)
     interval_s = manifest.training.interval_s
-    threshold = (
-        threshold_while_learning(bundle.held_out, rules, entities, interval_s)
-        if bundle.model.learns
-        else threshold_for(bundle.held_out, rules, entities)
-    )
+
+    def threshold_by(rules: AlertRules) -> Threshold:
+        if bundle.model.learns:
+            return threshold_while_learning(bundle.held_out, rules, entities, interval_s)
+        return threshold_for(bundle.held_out, rules, entities)
+
+    def nats_above(override: Override) -> float:
+        if override.budget is None:
+            return 0.0
+        own = threshold_by(replace(rules, budget=override.budget))
+        return math.log(threshold.p_value / own.p_value)
+
+    threshold = threshold_by(rules)
     return Detector(
         name=manifest.detector,
         role=role,
@@ -48,6 +68,8 @@ def serve(
         ),
         min_features=fewest_features(min_features_share, len(manifest.features)),
         interval_s=interval_s,
+        feature_rules=FeatureRules.of(feature_rules),
+        entity_rules=EntityRules.of(overrides, [nats_above(own) for own in overrides]) if overrides else None,
     )
 
 

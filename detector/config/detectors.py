@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from detector.alerting.entity_rules import Override
 from detector.alerting.rules import AlertRules, Budget, IncidentRules
 from detector.config.inputs import FeatureConfig, Name
 from detector.config.members import (
@@ -17,6 +18,7 @@ from detector.config.members import (
     PredictorName,
     refuse_options_of_others,
 )
+from detector.config.overrides import OverrideConfig, Severity
 from detector.config.section import Duration, Section
 from detector.config.training import TrainingConfig
 from detector.models.feature_transforms import FeatureScale, FeatureType
@@ -87,7 +89,16 @@ class AlertingConfig(Section):
         description="An alert that lasts longer, say 6h, ends as the new normal, and nothing fires until a "
         "calm stretch came; never, without: what happens on top of a new level is then missed as well.",
     )
-    severity: Literal["critical", "warning", "info"] = Field("warning", description="Label of its alerts.")
+    severity: Severity = Field("warning", description="Label of its alerts.")
+    overrides: tuple[OverrideConfig, ...] = Field(
+        (),
+        description="What is different for some entities, by patterns of their names; the first that matches "
+        "holds.",
+    )
+
+    def entity_overrides(self) -> list[Override]:
+        """Return the overrides in the words of the core."""
+        return [override.override() for override in self.overrides]
 
     incident: IncidentConfig | None = Field(
         default_factory=IncidentConfig, description="When alerts of many entities are one; null never groups."

@@ -1,9 +1,11 @@
 """The ``inputs`` section: topics, and where in their records entity, time and features are."""
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from detector.alerting.feature_rules import Direction, FeatureRule
 from detector.config.section import Duration, FieldPath, Names, Section
 from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.models.kinds import Kind
@@ -116,6 +118,23 @@ def _path(text: str) -> tuple[str, ...]:
     return tuple(text.split(".")) if text else ()
 
 
+class SmallestDeviationConfig(Section):
+    """How far from what was expected a value must be to matter; of both, both must be reached."""
+
+    absolute: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="In the units of alerts, of a counter per second."
+    )
+    relative: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Part of what was expected: 0.1 is ten percent."
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.absolute == 0 and self.relative == 0:
+            raise ValueError("leaves every deviation large enough; write absolute or relative, above 0")
+        return self
+
+
 class FeatureConfig(Section):
     """One number, or one of a few texts, of every record."""
 
@@ -142,6 +161,66 @@ class FeatureConfig(Section):
         description="What its values are: 'continuous' numbers, a 'count' (0, 1, 2, ...), 'categorical' "
         "(text; numbers and booleans count as text), or 'binary' (0, 1, true, false).",
     )
+
+    direction: Direction = Field(
+        "both",
+        description="To which side of what was expected a deviation matters: 'above' (errors, latencies), "
+        "'below' (throughput), or 'both'. A record that is improbable for the other side alone is no alert.",
+    )
+    smallest_deviation: SmallestDeviationConfig | None = Field(
+        None,
+        description="A smaller deviation is no alert, however improbable: {absolute: 5, relative: 0.1}.",
+        examples=["{absolute: 5, relative: 0.1}"],
+    )
+    valid_range: tuple[float | None, float | None] | None = Field(
+        None,
+        description="Least and largest valid value, null where there is none; one outside is an alert "
+        "whatever the model says. Of a counter, of its rate.",
+        examples=["[0, null]"],
+    )
+
+    @field_validator("valid_range")
+    @classmethod
+    def _range_is_a_range(
+        cls, valid_range: tuple[float | None, float | None] | None
+    ) -> tuple[float | None, float | None] | None:
+        if valid_range is None:
+            return None
+        low, high = valid_range
+        if not all(math.isfinite(end) for end in valid_range if end is not None):
+            raise ValueError(
+                "has an end that is no number; write null where there is no limit, like [0, null]"
+            )
+        if low is None and high is None:
+            raise ValueError("leaves every value valid; write a limit, like [0, null], or leave it out")
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"from {low:g} to {high:g} holds no value; write the lower limit first")
+        return valid_range
+
+    @model_validator(mode="after")
+    def _rules_fit_the_kind(self) -> Self:
+        given = [
+            name
+            for name in ("direction", "smallest_deviation", "valid_range")
+            if getattr(self, name) not in (None, "both")
+        ]
+        if self.kind in ("categorical", "binary") and given:
+            raise ValueError(
+                f"{given[0]} needs numbers, and this feature is {self.kind}; leave it out, or change its kind"
+            )
+        return self
+
+    def rule(self) -> FeatureRule:
+        """Return what matters of it, in the words of the core."""
+        low, high = self.valid_range or (None, None)
+        smallest = self.smallest_deviation
+        return FeatureRule(
+            self.direction,
+            0.0 if smallest is None else smallest.absolute,
+            0.0 if smallest is None else smallest.relative,
+            -math.inf if low is None else low,
+            math.inf if high is None else high,
+        )
 
     @model_validator(mode="after")
     def _only_numbers_are_transformed(self) -> Self:

@@ -33,6 +33,7 @@ class Reason(msgspec.Struct, frozen=True):
     std: float | None = None
     nats: float | None = None
     unit: str | None = None
+    valid_range: tuple[float | None, float | None] | None = None
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -91,7 +91,15 @@ def _reason(reason: Reason) -> str:
     unit = "" if reason.unit in (None, "", "1") else f" {reason.unit}"
     spread = "" if reason.std is None else f" ± {_value(reason.std)}"
     expected = "something else" if reason.expected is None else f"{_value(reason.expected)}{spread}{unit}"
-    return f"{reason.feature} {_value(reason.actual)}{unit}, expected {expected}{nats}"
+    told = f"{reason.feature} {_value(reason.actual)}{unit}, expected {expected}{nats}"
+    return told if reason.valid_range is None else f"{told}, {_outside(reason.valid_range, unit)}"
+
+
+def _outside(valid_range: tuple[float | None, float | None], unit: str) -> str:
+    low, high = valid_range
+    if low is None:
+        return f"valid up to {_value(high)}{unit}"
+    return f"valid from {_value(low)}{unit}" + ("" if high is None else f" to {_value(high)}{unit}")
 
 
 def _value(value: float | str | None) -> str:

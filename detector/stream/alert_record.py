@@ -99,6 +99,7 @@ def _value(event: AlertEvent) -> bytes:
                 "std": reason.std,
                 "nats": reason.nats,
                 "unit": reason.unit,
+                "valid_range": reason.valid_range,
             }
             for reason in event.reasons
         ],

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from detector.batch import Batch, Scores, Status
+from detector.batch import Batch, OperatorRule, Scores, Status
 from detector.stream.event_time import to_datetimes
 
 _encode = msgspec.json.Encoder().encode
@@ -17,7 +17,8 @@ def encode_scores(batch: Batch, scores: Scores) -> list[bytes]:
 
     Times are RFC 3339 in UTC with a Z, with a fraction where there is one. The three numbers are null
     unless the status is ``scored``. JSON has no infinities: a ``log_likelihood`` of minus infinity,
-    outside the model's support, is null too, and then ``p_value`` says how improbable it was.
+    outside the model's support, is null too, and then ``p_value`` says how improbable it was. ``rule`` is
+    there only where one of the operator's rules decided over the record.
     """
     # Most of a record is the same in many of them, so only what differs is written for each. The pieces are
     # laid out in the order of the keys.
@@ -27,11 +28,16 @@ def encode_scores(batch: Batch, scores: Scores) -> list[bytes]:
         for status in Status
     ]
     source = [_object(topic=source.topic, partition=source.partition)[:-1] for source in batch.sources]
+    rules = [b""] if scores.rule is None else [_rule(rule) for rule in OperatorRule]
     origin = [
-        b',"exceeds_threshold":' + exceeds + b',"origin":' + topic + b',"offset":'
+        b',"exceeds_threshold":' + exceeds + rule + b',"origin":' + topic + b',"offset":'
         for topic in source
         for exceeds in (b"false", b"true")
+        for rule in rules
     ]
+    which = 2 * batch.source + scores.exceeds_threshold
+    if scores.rule is not None:
+        which = len(rules) * which + scores.rule
     pieces = zip(
         repeat(b'{"entity":'),
         map(_encode, batch.entity),
@@ -44,11 +50,15 @@ def encode_scores(batch: Batch, scores: Scores) -> list[bytes]:
         _scalars(scores.p_value.tolist()),
         repeat(b',"anomaly_score":'),
         _scalars(scores.anomaly_score.tolist()),
-        map(origin.__getitem__, (2 * batch.source + scores.exceeds_threshold).tolist()),
+        map(origin.__getitem__, which.tolist()),
         _scalars(batch.offset.tolist()),
         repeat(b"}}"),
     )
     return list(map(b"".join, pieces))
+
+
+def _rule(rule: OperatorRule) -> bytes:
+    return b"" if rule is OperatorRule.NONE else b"," + _object(rule=rule.text)[1:-1]
 
 
 def _object(**fields: str | int) -> bytes:

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from detector import __version__
 from detector.alerting.budget import Threshold
 from detector.alerting.event import AlertEvent
-from detector.batch import Batch, IntArray, Scores, Source, Status
+from detector.batch import Batch, IntArray, OperatorRule, Scores, Source, Status
 from detector.web.entity_scores import EntityScores
 from detector.web.firing import FiringAlerts, firing_family
 from detector.web.health import Health
@@ -98,6 +98,23 @@ class Metrics:
         )
         self._statuses = counter(
             "detector_scored_records_total", "Records that a detector saw, by status.", "detector", "status"
+        )
+        self._muted = counter(
+            "detector_records_muted_total",
+            "Suspicious records that no alert came of, because of a rule of the operator.",
+            "detector",
+            "reason",
+        )
+        self._out_of_range = counter(
+            "detector_records_out_of_range_total",
+            "Records with a value outside its valid range.",
+            "detector",
+        )
+        self._in_maintenance = counter(
+            "detector_records_in_maintenance_total",
+            "Records inside a window in which nothing fires and nothing is learnt.",
+            "detector",
+            "kind",
         )
         self._alerts = counter(
             "detector_alerts_total", "Episodes that started firing or resolved.", "detector", "transition"
@@ -196,6 +213,8 @@ class Metrics:
         for status, count in enumerate(np.bincount(scores.status, minlength=len(Status)).tolist()):
             if count:
                 self._statuses.labels(detector, Status(status).text).inc(count)
+        if scores.rule is not None:
+            self._ruled(detector, np.bincount(scores.rule, minlength=len(OperatorRule)).tolist())
         for event in events:
             self._alerts.labels(detector, event.transition).inc()
         in_order = scores.status != Status.LATE
@@ -208,6 +227,18 @@ class Metrics:
     def incident(self, detector: str, transition: str) -> None:
         """Count an event of an incident."""
         self._incidents.labels(detector, transition).inc()
+
+    def _ruled(self, detector: str, records: Sequence[int]) -> None:
+        """Count records by ``OperatorRule``."""
+        series = {
+            OperatorRule.DEVIATION: self._muted.labels(detector, "deviation"),
+            OperatorRule.OUT_OF_RANGE: self._out_of_range.labels(detector),
+            OperatorRule.MUTED: self._muted.labels(detector, "entity"),
+            OperatorRule.MAINTENANCE: self._in_maintenance.labels(detector, "maintenance"),
+            OperatorRule.DEPLOY: self._in_maintenance.labels(detector, "deploy"),
+        }
+        for rule, child in series.items():
+            child.inc(records[rule])
 
     def steered(self, detector: str, entities: int) -> None:
         """Set how many entities have a threshold of their own."""

@@ -79,6 +79,19 @@ def test_links_are_quoted() -> None:
     )
 
 
+def test_a_summary_names_the_range_that_was_left() -> None:
+    ranges: list[tuple[float | None, float | None]] = [(0.0, None), (0.0, 1.0), (None, 1.5)]
+    told = []
+    for valid_range in ranges:
+        reason = Reason("load", -2.0, 0.3, None, None, "s", valid_range)
+        told.append(firing_summary(msgspec.structs.replace(FIRING, reasons=(reason,))))
+    assert told == [
+        "web-17: load -2 s, expected 0.3 s, valid from 0 s",
+        "web-17: load -2 s, expected 0.3 s, valid from 0 s to 1 s",
+        "web-17: load -2 s, expected 0.3 s, valid up to 1.5 s",
+    ]
+
+
 def test_a_summary_says_what_is_and_what_was_expected() -> None:
     reasons = (
         Reason("cpu", 0.97, 0.31, 0.06, 12.4, "1"),

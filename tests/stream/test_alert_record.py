@@ -35,7 +35,10 @@ EVENT = AlertEvent(
     return_period_s=23 * 86_400.0,
     side="too_likely",
     member="gmm on none",
-    reasons=(FeatureReason("cpu", 0.97, 0.31, 0.06, 12.5, "1"), FeatureReason("memory", None, 0.5, 0.1, 0.0)),
+    reasons=(
+        FeatureReason("cpu", 0.97, 0.31, 0.06, 12.5, "1", valid_range=(None, 0.9)),
+        FeatureReason("memory", None, 0.5, 0.1, 0.0),
+    ),
     regime=Regime("state", 5, 0.9996, 30.0, LeftRegime(3, 4 * 3600.0, 1e-7)),
     labels={"team": "shop"},
     resolved_because=None,
@@ -80,8 +83,24 @@ def test_golden_event() -> None:
         "side": "too_likely",
         "member": "gmm on none",
         "reasons": [
-            {"feature": "cpu", "actual": 0.97, "expected": 0.31, "std": 0.06, "nats": 12.5, "unit": "1"},
-            {"feature": "memory", "actual": None, "expected": 0.5, "std": 0.1, "nats": 0.0, "unit": None},
+            {
+                "feature": "cpu",
+                "actual": 0.97,
+                "expected": 0.31,
+                "std": 0.06,
+                "nats": 12.5,
+                "unit": "1",
+                "valid_range": [None, 0.9],
+            },
+            {
+                "feature": "memory",
+                "actual": None,
+                "expected": 0.5,
+                "std": 0.1,
+                "nats": 0.0,
+                "unit": None,
+                "valid_range": None,
+            },
         ],
         "regime": {
             "kind": "state",

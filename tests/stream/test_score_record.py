@@ -1,11 +1,12 @@
 """Tests for detector.stream.score_record."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 
-from detector.batch import Batch, Scores, Source, Status
+from detector.batch import Batch, OperatorRule, Scores, Source, Status
 from detector.stream.score_record import encode_scores
 
 BATCH = Batch(
@@ -58,3 +59,10 @@ def test_every_record_is_strict_json_and_says_what_the_columns_say() -> None:
         ("telemetry", 3, 9173),
         ("telemetry", 3, 9174),
     ]
+
+
+def test_the_rule_that_decided_is_told_where_there_is_one() -> None:
+    rule = np.array([OperatorRule.NONE, OperatorRule.DEPLOY, OperatorRule.OUT_OF_RANGE, 0], dtype=np.int8)
+    found = [json.loads(value) for value in encode_scores(BATCH, replace(SCORES, rule=rule))]
+    assert [record.pop("rule", None) for record in found] == [None, "deploy", "out_of_range", None]
+    assert found == [json.loads(value) for value in encode_scores(BATCH, SCORES)]

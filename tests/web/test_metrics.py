@@ -2,6 +2,7 @@
 
 import inspect
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from detector.batch import Source, Status
+from detector.batch import OperatorRule, Source, Status
 from detector.stream.observer import Observer
 from detector.stream.reasons import Reason
 from detector.web.firing import RESOLVED_STAYS_S
@@ -234,3 +235,17 @@ def test_an_empty_batch_changes_nothing(scraped: Scraped) -> None:
     assert [line for line in after if line.startswith(b"detector_")] == [
         line for line in before if line.startswith(b"detector_")
     ]
+
+
+def test_records_are_counted_by_the_rule_that_decided() -> None:
+    scraped = Scraped()
+    rules = [rule for rule in OperatorRule for _ in range(int(rule) + 1)]
+    batch = batch_of([f"e{i}" for i in range(len(rules))])
+    scores = replace(scores_of([0.5] * len(rules)), rule=np.array(rules, dtype=np.int8))
+    scraped.metrics.scored(batch, slots_of(*range(len(rules))), scores, [], 1.8e9)
+    value = scraped.value
+    assert value("detector_records_muted_total", detector="hosts", reason="deviation") == 2
+    assert value("detector_records_out_of_range_total", detector="hosts") == 3
+    assert value("detector_records_muted_total", detector="hosts", reason="entity") == 4
+    assert value("detector_records_in_maintenance_total", detector="hosts", kind="maintenance") == 5
+    assert value("detector_records_in_maintenance_total", detector="hosts", kind="deploy") == 6
