@@ -6,14 +6,18 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import numpy as np
 from prometheus_client import CollectorRegistry
 
 from detector import __version__
+from detector.bootstrap.bootstrap import Bootstrap
+from detector.bootstrap.training_child import TrainingChild
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleRejectedError, BundleStore
+from detector.bundles.youth import records_missing, youth
 from detector.config.detectors import DetectorConfig
 from detector.config.inputs import InputConfig
 from detector.config.root import Config
@@ -34,8 +38,12 @@ _GC_THRESHOLD = 50_000
 """New objects before the garbage collector looks for cycles among them."""
 
 
-def run(config: Config) -> None:
+def run(config: Config, file: Path) -> None:
     """Score records until SIGTERM or SIGINT.
+
+    Args:
+        config: What to do.
+        file: Where that was read from: training jobs of detectors that bootstrap read it again.
 
     Everything that can be wrong with the files is found before anything is connected. A broker that is
     away is not an error: the daemon starts, is not ready, and keeps trying.
@@ -48,14 +56,9 @@ def run(config: Config) -> None:
         SystemExit: The Kafka client is beyond repair; a supervisor may start a new process.
     """
     with ExitStack() as resources:
-        bundles = {detector.name: _load(detector) for detector in config.detectors}
-        detectors = {detector.name: _serve(detector, bundles[detector.name]) for detector in config.detectors}
-        inputs = [_input(config, entry, detectors) for entry in config.inputs]
-
         registry, health = CollectorRegistry(), Health()
         metrics = Metrics(registry, health, config.web.entity_series)
-        for name, detector in detectors.items():
-            metrics.detector_loaded(_facts(bundles[name], detector))
+        inputs = [_input(config, entry, metrics, file, resources) for entry in config.inputs]
         health.models_loaded = True
         server = WebServer(application(registry, health), config.web.host, config.web.port)
         resources.callback(server.stop)
@@ -87,7 +90,7 @@ def run(config: Config) -> None:
         _log.info(
             "detector %s: detectors %s read topics %s as group %s; metrics on http://%s:%d/metrics",
             __version__,
-            ", ".join(f"{detector.name} (version {detector.version})" for detector in detectors.values()),
+            _versions(inputs),
             ", ".join(topic for entry in config.inputs for topic in entry.topics),
             config.kafka.group_id,
             config.web.host,
@@ -193,13 +196,61 @@ def _serve(detector: DetectorConfig, bundle: Bundle) -> Detector:
         ) from error
 
 
-def _input(config: Config, entry: InputConfig, detectors: dict[str, Detector]) -> Input:
+def _input(config: Config, entry: InputConfig, metrics: Metrics, file: Path, resources: ExitStack) -> Input:
+    """Return an input with a watch for each of its detectors, or what will bring them one.
+
+    Raises:
+        BundleError: A detector has no bundle that it can use.
+    """
     schema = input_schema(config, entry)
-    watches = [
-        Watch(detectors[reader.name], entry.name, np.array(_columns(schema, reader), dtype=np.int64))
-        for reader in config.detectors_of(entry.name)
-    ]
-    return Input(entry.name, entry.topics, JsonCodec(schema), watches)
+    watches, arrivals = [], []
+    for reader in config.detectors_of(entry.name):
+        champion = _Champion(reader, entry.name, _columns(schema, reader), metrics)
+        bundle = None
+        if reader.bootstrap is None or champion.version() is not None:
+            bundle, watch = champion.load()
+            watches.append(watch)
+        if reader.bootstrap is not None:
+            start = partial(TrainingChild, file, reader.name)
+            bootstrap = Bootstrap(reader.name, reader.bootstrap.records, bundle, champion, start, metrics)
+            resources.callback(bootstrap.stop)
+            arrivals.append(bootstrap)
+    return Input(entry.name, entry.topics, JsonCodec(schema), watches, arrivals=arrivals)
+
+
+def _versions(inputs: Sequence[Input]) -> str:
+    found = [f"{watch.name} (version {watch.version})" for entry in inputs for watch in entry.watches]
+    return ", ".join(found) or "without a version yet"
+
+
+class _Champion:
+    """The version of a detector that alerts, as its store says at the time."""
+
+    def __init__(
+        self, detector: DetectorConfig, input_name: str, columns: Sequence[int], metrics: Metrics
+    ) -> None:
+        self._config = detector
+        self._input = input_name
+        self._columns = np.array(columns, dtype=np.int64)
+        self._metrics = metrics
+
+    def version(self) -> str | None:
+        """Return which version it is, None where there is none."""
+        return BundleStore(self._config.store).alias(self._config.name)
+
+    def load(self) -> tuple[Bundle, Watch]:
+        """Return it and a watch that scores with it, and export what is known of it.
+
+        Raises:
+            BundleError: It cannot be used.
+        """
+        bundle = _load(self._config)
+        detector = _serve(self._config, bundle)
+        self._metrics.detector_loaded(_facts(bundle, detector))
+        young = youth(bundle)
+        if young is not None:
+            _log.info("detector %s: version %s is %s", detector.name, detector.version, young)
+        return bundle, Watch(detector, self._input, self._columns)
 
 
 def _columns(schema: InputSchema, detector: DetectorConfig) -> Sequence[int]:
@@ -218,6 +269,7 @@ def _facts(bundle: Bundle, detector: Detector) -> DetectorFacts:
         trained_time_s=manifest.created_time_s,
         interval_s=detector.interval_s,
         threshold=detector.threshold,
+        young_records_missing=records_missing(bundle),
     )
 
 

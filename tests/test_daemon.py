@@ -93,7 +93,7 @@ def test_version_trained_on_other_features_is_refused(
         detectors=[{"name": "one", "input": "hosts", "features": features, "store": str(tmp_path)}]
     )
     with pytest.raises(BundleRejectedError, match=f"'rps' {said}"):
-        run(loaded)
+        run(loaded, tmp_path / "config.yaml")
 
 
 def test_list_of_values_is_read_only_where_it_means_one_thing() -> None:

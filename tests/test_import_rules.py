@@ -27,10 +27,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": CORE,
     "logs": set(),
     "training": CORE | SHELL,
-    "daemon": CORE | SHELL | {"logs"},
+    "bootstrap": CORE | SHELL,
+    "daemon": CORE | SHELL | {"logs", "bootstrap"},
     "notifier": CORE | SHELL | {"logs", "daemon"},
     "demo": CORE | SHELL | {"logs", "training", "daemon"},
-    "cli": CORE | SHELL | {"logs", "training", "daemon", "notifier", "demo"},
+    "cli": CORE | SHELL | {"logs", "training", "bootstrap", "daemon", "notifier", "demo"},
 }
 
 # Library -> the packages that may import it; every other one may not.

@@ -12,6 +12,7 @@ from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, BoolArray, Status
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleError, load_bundle
+from detector.bundles.youth import youth
 from detector.cli.check import duration_text
 from detector.cli.failure import Failure, explained
 from detector.config.section import parse_duration
@@ -196,7 +197,7 @@ def backtest(
         write_backtest(out_file, batch, result.scores, behind)
     fired = sum(event.transition == "firing" for event in result.events)
     statuses = Counter(result.scores.status.tolist())
-    for line in _summary(detector, batch, statuses, fired, result.scored_s):
+    for line in _summary(detector, youth(bundle), batch, statuses, fired, result.scored_s):
         click.echo(line)
 
 
@@ -242,7 +243,12 @@ def _trained(records: Batch, recipe: _Recipe) -> Bundle:
 
 
 def _summary(
-    detector: Detector, batch: Batch, statuses: Counter[int], fired: int, scored_s: float
+    detector: Detector,
+    young: str | None,
+    batch: Batch,
+    statuses: Counter[int],
+    fired: int,
+    scored_s: float,
 ) -> list[str]:
     entities = len(set(batch.entity))
     counts = ", ".join(f"{statuses[status]} {status.text}" for status in Status if statuses[status])
@@ -258,8 +264,8 @@ def _summary(
         f"at most {promised:.3g} expected here, {fired} fired, real anomalies among them",
         f"threshold  p <= {detector.threshold.p_value:.3g}",
     ]
-    if detector.model.learns:
-        lines.append("           young: p-values follow the records on, and the threshold their rate")
+    if young is not None:
+        lines.append(f"           {young}")
     elif not detector.threshold.supported:
         fewest_days = 1 / detector.threshold.smallest_rate / 86400
         lines.append(

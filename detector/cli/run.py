@@ -27,4 +27,4 @@ def run(config: Path) -> None:
 
     configure_logs(loaded.logging.level, loaded.logging.format)
     with explained(BundleError, ClientSettingsError, PathError, WebError):
-        run_daemon(loaded)
+        run_daemon(loaded, config)

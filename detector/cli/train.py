@@ -1,6 +1,7 @@
 """``detector train``: from records to a bundle that the daemon can use."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -8,14 +9,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
+from typing import NoReturn
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from detector.batch import Batch
+from detector.bootstrap.training_child import TOO_FEW_EXIT_CODE
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleError, BundleStore
+from detector.bundles.youth import records_of_an_entity, youth
 from detector.cli.check import budget_text
 from detector.cli.failure import explained
 from detector.config import Config, ConfigError, load_config
@@ -40,6 +46,12 @@ _log = logging.getLogger(__name__)
 @click.option("--until", "until_time", help="End of that range; now, without.")
 @click.option("--anomaly-field", help="Column or field that says which records were anomalous.")
 @click.option("--regime-field", help="Column or field that names a record's normal regime.")
+@click.option(
+    "--fewest",
+    type=click.IntRange(min=1),
+    help="Train only if an entity has so many records; else print how many it has, and exit 3.",
+)
+@click.option("--end-with-stdin", is_flag=True, help="End as soon as the standard input is closed.")
 def train(
     config: Path,
     detector: str,
@@ -48,6 +60,8 @@ def train(
     until_time: str | None,
     anomaly_field: str | None,
     regime_field: str | None,
+    fewest: int | None,
+    end_with_stdin: bool,
 ) -> None:
     """Train DETECTOR of CONFIG on files, or on a time range of its input's topics.
 
@@ -58,6 +72,8 @@ def train(
         raise click.UsageError("--input reads files, --from and --until read topics; give one of them")
     with explained(ConfigError):
         loaded = load_config(config)
+    if end_with_stdin:
+        Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
     try:
         chosen = loaded.detector(detector)
     except KeyError as error:
@@ -71,13 +87,20 @@ def train(
     from detector.training.labels import LabelFields
     from detector.training.plan import plan_of
     from detector.training.sources import SourceError
+    from detector.training.topic_source import NoRecordsError
 
     plan = plan_of(chosen)
     fields = LabelFields(
         anomaly_field or chosen.training.anomaly_field, regime_field or chosen.training.regime_field
     )
     with explained(SourceError, TrainingError, BundleError, KafkaClientError, PathError):
-        records = _records(loaded, chosen, files, from_time, until_time, fields.names)
+        try:
+            records = _records(loaded, chosen, files, from_time, until_time, fields.names)
+        except NoRecordsError:
+            if fewest is None:
+                raise
+            _too_few(0)
+        _check_enough(records, fewest)
         labels = fields.of(records)
         with _reporting() as report:
             bundle = run_job(
@@ -103,20 +126,37 @@ def train(
     _say_what_the_evidence_supports(bundle, chosen)
 
 
+def _check_enough(records: Batch, fewest: int | None) -> None:
+    """Exit unless an entity has that many records: half of them all are of entities with at least so many."""
+    if fewest is None:
+        return
+    usual = records_of_an_entity(np.unique(records.entity, return_counts=True)[1])
+    if usual < fewest:
+        _too_few(usual)
+
+
+def _too_few(records: int) -> NoReturn:
+    click.echo(records)
+    sys.exit(TOO_FEW_EXIT_CODE)
+
+
+def _end_with_stdin() -> None:
+    """End the process, at once, when whoever started it closes the standard input, or dies."""
+    # Not by sys.stdin, whose lock the interpreter wants when the job ends before.
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
 def _say_what_the_evidence_supports(bundle: Bundle, chosen: DetectorConfig) -> None:
     """Print the threshold that the budget leads to, and whether held-out time can show that budget."""
-    from detector.training.calibrate import ENOUGH_ROWS
-
     budget = chosen.alerting.budget
     entities = len(bundle.held_out.lengths)
     threshold = serve(bundle, chosen.alerting.rules()).threshold
     click.echo(f"  threshold: p-value {threshold.p_value:.3g}, for {budget_text(budget)}")
-    if bundle.model.learns:
-        each = bundle.manifest.training.calibration_records // max(entities, 1)
-        click.echo(
-            f"  young: {each} records of an entity are held out, {ENOUGH_ROWS - each} too few to know how "
-            "rare large surprises are; it goes on counting them while it scores"
-        )
+    young = youth(bundle)
+    if young is not None:
+        click.echo(f"  {young}")
     elif not threshold.supported:
         shared_by = entities if budget.per == "fleet" else 1
         days = 1 / (threshold.smallest_rate * shared_by * 86400)

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from detector.alerting.entity_rules import Override
 from detector.alerting.rules import AlertRules, Budget, IncidentRules
+from detector.config.bootstrap import BootstrapConfig
 from detector.config.inputs import FeatureConfig, Name
 from detector.config.members import (
     MOST_MEMBERS,
@@ -153,6 +154,11 @@ class DetectorConfig(Section):
     training: TrainingConfig = Field(
         default_factory=TrainingConfig, description="What the model learns from."
     )
+    bootstrap: BootstrapConfig | None = Field(
+        None,
+        description="Lets the daemon begin without a trained version, and train one as soon as it may; "
+        "without, training is up to you.",
+    )
 
     @field_validator("features")
     @classmethod
@@ -195,6 +201,17 @@ class DetectorConfig(Section):
             raise ValueError(
                 f"training.{option} means nothing to family auto, which chooses; take family {able}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _bootstrap_learns_from_topics(self) -> Self:
+        given = {"files": self.training.files, "until": self.training.until_time}
+        for key, value in given.items():
+            if self.bootstrap is not None and value:
+                raise ValueError(
+                    f"bootstrap trains on what the input's topics hold by then, so training.{key} means "
+                    "nothing; leave one of them out"
+                )
         return self
 
     @model_validator(mode="after")

@@ -89,6 +89,7 @@ def cross_check(
         if not readers and wanted_inputs and all(wanted in known for _, wanted in wanted_inputs):
             message = f"no detector reads input {entry.name!r}; remove it, or name it in a detector's input"
             problems.append(Problem(("inputs", i), message))
+    problems += _bootstrap_problems(detectors or ())
     if kafka is not None and kafka.client == "confluent" and not importlib.util.find_spec("confluent_kafka"):
         message = "'confluent' is not installed; run pip install 'detector[confluent]', or write kafka-python"
         problems.append(Problem(("kafka", "client"), message))
@@ -130,6 +131,21 @@ def _topic_problems(
         elif topic is not None:
             user[topic] = f"outputs.{name}"
     return problems
+
+
+def _bootstrap_problems(detectors: Sequence[DetectorConfig]) -> list[Problem]:
+    """Find detectors that are to be trained where nothing can train."""
+    if importlib.util.find_spec("sklearn"):
+        return []
+    message = (
+        "trains beside the daemon, and scikit-learn is not installed; run pip install 'detector[train]', or "
+        "leave it out and train elsewhere"
+    )
+    return [
+        Problem(("detectors", i, "bootstrap"), message)
+        for i, detector in enumerate(detectors)
+        if detector.bootstrap is not None
+    ]
 
 
 def _values_problems(i: int, entry: InputConfig, detectors: Sequence[DetectorConfig]) -> list[Problem]:

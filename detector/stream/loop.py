@@ -31,6 +31,7 @@ from detector.alerting.event import AlertEvent
 from detector.alerting.incidents import IncidentEvent
 from detector.batch import Batch, IntArray, Scores, Source
 from detector.stream.alert_record import encode_alert
+from detector.stream.arrivals import Arrivals
 from detector.stream.codec_json import JsonCodec
 from detector.stream.dead_letter import dead_letters
 from detector.stream.entity_table import EntityTable
@@ -79,6 +80,22 @@ class Input:
     codec: JsonCodec
     watches: list[Watch]
     table: EntityTable = field(default_factory=EntityTable)
+    arrivals: Sequence[Arrivals] = ()
+    """Of the detectors that may get another version while they work."""
+
+    def take_arrivals(self) -> None:
+        """Score with the versions that arrived, from the next batch on."""
+        for source in self.arrivals:
+            new = source.arrived()
+            if new is None:
+                continue
+            for i, watch in enumerate(self.watches):
+                if watch.name == new.name:
+                    new.inherit(watch)
+                    self.watches[i] = new
+                    break
+            else:
+                self.watches.append(new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +253,8 @@ class Loop:
             KafkaClientError: Kafka failed. State is ahead of the committed offsets: forget it, start again.
         """
         self._alive()
+        for input in self._inputs:
+            input.take_arrivals()
         # 1. Poll.
         raw = self._poll(consumer)
         # 2. Follow the assignment.
@@ -254,6 +273,8 @@ class Loop:
             batch, rejected = input.codec.decode(records, now_s)
             # 4. Place.
             slots = input.table.place(batch)
+            for arrivals in input.arrivals:
+                arrivals.seen(slots)
             # 5. Process.
             answers = [watch.process(batch, slots) for watch in input.watches] if len(batch) else []
             incidents = [incident for watch in input.watches for incident in watch.take_incidents()]
@@ -431,6 +452,8 @@ class Loop:
     def _drop(self, input: Input, slots: IntArray, entities: list[str]) -> None:
         if slots.size == 0:
             return
+        for arrivals in input.arrivals:
+            arrivals.forget(slots)
         for watch in input.watches:
             watch.forget(slots, entities)
             self._observer.forgotten(watch.name, slots, entities)

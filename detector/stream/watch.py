@@ -28,6 +28,8 @@ class Watch:
         self._known: BoolArray = np.zeros(0, dtype=bool)
         self._grouping = IncidentState()
         self._incidents: list[IncidentEvent] = []
+        self._inherited: BoolArray = np.zeros(0, dtype=bool)
+        """Entities of which no more is known than their episode under another version."""
 
     @property
     def name(self) -> str:
@@ -54,7 +56,7 @@ class Watch:
         new = ~self._known[touched]
         if new.any():
             names = [batch.entity[i] for i in first[new]]
-            put(self._state, touched[new], initial_state(self.detector, names))
+            put(self._state, touched[new], self._beginning(names, touched[new]))
             self._known[touched] = True
         own = batch
         if not np.array_equal(self._columns, np.arange(len(batch.feature_names))):
@@ -71,12 +73,25 @@ class Watch:
 
     def forget(self, slots: IntArray, entities: Collection[str]) -> None:
         """Drop the state of entities whose partitions went elsewhere; their slots may be given to others."""
-        self._known[slots[slots < self._known.size]] = False
+        held = slots[slots < self._known.size]
+        self._known[held] = False
+        self._inherited[held] = False
         self._grouping = forget(self._grouping, entities)
+
+    def inherit(self, before: "Watch") -> None:
+        """Go on with the episodes and incidents of another version's entities, whose slots are the same.
+
+        All else begins anew, so the next record of each is scored by the past that this version has seen.
+        """
+        size = before._known.size
+        self._grow(size)
+        self._state.alert[:size] = before._state.alert
+        self._inherited[:size] = before._known | before._inherited
+        self._grouping = before._grouping
 
     def firing(self) -> IntArray:
         """Return the slots of the entities inside a firing episode."""
-        return np.flatnonzero(self._known & self._state.alert["firing"])
+        return np.flatnonzero((self._known | self._inherited) & self._state.alert["firing"])
 
     def steered(self) -> int:
         """Return how many entities have a threshold of their own, above the detector's."""
@@ -97,6 +112,14 @@ class Watch:
         of = grouped.incident_of
         return [replace(event, incident_id=of.get(event.alert_id)) for event in events] if of else events
 
+    def _beginning(self, names: list[str], slots: IntArray) -> EntityState:
+        """Return the state of entities at their first record, with the episodes that were inherited."""
+        state = initial_state(self.detector, names)
+        inherited = np.flatnonzero(self._inherited[slots])
+        state.alert[inherited] = self._state.alert[slots[inherited]]
+        self._inherited[slots] = False
+        return state
+
     def _grow(self, capacity: int) -> None:
         size = self._known.size
         if capacity <= size:
@@ -107,3 +130,4 @@ class Watch:
         put(grown, np.arange(size), self._state)
         self._state = grown
         self._known = np.concatenate([self._known, np.zeros(target - size, dtype=bool)])
+        self._inherited = np.concatenate([self._inherited, np.zeros(target - size, dtype=bool)])

@@ -6,6 +6,7 @@ import numpy as np
 
 from detector.alerting.budget import HeldOut
 from detector.batch import BoolArray, FloatArray, IntArray
+from detector.bundles.youth import ENOUGH_ROWS
 from detector.models.sequences import runs_of, starts_of
 from detector.scoring.calibration import Calibration
 from detector.scoring.density import Conditionals, Density, Example, SurpriseOfPattern
@@ -19,8 +20,6 @@ from detector.scoring.typicality import Choice, LowerSide, is_on
 # Rows kept to calibrate patterns of missing features, and held-out p-values kept to count episodes.
 _EXAMPLES = 1000
 _LARGEST_HELD_OUT = 500_000
-ENOUGH_ROWS = 2000
-"""Held out of an entity. With fewer, averages of surprise are calibrated on while they are scored."""
 # A pause longer than this many usual intervals is not time in which an alarm could have been raised.
 _LONGEST_GAP = 10.0
 

@@ -12,6 +12,10 @@ from detector.stream.reasons import Reason
 from detector.training.sources import SourceError
 
 
+class NoRecordsError(SourceError):
+    """The range holds no usable record."""
+
+
 def read_topic(
     settings: ClientSettings,
     topics: Sequence[str],
@@ -35,7 +39,7 @@ def read_topic(
         were by reason: the daemon would have made dead letters of them, training leaves them out.
 
     Raises:
-        SourceError: The range holds no usable record.
+        NoRecordsError: The range holds no usable record.
         BrokerUnavailableError: No broker answers, or it went silent in between.
         TopicMissingError: A topic does not exist.
     """
@@ -48,7 +52,7 @@ def read_topic(
         rejected.update(rejection.reason for rejection in bad)
     if not any(len(batch) for batch in batches):
         found = ", ".join(f"{count} {reason.value}" for reason, count in rejected.items()) or "no record"
-        raise SourceError(
+        raise NoRecordsError(
             f"topics {', '.join(topics)}: no usable record between {from_time_s:.0f} and {until_time_s:.0f} "
             f"seconds since 1970 (found: {found}); check the time range and the input's fields"
         )

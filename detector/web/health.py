@@ -19,6 +19,8 @@ class Health:
         self.broker_reachable = False
         self.assigned_partitions = 0
         self.models_loaded = False
+        self.notes: dict[str, str] = {}
+        """What is to be known of detectors that do not score yet; they do not stop the others."""
 
     def heartbeat(self, monotonic_s: float) -> None:
         """Note that the loop made progress at this time of the clock."""
@@ -31,6 +33,12 @@ class Health:
     def alive(self) -> bool:
         """Return whether the loop makes progress; the broker's absence does not matter here."""
         return self.heartbeat_age_s() <= self._late_after_s
+
+    def note(self, detector: str, text: str) -> None:
+        """Set what is to be known of a detector that does not score yet; empty for nothing."""
+        # A new dictionary: the web server's thread may be reading the old one.
+        others = {name: said for name, said in self.notes.items() if name != detector}
+        self.notes = {**others, detector: text} if text else others
 
     def missing(self) -> dict[str, str]:
         """Return what is not there yet and why that matters; empty when ready."""

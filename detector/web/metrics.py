@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,8 @@ class DetectorFacts:
     interval_s: float
     """The usual time between two records of an entity."""
     threshold: Threshold
+    young_records_missing: int
+    """Held-out records of an entity that a young version lacks; 0 for one that is not young."""
 
 
 class Metrics:
@@ -162,6 +165,25 @@ class Metrics:
         self._trained = gauge(
             "detector_model_trained_timestamp_seconds", "When the bundle was trained.", "detector"
         )
+        self._young = gauge(
+            "detector_model_young_records_missing",
+            "Held-out records of an entity that a young version lacks; 0 for one that is not young.",
+            "detector",
+        )
+        self._history = gauge(
+            "detector_bootstrap_records", "Records of an entity known to be in the topics.", "detector"
+        )
+        self._goal = gauge(
+            "detector_bootstrap_records_needed",
+            "Records of an entity with which the next version is trained.",
+            "detector",
+        )
+        self._trainings = counter(
+            "detector_bootstrap_trainings_total",
+            "Jobs that bootstrapping started, by what came of them.",
+            "detector",
+            "outcome",
+        )
         build = gauge("detector_build_info", "The running version, as a label; always 1.", "version")
         build.labels(__version__).set(1)
         gauge("detector_start_time_seconds", "When the process started.").set(time.time())
@@ -180,12 +202,32 @@ class Metrics:
         self._model.labels(facts.name, facts.family, facts.predictor, facts.version, facts.role).set(1)
         self._trained.labels(facts.name).set(facts.trained_time_s)
         self._threshold.labels(facts.name).set(facts.threshold.p_value)
+        self._young.labels(facts.name).set(facts.young_records_missing)
         self._watched.setdefault(facts.name, WatchedTime(facts.interval_s))
         self._expected.labels(facts.name)
         for transition in ("firing", "resolved"):
             self._alerts.labels(facts.name, transition)
             self._incidents.labels(facts.name, transition)
         self._per_entity.detectors.add(facts.name)
+
+    # --- bootstrapping -------------------------------------------------------------------------
+
+    def growing(self, detector: str, records: int, goal: int, note: str) -> None:
+        """Set how many records of an entity there are, and with how many the next version is trained."""
+        self._history.labels(detector).set(records)
+        self._goal.labels(detector).set(goal)
+        self._health.note(detector, note)
+
+    def grown(self, detector: str) -> None:
+        """Drop both."""
+        for series in (self._history, self._goal):
+            with suppress(KeyError):
+                series.remove(detector)
+        self._health.note(detector, "")
+
+    def training_ended(self, detector: str, outcome: str) -> None:
+        """Count a training job."""
+        self._trainings.labels(detector, outcome).inc()
 
     # --- the loop's observer ------------------------------------------------------------------
 

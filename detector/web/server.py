@@ -41,7 +41,9 @@ def application(registry: CollectorRegistry, health: Health) -> Starlette:
 
     async def ready(request: Request) -> Response:
         missing = health.missing()
-        body = {"ready": not missing, "missing": missing}
+        body: dict[str, object] = {"ready": not missing, "missing": missing}
+        if health.notes:
+            body["notes"] = health.notes
         return JSONResponse(body, status_code=503 if missing else 200)
 
     async def page(request: Request) -> Response:

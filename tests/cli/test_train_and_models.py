@@ -75,6 +75,13 @@ def test_a_young_version_says_so_and_how_many_records_it_lacks(project: Project)
     assert BundleStore(project.store).load("hosts").model.learns
 
 
+def test_fewest_refuses_what_is_too_little_and_says_how_much_there_is(project: Project) -> None:
+    result = project.train("hosts", "--input", str(project.data), "--fewest", "301")
+    assert (result.exit_code, result.stdout) == (3, "300\n")
+    assert not project.store.exists()
+    assert project.train("hosts", "--input", str(project.data), "--fewest", "300").exit_code == 0
+
+
 def test_files_of_the_configuration_are_read_without_options(project: Project) -> None:
     text = project.config.read_text()
     project.config.write_text(text.replace("n_components: 1", f"n_components: 1, files: {project.data}"))

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from detector.alerting.rules import AlertRules
-from detector.batch import Source
+from detector.batch import IntArray, Source
 from detector.pipeline import Detector
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.loop import COMMITS_TRIED, Input, Loop, Outputs
@@ -27,7 +28,7 @@ from detector.stream.port import (
 from detector.stream.reasons import Reason
 from detector.stream.watch import Watch
 from detector.stream.watchdog import Watchdog
-from tests.made import detector, gmm, scoring_model
+from tests.made import batch, detector, gmm, scoring_model
 from tests.stream.fakes import FakeBroker, FakeClock, FakeConsumer, FakeProducer, RecordingObserver
 from tests.stream.records import NOW_S
 
@@ -572,3 +573,78 @@ def test_without_overlap_every_poll_is_committed_before_the_next(watcher: Detect
     calls = [call for call in broker.log if call in ("poll", "send", "flush", "commit")]
     assert calls == ["poll", "send", "flush", "commit"] * 5 + ["poll"]
     assert broker.committed == {P0: 50}
+
+
+class FakeArrivals:
+    """Brings a watch once enough records were seen."""
+
+    def __init__(self, after: int, watch: Watch) -> None:
+        self.after = after
+        self.watch: Watch | None = watch
+        self.records = 0
+        self.forgotten: list[int] = []
+
+    def seen(self, slots: IntArray) -> None:
+        self.records += len(slots)
+
+    def forget(self, slots: IntArray) -> None:
+        self.forgotten += slots.tolist()
+
+    def arrived(self) -> Watch | None:
+        watch = self.watch
+        if self.records < self.after:
+            return None
+        self.watch = None
+        return watch
+
+
+def bootstrapped(rig: Rig, watches: list[Watch], arrivals: FakeArrivals) -> Rig:
+    loop = rig.made(OUTPUTS, overlap=False)
+    only = loop._inputs[0]
+    loop._inputs[0] = Input(only.name, only.topics, only.codec, watches, arrivals=[arrivals])
+    loop._input_of = dict.fromkeys(only.topics, loop._inputs[0])
+    return rig
+
+
+def test_records_are_scored_from_the_batch_after_the_arrival_of_a_version(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(45)})
+    arrivals = FakeArrivals(20, Watch(watcher, "hosts", np.arange(3)))
+    rig = bootstrapped(Rig(broker, watcher), [], arrivals)
+    rig.loop.run()
+    assert [score["origin"]["offset"] for score in rig.scores()] == list(range(20, 45))
+    assert rig.observer.records == arrivals.records == 45
+    assert broker.committed == {P0: 45}
+
+
+def test_an_episode_goes_on_under_the_version_that_replaces_another(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(15, 25))})
+    new = Watch(replace(watcher, version="v2"), "hosts", np.arange(3))
+    arrivals = FakeArrivals(20, new)
+    rig = bootstrapped(Rig(broker, watcher), [Watch(watcher, "hosts", np.arange(3))], arrivals)
+    rig.loop.run()
+    assert [score["version"] for score in rig.scores()] == ["v1"] * 20 + ["v2"] * 40
+    events = [json.loads(record.value or b"") for record in broker.topic("alerts")]
+    assert [(event["state"], event["version"]) for event in events] == [("firing", "v1"), ("resolved", "v2")]
+    assert len({event["alert_id"] for event in events}) == 1
+    assert events[1]["records"] > 5
+    assert new.firing().size == 0
+
+
+def test_an_inherited_episode_of_an_entity_that_went_elsewhere_is_forgotten(watcher: Detector) -> None:
+    before, new = (Watch(watcher, "hosts", np.arange(3)) for _ in range(2))
+    x = gmm().sample(4, np.random.default_rng(0))
+    x[2:] += 40.0
+    before.process(batch(x), np.full(4, 7))
+    new.inherit(before)
+    assert new.firing().tolist() == [7]
+    new.forget(np.array([7]), ["e"])
+    assert new.firing().size == 0
+
+
+def test_counts_of_entities_that_went_elsewhere_are_forgotten(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(10), P1: telemetry(10, entity="other")})
+    arrivals = FakeArrivals(1000, Watch(watcher, "hosts", np.arange(3)))
+    rig = bootstrapped(Rig(broker, watcher), [], arrivals)
+    rig.loop.run()
+    rig.loop._forget_everything()
+    assert sorted(arrivals.forgotten) == [0, 1]

@@ -207,12 +207,24 @@ def test_lag_of_a_partition_that_moved_away_vanishes(scraped: Scraped) -> None:
 
 def test_another_version_replaces_the_model_info(scraped: Scraped) -> None:
     scraped.metrics.detector_loaded(
-        type(FACTS)(
-            FACTS.name, "hmm", FACTS.predictor, "v2", FACTS.role, 1.8e9, FACTS.interval_s, FACTS.threshold
-        )
+        replace(FACTS, family="hmm", version="v2", trained_time_s=1.8e9, young_records_missing=1910)
     )
     assert [labels["version"] for labels in scraped.labels_of("detector_model_info")] == ["v2"]
     assert scraped.value("detector_model_trained_timestamp_seconds", detector="hosts") == 1.8e9
+    assert scraped.value("detector_model_young_records_missing", detector="hosts") == 1910
+
+
+def test_bootstrapping_is_counted_until_there_is_nothing_to_wait_for(scraped: Scraped) -> None:
+    scraped.metrics.growing("hosts", 312, 500, "bootstrapping: 312 of 500 records of an entity")
+    scraped.metrics.training_ended("hosts", "failed")
+    assert scraped.value("detector_bootstrap_records", detector="hosts") == 312
+    assert scraped.value("detector_bootstrap_records_needed", detector="hosts") == 500
+    assert scraped.value("detector_bootstrap_trainings_total", detector="hosts", outcome="failed") == 1
+    assert scraped.health.notes == {"hosts": "bootstrapping: 312 of 500 records of an entity"}
+    scraped.metrics.growing("hosts", 500, 2000, "")
+    assert scraped.health.notes == {}
+    scraped.metrics.grown("hosts")
+    assert scraped.labels_of("detector_bootstrap_records") == []
 
 
 def test_health_hears_of_broker_partitions_and_heartbeat(scraped: Scraped) -> None:

@@ -94,6 +94,10 @@ def test_ready_says_what_is_missing(served: Served, path: str) -> None:
     served.health.assigned_partitions = 3
     answer = served.ask(path)
     assert (answer.status, json.loads(answer.body)) == (200, {"ready": True, "missing": {}})
+    served.health.note("hosts", "bootstrapping: 312 of 500 records of an entity")
+    answer = served.ask(path)
+    assert answer.status == 200
+    assert json.loads(answer.body)["notes"] == {"hosts": "bootstrapping: 312 of 500 records of an entity"}
     served.health.broker_reachable = False
     assert set(json.loads(served.ask(path).body)["missing"]) == {"broker"}
 

@@ -1,0 +1,1 @@
+"""Beginning without a trained version: the daemon waits for enough records, and trains beside its work."""

@@ -1,0 +1,45 @@
+"""How young a trained version is: what it could not learn yet, in records of an entity."""
+
+import numpy as np
+
+from detector.batch import IntArray
+from detector.bundles.store import Bundle
+
+ENOUGH_ROWS = 2000
+"""Held out of an entity. With fewer, averages of surprise are calibrated on while they are scored."""
+
+
+def held_out_of_an_entity(bundle: Bundle) -> int:
+    """Return how many records were held out of an entity, on average."""
+    return bundle.manifest.training.calibration_records // max(len(bundle.held_out.lengths), 1)
+
+
+def records_missing(bundle: Bundle) -> int:
+    """Return how many held-out records of an entity a young version lacks, 0 for one that is not young."""
+    return max(ENOUGH_ROWS - held_out_of_an_entity(bundle), 1) if bundle.model.learns else 0
+
+
+def youth(bundle: Bundle) -> str | None:
+    """Return what to tell people of a young version, None for one that is not young."""
+    if not bundle.model.learns:
+        return None
+    return (
+        f"young: {held_out_of_an_entity(bundle)} records of an entity are held out, "
+        f"{records_missing(bundle)} too few to know how rare large surprises are; it goes on counting them "
+        "while it scores"
+    )
+
+
+def records_of_an_entity(counts: IntArray) -> int:
+    """Return how many records an entity usually has: half of all records are of entities with as many.
+
+    Entities that come and go after a few records hardly count.
+
+    Args:
+        counts: Of each entity, shape (E,); 0 without any entity.
+    """
+    descending = np.sort(counts)[::-1]
+    if descending.size == 0 or descending[0] == 0:
+        return 0
+    total = np.cumsum(descending)
+    return int(descending[np.searchsorted(total, total[-1] / 2)])
