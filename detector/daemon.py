@@ -26,6 +26,7 @@ from detector.pipeline import Detector
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.loop import Input, Loop, Outputs
 from detector.stream.port import ClientFailedError, ClientSettings, open_consumer, open_producer
+from detector.stream.presence import Presence
 from detector.stream.watch import Watch
 from detector.stream.watchdog import STALLED_EXIT_CODE, Watchdog
 from detector.web.health import Health
@@ -215,7 +216,9 @@ def _input(config: Config, entry: InputConfig, metrics: Metrics, file: Path, res
             bootstrap = Bootstrap(reader.name, reader.bootstrap.records, bundle, champion, start, metrics)
             resources.callback(bootstrap.stop)
             arrivals.append(bootstrap)
-    return Input(entry.name, entry.topics, JsonCodec(schema), watches, arrivals=arrivals)
+    absence = entry.absence
+    presence = None if absence is None else Presence(entry.name, absence.rules(), absence.entities)
+    return Input(entry.name, entry.topics, JsonCodec(schema), watches, presence, arrivals=arrivals)
 
 
 def _versions(inputs: Sequence[Input]) -> str:

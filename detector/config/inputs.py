@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from detector.alerting.feature_rules import Direction, FeatureRule
+from detector.config.absence import AbsenceConfig
 from detector.config.section import Duration, FieldPath, Names, Section
 from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.models.kinds import Kind
@@ -45,6 +46,9 @@ class InputConfig(Section):
     max_record_bytes: int = Field(1 << 20, ge=64, description="Longer records go to the dead letters.")
     max_future_s: Duration = Field(
         86400.0, alias="max_future", description="Records further ahead of the clock go to the dead letters."
+    )
+    absence: AbsenceConfig | None = Field(
+        None, description="Alerts about entities that stop sending; none without it, {} takes the defaults."
     )
 
     @field_validator("topics")

@@ -14,6 +14,9 @@ from detector.stream.port import Header
 State = Literal["firing", "updated", "resolved"]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
+ABSENCES = ("absence", "vanished_feature")
+"""Kinds of alerts about what no longer comes."""
+
 MAX_ALERT_BYTES = 1 << 20
 
 # Ids become HTTP headers: nothing but these characters may be in one.
@@ -68,11 +71,14 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """What an event says, as far as people are told of it; unknown fields are ignored."""
 
     kind: str = "anomaly"
-    """``incident``: of many entities together; then ``entity`` is empty."""
+    """``incident``: of many entities together; then ``entity`` is empty. One of ``ABSENCES``: something no
+    longer comes; then ``detector`` is empty."""
     alert_id: str
     """The same for all events of one episode, or incident."""
     state: State
     detector: str
+    input: str = ""
+    """From which something is absent."""
     role: str = "champion"
     version: str = ""
     entity: str = ""
@@ -94,7 +100,11 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     incident_id: str | None = None
     """Of what incident it is a part."""
     entities: int = 0
-    """How many are in an incident."""
+    """How many are in an incident, or absent."""
+    alive: int = 0
+    """Of how many they are absent."""
+    usual_interval_s: float | None = None
+    resolved_because: str | None = None
     members: tuple[Member, ...] = ()
     """The first of them."""
     features: tuple[Shared, ...] = ()

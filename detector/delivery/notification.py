@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
-from detector.delivery.alert import Alert
+from detector.delivery.alert import ABSENCES, Alert
 
 Status = Literal["firing", "resolved"]
 
 ALERT_NAME = "DetectorAnomaly"
 INCIDENT_NAME = "DetectorIncident"
+ABSENCE_NAME = "DetectorAbsence"
+_NAMES = {"incident": INCIDENT_NAME} | dict.fromkeys(ABSENCES, ABSENCE_NAME)
 _NOT_IN_LABEL_NAMES = re.compile(r"[^A-Za-z0-9_]")
 
 
@@ -46,15 +48,18 @@ def labels_of(alert: Alert) -> dict[str, str]:
     Carried labels get names that Prometheus takes (``tags.region`` becomes ``tags_region``); the names of our
     own win over them, and a label without a value is none. An incident has no entity, but the partition on
     which it began: each has one reader, so incidents of two replicas are two alerts, and few labels exist.
+    So it is with an absence of many. An absence has its input, and the features that vanished, if any.
     """
     carried = {_label_name(name): text for name, text in sorted(alert.labels.items(), reverse=True)}
     own = {
-        "alertname": INCIDENT_NAME if alert.kind == "incident" else ALERT_NAME,
+        "alertname": _NAMES.get(alert.kind, ALERT_NAME),
         "detector": alert.detector,
         "entity": alert.entity,
         "severity": alert.severity,
     }
-    if alert.kind == "incident" and alert.origin is not None:
+    if alert.kind in ABSENCES:
+        own |= {"input": alert.input, "feature": ", ".join(shared.feature for shared in alert.features)}
+    if (alert.kind == "incident" or alert.entity == "*") and alert.origin is not None:
         own["partition"] = f"{alert.origin.topic}/{alert.origin.partition}"
     return {name: text for name, text in sorted((carried | own).items()) if text}
 

@@ -1,6 +1,6 @@
 """An alert in plain words, for somebody who was woken by it."""
 
-from detector.delivery.alert import Alert, Reason
+from detector.delivery.alert import ABSENCES, Alert, Reason
 
 _REASONS_TOLD = 3
 _MEMBERS_TOLD = 3
@@ -12,6 +12,8 @@ def firing_summary(alert: Alert) -> str:
     """Say what is wrong: ``web-17: cpu 0.97, expected 0.31 ± 0.06 (12.4 nats)``; at most three features."""
     if alert.kind == "incident":
         return _incident_summary(alert)
+    if alert.kind in ABSENCES:
+        return _absence_summary(alert)
     told = [_reason(reason) for reason in alert.reasons if reason.actual is not None][:_REASONS_TOLD]
     if alert.side == "too_likely":
         start = f"{alert.entity}: more typical than normal traffic ever is"
@@ -24,6 +26,8 @@ def firing_summary(alert: Alert) -> str:
 def resolved_summary(alert: Alert) -> str:
     """Say that it is over: ``web-17: as usual again after 12 minutes``."""
     lasted_s = (alert.time - alert.start).total_seconds()
+    if alert.kind in ABSENCES:
+        return _return_summary(alert, lasted_s)
     return f"{subject(alert)}: as usual again after {duration_text(lasted_s)}"
 
 
@@ -31,12 +35,14 @@ def expired_summary(alert: Alert, silent_s: float) -> str:
     """Say that nothing was heard of it for so long."""
     return (
         f"{subject(alert)}: no news for {duration_text(silent_s)}, taken to be over; "
-        f"does detector {alert.detector} still run?"
+        f"does {f'detector {alert.detector}' if alert.detector else 'the detector'} still run?"
     )
 
 
 def description(alert: Alert) -> str:
     """Say what else is known, in whole sentences."""
+    if alert.kind in ABSENCES:
+        return " ".join([f"Input {alert.input}.", *(_members(alert) if alert.entities > 1 else [])])
     told = [f"Detector {alert.detector}{f', version {alert.version}' if alert.version else ''}."]
     if alert.kind == "incident":
         return " ".join([*told, *_incident_description(alert)])
@@ -55,6 +61,9 @@ def description(alert: Alert) -> str:
 
 def subject(alert: Alert) -> str:
     """Say what it is about: ``web-17``, or ``312 entities of detector hosts``."""
+    if alert.kind in ABSENCES and alert.entities > 1:
+        how_many = "all" if alert.entities == alert.alive else f"{alert.entities} of"
+        return f"{how_many} {alert.alive} entities of input {alert.input}"
     if alert.kind != "incident":
         return alert.entity
     return f"{alert.entities} entities of detector {alert.detector}"
@@ -73,10 +82,33 @@ def _incident_description(alert: Alert) -> list[str]:
     if alert.features:
         features = ", ".join(f"{shared.feature} in {shared.entities}" for shared in alert.features)
         told.append(f"What surprised most: {features}.")
+    return told + _members(alert)
+
+
+def _members(alert: Alert) -> list[str]:
     names = [member.entity for member in alert.members[:_MEMBERS_DESCRIBED]]
     more = alert.entities - len(names)
-    told.append(f"Members: {', '.join(names)}{f' and {more} more' if more > 0 else ''}.")
-    return told
+    return [f"Members: {', '.join(names)}{f' and {more} more' if more > 0 else ''}."]
+
+
+def _absence_summary(alert: Alert) -> str:
+    if alert.features:
+        return f"{subject(alert)}: no {_features(alert)} any more"
+    silent = f"nothing for {duration_text((alert.time - alert.start).total_seconds())}"
+    usual_s = alert.usual_interval_s
+    usual = "" if usual_s is None else f", usually one record in {duration_text(usual_s)}"
+    return f"{subject(alert)}: {silent}{usual}"
+
+
+def _return_summary(alert: Alert, lasted_s: float) -> str:
+    if alert.resolved_because == "expired":
+        return f"{subject(alert)}: gone for {duration_text(lasted_s)}, no longer missed"
+    back = f"{_features(alert)} is there" if alert.features else "records come"
+    return f"{subject(alert)}: {back} again after {duration_text(lasted_s)}"
+
+
+def _features(alert: Alert) -> str:
+    return ", ".join(shared.feature for shared in alert.features)
 
 
 def duration_text(seconds: float) -> str:

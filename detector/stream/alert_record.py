@@ -70,6 +70,7 @@ def cloud_event(id: str, what: str, subject: str, time: float, group_id: str) ->
 
 def _value(event: AlertEvent) -> bytes:
     data: dict[str, Any] = {
+        "kind": "anomaly",
         "alert_id": event.alert_id,
         "state": event.transition,
         "detector": event.detector,

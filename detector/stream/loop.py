@@ -27,9 +27,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.event import AlertEvent
 from detector.alerting.incidents import IncidentEvent
 from detector.batch import Batch, IntArray, Scores, Source
+from detector.stream.absence_record import encode_absence
 from detector.stream.alert_record import encode_alert
 from detector.stream.arrivals import Arrivals
 from detector.stream.codec_json import JsonCodec
@@ -50,6 +52,7 @@ from detector.stream.port import (
     Producer,
     RawRecords,
 )
+from detector.stream.presence import Presence
 from detector.stream.reasons import Rejected
 from detector.stream.routing import select, split
 from detector.stream.score_record import encode_scores
@@ -79,6 +82,8 @@ class Input:
     topics: tuple[str, ...]
     codec: JsonCodec
     watches: list[Watch]
+    presence: Presence | None = None
+    """None where nobody is missed."""
     table: EntityTable = field(default_factory=EntityTable)
     arrivals: Sequence[Arrivals] = ()
     """Of the detectors that may get another version while they work."""
@@ -126,6 +131,7 @@ class _Sent:
     """A poll whose outputs were sent and may not be acknowledged yet."""
 
     answered: list[_Answered]
+    absences: list[AbsenceEvent]
     next_offsets: dict[Source, int]
     started_s: float
 
@@ -262,6 +268,11 @@ class Loop:
         raw = self._not_processed(raw)
         if raw is None or len(raw) == 0:
             self._settle(consumer, producer, commit_now=True)
+            absences = [] if raw is None else self._absences()
+            if absences:
+                self._write_absences(producer, absences)
+                self._sent = _Sent([], absences, {}, self._clock())
+                self._settle(consumer, producer, commit_now=True)
             self._observe_lag(consumer)
             return
         # From here, so that waiting for records is not counted as work.
@@ -275,18 +286,22 @@ class Loop:
             slots = input.table.place(batch)
             for arrivals in input.arrivals:
                 arrivals.seen(slots)
+            if input.presence is not None and len(batch):
+                input.presence.saw(batch, slots, now_s, started_s)
             # 5. Process.
             answers = [watch.process(batch, slots) for watch in input.watches] if len(batch) else []
             incidents = [incident for watch in input.watches for incident in watch.take_incidents()]
             answered.append(_Answered(input, records, rejected, batch, slots, answers, incidents))
             self._alive()
         self._processed.update(next_offsets)
+        absences = self._absences()
         # 7 to 9, of the poll before.
         self._settle(consumer, producer)
         # 6. Write.
         for part in answered:
             self._write(producer, part)
-        self._sent = _Sent(answered, next_offsets, started_s)
+        self._write_absences(producer, absences)
+        self._sent = _Sent(answered, absences, next_offsets, started_s)
         if not self._overlap:
             self._settle(consumer, producer, commit_now=True)
         self._observe_lag(consumer)
@@ -317,6 +332,11 @@ class Loop:
         if sent is not None:
             for part in sent.answered:
                 self._observe(part, sent.started_s)
+            for event in sent.absences:
+                self._observer.absence(event)
+            for input in self._inputs:
+                if input.presence is not None:
+                    self._observer.absent(input.name, input.presence.absent(), input.presence.firing())
 
     def _poll(self, consumer: Consumer) -> RawRecords | None:
         """Return the next records, None where the broker answered with a loss or something unreadable."""
@@ -383,6 +403,26 @@ class Loop:
             letters = dead_letters(part.records, part.rejected, part.input.name)
             producer.send(outputs.dead_letter_topic, letters.keys, letters.values, letters.headers)
 
+    def _absences(self) -> list[AbsenceEvent]:
+        """Return who is missed since now, and who no longer."""
+        events: list[AbsenceEvent] = []
+        for input in self._inputs:
+            if input.presence is not None:
+                input.presence.check()
+                input.presence.check_silence(self._clock())
+                events += input.presence.take_events()
+        return events
+
+    def _write_absences(self, producer: Producer, absences: list[AbsenceEvent]) -> None:
+        if absences:
+            records = [encode_absence(event, self._outputs.group_id) for event in absences]
+            producer.send(
+                self._outputs.alerts_topic,
+                [record.key for record in records],
+                [record.value for record in records],
+                [record.headers for record in records],
+            )
+
     def _flush(self, producer: Producer) -> None:
         """Return when the brokers hold everything; wait in short pieces, so that a request to stop is heard.
 
@@ -433,13 +473,19 @@ class Loop:
         now = self._clock()
         if now >= self._lag_due_s:
             self._lag_due_s = now + LAG_INTERVAL_S
-            self._observer.lag(consumer.lag())
+            lag = consumer.lag()
+            self._observer.lag(lag)
+            for input in self._inputs:
+                if input.presence is not None:
+                    input.presence.lags(lag, now)
 
     def _forget(self, source: Source) -> None:
         """Drop the state of a partition's entities."""
         self._processed.pop(source, None)
         input = self._input_of[source.topic]
         self._drop(input, *input.table.forget(source))
+        if input.presence is not None:
+            input.presence.forget_source(source)
 
     def _forget_everything(self) -> None:
         self._sent = None
@@ -447,6 +493,8 @@ class Loop:
         self._processed = {}
         for input in self._inputs:
             self._drop(input, *input.table.forget_all())
+            if input.presence is not None:
+                input.presence.forget_everything()
         self._observer.lag({})
 
     def _drop(self, input: Input, slots: IntArray, entities: list[str]) -> None:
@@ -454,6 +502,9 @@ class Loop:
             return
         for arrivals in input.arrivals:
             arrivals.forget(slots)
+        if input.presence is not None:
+            input.presence.forget(slots)
+            self._observer.absent(input.name, input.presence.absent(), input.presence.firing())
         for watch in input.watches:
             watch.forget(slots, entities)
             self._observer.forgotten(watch.name, slots, entities)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.event import AlertEvent
 from detector.batch import Batch, IntArray, Scores, Source
 from detector.stream.reasons import Reason
@@ -49,6 +50,20 @@ class Observer(Protocol):
 
     def steered(self, detector: str, entities: int) -> None:
         """Set how many entities have a threshold of their own, above the detector's."""
+        ...
+
+    def absence(self, event: AbsenceEvent) -> None:
+        """Count an event of an absence."""
+        ...
+
+    def absent(self, input: str, entities: int, firing: Sequence[AbsenceEvent]) -> None:
+        """Set what is absent from an input now.
+
+        Args:
+            input: One that entities are missed from; others are never told of.
+            entities: How many are absent.
+            firing: What was told of that and goes on, the newest event of each absence.
+        """
         ...
 
     def forgotten(self, detector: str, slots: IntArray, entities: Sequence[str]) -> None:

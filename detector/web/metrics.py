@@ -20,6 +20,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from detector import __version__
+from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.budget import Threshold
 from detector.alerting.event import AlertEvent
 from detector.batch import Batch, IntArray, OperatorRule, Scores, Source, Status
@@ -76,6 +77,7 @@ class Metrics:
         self._polled: Tally[str] = Tally()
         self._rejected: Tally[str] = Tally()
         self._lag_labels: set[Source] = set()
+        self._absence_labels: dict[str, set[tuple[str, str, str, str]]] = {}
         self._facts: dict[str, DetectorFacts] = {}
         self._watched: dict[str, WatchedTime] = {}
 
@@ -127,6 +129,24 @@ class Metrics:
             "Incidents, in which many entities fire together, that began, changed or resolved.",
             "detector",
             "transition",
+        )
+        self._absences = counter(
+            "detector_absences_total",
+            "Absences of entities, or of a feature, that were noticed or are over.",
+            "input",
+            "kind",
+            "transition",
+        )
+        self._absent = gauge(
+            "detector_absent_entities", "Entities that stopped sending, as far as known.", "input"
+        )
+        self._absence = gauge(
+            "detector_absence_firing",
+            "What is absent now; always 1. Entity * stands for many that stopped together.",
+            "input",
+            "kind",
+            "entity",
+            "severity",
         )
         self._expected = counter(
             "detector_budget_episodes_total",
@@ -285,6 +305,24 @@ class Metrics:
     def steered(self, detector: str, entities: int) -> None:
         """Set how many entities have a threshold of their own."""
         self._steered.labels(detector).set(entities)
+
+    def absence(self, event: AbsenceEvent) -> None:
+        """Count an absence that begins or ends."""
+        if event.transition != "updated":
+            self._absences.labels(event.input, event.kind, event.transition).inc()
+
+    def absent(self, input: str, entities: int, firing: Sequence[AbsenceEvent]) -> None:
+        """Set what is absent from an input now."""
+        self._absent.labels(input).set(entities)
+        before = self._absence_labels.get(input, set())
+        after: set[tuple[str, str, str, str]] = {
+            (event.input, event.kind, event.entity, event.severity) for event in firing
+        }
+        for labels in before - after:
+            self._absence.remove(*labels)
+        for labels in after - before:
+            self._absence.labels(*labels).set(1)
+        self._absence_labels[input] = after
 
     def forgotten(self, detector: str, slots: IntArray, entities: Sequence[str]) -> None:
         """Drop the series of these slots."""

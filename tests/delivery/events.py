@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from detector.alerting.absence_event import AbsenceEvent, absence_id
 from detector.alerting.event import AlertEvent, FeatureReason, Transition, alert_id, event_id
 from detector.alerting.incidents import IncidentEvent, IncidentMember
 from detector.batch import Source
 from detector.delivery.alert import Alert, AlertRecord, decode_alert
+from detector.stream.absence_record import encode_absence
 from detector.stream.alert_record import AlertRecord as Encoded
 from detector.stream.alert_record import encode_alert
 from detector.stream.incident_record import encode_incident
@@ -119,3 +121,32 @@ def read_incident(event: IncidentEvent, offset: int) -> tuple[AlertRecord, Alert
     """The incident's record as it is read, and what it says."""
     record = encode_incident(event, "detector")
     return AlertRecord(ALERTS, offset, record.key, record.value, record.headers), decode_alert(record.value)
+
+
+def absence(
+    transition: Literal["firing", "resolved"], time_s: float, entity: str = "web-17", **changes: Any
+) -> tuple[AlertRecord, Alert]:
+    """What is read of an entity that was heard last at 1.8e9."""
+    fired = AbsenceEvent(
+        kind="absence",
+        alert_id=absence_id("absence", "telegraf", entity, TELEMETRY, 7),
+        transition=transition,
+        input="telegraf",
+        entity=entity,
+        entities=(entity,),
+        absent=1,
+        alive=40,
+        features=(),
+        severity="warning",
+        time=time_s,
+        told=0,
+        start=1.8e9,
+        end=time_s if transition == "resolved" else None,
+        usual_interval_s=60.0,
+        labels={"team": "shop"},
+        resolved_because="returned" if transition == "resolved" else None,
+        source=TELEMETRY,
+        offset=7,
+    )
+    record = encode_absence(replace(fired, **changes), "detector")
+    return AlertRecord(ALERTS, 0, record.key, record.value, record.headers), decode_alert(record.value)

@@ -14,7 +14,7 @@ from detector.delivery.wording import (
     firing_summary,
     resolved_summary,
 )
-from tests.delivery.events import event, incident, read, read_incident
+from tests.delivery.events import absence, event, incident, read, read_incident
 
 _, FIRING = read(event("firing", 1.8e9), 0)
 _, RESOLVED = read(event("resolved", 1.8e9 + 720, start_s=1.8e9), 1)
@@ -147,3 +147,40 @@ def test_durations() -> None:
 def test_a_summary_belongs_to_its_event() -> None:
     other = read(replace(event("firing", 1.8e9), entity="db-1"), 0)[1]
     assert firing_summary(other).startswith("db-1: ")
+
+
+def test_absence_says_for_how_long_and_how_often_records_came() -> None:
+    _, fired = absence("firing", 1.8e9 + 250.0)
+    _, over = absence("resolved", 1.8e9 + 720.0)
+    assert firing_summary(fired) == "web-17: nothing for 4 minutes, usually one record in 1 minute"
+    assert description(fired) == "Input telegraf."
+    assert resolved_summary(over) == "web-17: records come again after 12 minutes"
+    _, gone = absence("resolved", 1.8e9 + 7 * 86_400.0, resolved_because="expired")
+    assert resolved_summary(gone) == "web-17: gone for 7 days, no longer missed"
+    assert "does the detector still run?" in expired_summary(fired, 3600.0)
+    assert labels_of(fired) == {
+        "alertname": "DetectorAbsence",
+        "entity": "web-17",
+        "input": "telegraf",
+        "severity": "warning",
+        "team": "shop",
+    }
+
+
+def test_absence_of_many_names_some_of_them() -> None:
+    names = tuple(f"web-{i:02d}" for i in range(25))
+    _, fired = absence("firing", 1.8e9 + 250.0, "*", entities=names, absent=30, labels={})
+    start = "30 of 40 entities of input telegraf"
+    assert firing_summary(fired) == f"{start}: nothing for 4 minutes, usually one record in 1 minute"
+    assert description(fired).endswith("web-18, web-19 and 10 more.")
+    assert labels_of(fired)["partition"] == "telemetry/0"
+    _, silent = absence("firing", 1.8e9 + 250.0, "*", entities=names, absent=40)
+    assert firing_summary(silent).startswith("all 40 entities of input telegraf: ")
+
+
+def test_vanished_feature_is_named() -> None:
+    _, fired = absence("firing", 1.8e9 + 600.0, kind="vanished_feature", features=("cpu",))
+    _, over = absence("resolved", 1.8e9 + 720.0, kind="vanished_feature", features=("cpu",))
+    assert firing_summary(fired) == "web-17: no cpu any more"
+    assert resolved_summary(over) == "web-17: cpu is there again after 12 minutes"
+    assert labels_of(fired)["feature"] == "cpu"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.event import AlertEvent
 from detector.batch import Batch, IntArray, Scores, Source
 from detector.stream.port import (
@@ -176,6 +177,8 @@ class RecordingObserver:
         self.missing_values: dict[str, int] = {}
         self.events: list[AlertEvent] = []
         self.incidents: list[tuple[str, str]] = []
+        self.absences: list[AbsenceEvent] = []
+        self.absent_entities = 0
         self.gone: list[str] = []
         self.on_two_sources = 0
         self.partitions = 0
@@ -205,6 +208,12 @@ class RecordingObserver:
 
     def steered(self, detector: str, entities: int) -> None:
         self.steered_entities = entities
+
+    def absence(self, event: AbsenceEvent) -> None:
+        self.absences.append(event)
+
+    def absent(self, input: str, entities: int, firing: Sequence[AbsenceEvent]) -> None:
+        self.absent_entities = entities
 
     def forgotten(self, detector: str, slots: IntArray, entities: Sequence[str]) -> None:
         self.gone += entities

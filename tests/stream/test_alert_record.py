@@ -61,6 +61,7 @@ def test_golden_event() -> None:
         ("ce_time", b"2026-11-20T15:00:00Z"),
     ]
     assert json.loads(record.value) == {
+        "kind": "anomaly",
         "alert_id": ALERT,
         "state": "firing",
         "detector": "hosts",

@@ -25,6 +25,7 @@ from detector.stream.port import (
     OffsetOutOfRangeError,
     TopicMissingError,
 )
+from detector.stream.presence import Presence
 from detector.stream.reasons import Reason
 from detector.stream.watch import Watch
 from detector.stream.watchdog import Watchdog
@@ -78,11 +79,17 @@ class Rig:
     """A loop on a fake broker: run it, crash it, start it again."""
 
     def __init__(
-        self, broker: FakeBroker, watcher: Detector, *, topics: tuple[str, ...] = ("telemetry",)
+        self,
+        broker: FakeBroker,
+        watcher: Detector,
+        *,
+        topics: tuple[str, ...] = ("telemetry",),
+        presence: Presence | None = None,
     ) -> None:
         self.broker = broker
         self.watcher = watcher
         self.topics = topics
+        self.presence = presence
         self.clock = FakeClock()
         self.observer = RecordingObserver()
         self.watch = Watch(watcher, "hosts", np.arange(3))
@@ -101,7 +108,7 @@ class Rig:
             "hosts", tuple((f"f{i}", (f"f{i}",)) for i in range(3)), labels=(("team", ("team",)),)
         )
         self.loop = Loop(
-            [Input("hosts", self.topics, JsonCodec(schema), [self.watch])],
+            [Input("hosts", self.topics, JsonCodec(schema), [self.watch], self.presence)],
             outputs,
             self._consumer,
             self.broker.producer,
@@ -162,7 +169,7 @@ def test_entities_that_alarm_together_are_one_incident_with_members(watcher: Det
     assert [incident["state"] for incident in incidents] == ["firing", "resolved"]
     assert rig.observer.incidents == [("watch", "firing"), ("watch", "resolved")]
     assert [(i["entities"], i["firing"]) for i in incidents] == [(6, 6), (6, 0)]
-    members = [alert for alert in alerts if "kind" not in alert]
+    members = [alert for alert in alerts if alert["kind"] == "anomaly"]
     assert len(members) == 12
     of = {
         state: [member["incident_id"] for member in members if member["state"] == state]

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.budget import Threshold
 from detector.alerting.event import AlertEvent, alert_id, event_id
 from detector.batch import Batch, IntArray, Scores, Source, Status
@@ -101,6 +102,31 @@ def event_of(
     )
 
 
+def absence_of(entity: str) -> AbsenceEvent:
+    """That an entity is absent."""
+    return AbsenceEvent(
+        kind="absence",
+        alert_id=f"absence of {entity}",
+        transition="firing",
+        input="telegraf",
+        entity=entity,
+        entities=(entity,),
+        absent=1,
+        alive=12,
+        features=(),
+        severity="warning",
+        time=1.8e9,
+        told=0,
+        start=1.8e9 - 300.0,
+        end=None,
+        usual_interval_s=60.0,
+        labels={"team": "shop"},
+        resolved_because=None,
+        source=SOURCE,
+        offset=7,
+    )
+
+
 def slots_of(*slots: int) -> IntArray:
     """Slots as the loop hands them over."""
     return np.array(slots, dtype=np.int64)
@@ -131,6 +157,9 @@ def everything_reported(entities: Sequence[str]) -> CollectorRegistry:
     metrics.batch_done("telegraf", 10, 0.02)
     metrics.lag({SOURCE: 7})
     metrics.entity_on_two_sources("telegraf", 1)
+    for entity in entities:
+        metrics.absence(absence_of(entity))
+    metrics.absent("telegraf", len(entities), [absence_of(entity) for entity in entities])
     metrics.assigned(1)
     metrics.broker(True)
     return registry

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from detector.alerting.absence_event import kept_alive, resolved
 from detector.batch import OperatorRule, Source, Status
 from detector.stream.observer import Observer
 from detector.stream.reasons import Reason
@@ -20,6 +21,7 @@ from tests.web.made_up import (
     FACTS,
     SOURCE,
     Clock,
+    absence_of,
     batch_of,
     event_of,
     everything_reported,
@@ -261,3 +263,20 @@ def test_records_are_counted_by_the_rule_that_decided() -> None:
     assert value("detector_records_muted_total", detector="hosts", reason="entity") == 4
     assert value("detector_records_in_maintenance_total", detector="hosts", kind="maintenance") == 5
     assert value("detector_records_in_maintenance_total", detector="hosts", kind="deploy") == 6
+
+
+def test_absences_are_counted_and_shown_while_they_last(scraped: Scraped) -> None:
+    fired = [absence_of("web-1"), absence_of("web-2")]
+    goes_on = kept_alive(fired[1], 1.8e9 + 1800.0)
+    over = resolved(fired[0], 1.8e9 + 2000.0, "returned")
+    for event in (*fired, goes_on, over):
+        scraped.metrics.absence(event)
+    scraped.metrics.absent("telegraf", 2, fired)
+    scraped.metrics.absent("telegraf", 1, [goes_on])
+    labels = {"input": "telegraf", "kind": "absence"}
+    assert scraped.value("detector_absences_total", **labels, transition="firing") == 2
+    assert scraped.value("detector_absences_total", **labels, transition="resolved") == 1
+    assert scraped.value("detector_absent_entities", input="telegraf") == 1
+    assert scraped.labels_of("detector_absence_firing") == [
+        {**labels, "entity": "web-2", "severity": "warning"}
+    ]

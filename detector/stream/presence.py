@@ -1,0 +1,467 @@
+"""Who still sends on one input: arrays over entity slots, and an event when somebody stops or comes back.
+
+Silence is measured on the clock of the entity's partition (``StreamClock``). Partitions that have been read
+to their end for some seconds take the newest clock of all, so an entity that is alone on its partition is
+missed too. The wall clock counts only where nothing arrives at all although everything was read: then the
+input as a whole is silent, which is one event.
+
+What is known of entities is lost with a restart or a rebalance, so neither raises anything.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.alerting.absence import (
+    SUSPECTED_AT,
+    AbsenceRules,
+    initial_gaps,
+    patience_s,
+    stopped_together,
+    taught,
+    usual_interval_s,
+)
+from detector.alerting.absence_event import (
+    KEEP_ALIVE_S,
+    MANY_ENTITIES,
+    AbsenceEvent,
+    ResolvedBecause,
+    absence_id,
+    kept_alive,
+    listed,
+    resolved,
+)
+from detector.batch import Batch, BoolArray, FloatArray, IntArray, Source
+from detector.models.sequences import lagged, runs_of, starts_of
+from detector.stream.stream_clock import StreamClock
+
+CHECK_S = 1.0
+"""Of a stream's clock, between two looks at all entities, or longer where all have much more patience."""
+_CHECKS = 16
+"""Within the shortest patience of all."""
+CAUGHT_UP_S = 5.0
+"""How long a partition was read to its end before others tell its time: lags are known a little late."""
+
+_PRESENT, _ABSENT, _IN_INCIDENT = 0, 1, 2
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What is known of the entities, one row per slot."""
+
+    known: BoolArray
+    missed: BoolArray
+    """Whether anybody wants to know when it stops."""
+    state: NDArray[np.int8]
+    source: IntArray
+    heard_s: FloatArray
+    """What the stream's clock showed at its last record."""
+    gaps: FloatArray
+    patience_s: FloatArray
+    """What follows from the gaps."""
+    time_s: FloatArray
+    """Of its last record."""
+    offset: IntArray
+
+    @classmethod
+    def empty(cls, n: int, patience_s: float) -> "_Rows":
+        """Return n rows of entities never seen."""
+        return cls(
+            known=np.zeros(n, dtype=bool),
+            missed=np.zeros(n, dtype=bool),
+            state=np.full(n, _PRESENT, dtype=np.int8),
+            source=np.zeros(n, dtype=np.int64),
+            heard_s=np.full(n, -np.inf),
+            gaps=initial_gaps(n),
+            patience_s=np.full(n, patience_s),
+            time_s=np.full(n, -np.inf),
+            offset=np.zeros(n, dtype=np.int64),
+        )
+
+    def followed_by(self, other: "_Rows") -> "_Rows":
+        both = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return _Rows(*(np.concatenate(pair) for pair in both))
+
+
+@dataclass(slots=True)
+class _Incident:
+    """Many entities that stopped together."""
+
+    told: AbsenceEvent
+    """The newest event of it."""
+    raised_s: float
+    silent: bool
+    """Whether nothing arrived at all."""
+
+
+class Presence:
+    """The entities of one input, on the partitions held. One thread uses it."""
+
+    def __init__(self, input_name: str, rules: AbsenceRules, patterns: Sequence[str] = ("*",)) -> None:
+        """Args:
+        input_name: In events.
+        rules: What is too long a silence.
+        patterns: Shell patterns of the entities that are missed when they stop.
+        """
+        self._input = input_name
+        self._rules = rules
+        self._patterns = tuple(patterns)
+        self._clocks: list[StreamClock] = []
+        self._sources: list[Source] = []
+        self._source_ids: dict[Source, int] = {}
+        self._caught_up_since: dict[Source, float] = {}
+        self._newest_told: list[tuple[float, float]] = []
+        """When lags were told, and the newest of the clocks then."""
+        self._arrived_s = np.inf
+        """When records came last, by a monotonic clock."""
+        self._listened_s = np.inf
+        self._checked_s: FloatArray = np.zeros(0)
+        self._check_every_s = CHECK_S
+        self._longest_hole_s = np.inf
+        self._incident: _Incident | None = None
+        self._absent: dict[int, AbsenceEvent] = {}
+        """What was told last of single entities, by slot."""
+        self._events: list[AbsenceEvent] = []
+        self._entity: list[str] = []
+        self._labels: list[dict[str, str]] = []
+        self._first_patience_s = float(patience_s(initial_gaps(1), rules)[0])
+        self._rows = _Rows.empty(0, self._first_patience_s)
+
+    def saw(self, batch: Batch, slots: IntArray, now_s: float, monotonic_s: float) -> None:
+        """Take note of who sent, and of who is back.
+
+        Args:
+            batch: N >= 1 records.
+            slots: Of their entities, shape (N,).
+            now_s: Wall clock: no record moves a stream's clock beyond it.
+            monotonic_s: When they came.
+        """
+        self._arrived_s = monotonic_s
+        order = np.argsort(slots, kind="stable")
+        lengths = runs_of(slots[order])
+        starts = starts_of(lengths)
+        first, last = order[starts], order[starts + lengths - 1]
+        touched = slots[first]
+        self._meet(batch, first, touched)
+        silence_over = self._incident is not None and self._incident.silent
+        if silence_over:
+            for clock in self._clocks:
+                clock.resume()
+        shown, resumed = self._read_clocks(batch, slots, np.minimum(batch.time, now_s))
+
+        rows = self._rows
+        at, resumed = shown[order], resumed[order]
+        before = lagged(at, rows.heard_s[touched], starts)
+        gap_s = at - np.where((before < resumed) & (at >= resumed), resumed, before)
+        telling = np.isfinite(gap_s) & (gap_s > 0)
+        if telling.any():
+            entity = np.repeat(np.arange(len(lengths)), lengths)[telling]
+            own = runs_of(entity)
+            learning = touched[entity[starts_of(own)]]
+            # An absence is no habit: it teaches no more than the longest silence that is none.
+            longest = np.repeat(rows.patience_s[learning], own)
+            known = taught(rows.gaps[learning], np.minimum(gap_s[telling], longest), own)
+            rows.gaps[learning] = known
+            rows.patience_s[learning] = patience_s(known, self._rules)
+        rows.heard_s[touched] = at[starts + lengths - 1]
+        rows.time_s[touched] = batch.time[last]
+        rows.offset[touched] = batch.offset[last]
+        back = rows.state[touched] != _PRESENT
+        if back.any():
+            self._returned(touched[back], first[back], batch)
+        if silence_over and self._incident is not None:
+            self._incident_over(float(batch.time.min()), "returned")
+
+    def lags(self, lag: Mapping[Source, int], monotonic_s: float) -> None:
+        """Take the records that wait on each partition: those where none do share one clock."""
+        self._caught_up_since = {
+            source: self._caught_up_since.get(source, monotonic_s)
+            for source, records in lag.items()
+            if records == 0
+        }
+        if not self._clocks:
+            return
+        told = self._newest_told
+        told.append((monotonic_s, max(clock.now_s for clock in self._clocks)))
+        while len(told) > 1 and told[1][0] <= monotonic_s - CAUGHT_UP_S:
+            del told[0]
+        told_s, newest_s = told[0]
+        if told_s > monotonic_s - CAUGHT_UP_S:
+            return
+        for source, clock in zip(self._sources, self._clocks, strict=True):
+            if self._caught_up_since.get(source, np.inf) <= told_s and np.isfinite(clock.now_s):
+                clock.follow(newest_s, self._longest_hole_s)
+
+    def check(self) -> None:
+        """Look for entities that are silent for too long, if time passed on the stream's clock."""
+        clocks = self._clock_times()
+        if (
+            clocks.size == self._checked_s.size
+            and not (clocks >= self._checked_s + self._check_every_s).any()
+        ):
+            return
+        self._checked_s = clocks
+        self._judge(clocks, silent=False)
+        self._keep_alive(clocks)
+
+    def check_silence(self, monotonic_s: float) -> None:
+        """Look, where nothing was there to be read, whether the input as a whole is silent."""
+        if monotonic_s - self._listened_s > CAUGHT_UP_S:
+            # Nobody listened: this process stood still.
+            self._arrived_s = monotonic_s
+        self._listened_s = monotonic_s
+        if not monotonic_s - self._arrived_s >= self._rules.silence_after_s:
+            return
+        caught_up = [self._caught_up_since.get(source, np.inf) for source in self._held()]
+        waited_s = monotonic_s - max([self._arrived_s, *caught_up])
+        if not caught_up or waited_s < self._rules.silence_after_s:
+            return
+        clocks = self._clock_times() + waited_s
+        if self._incident is None:
+            self._judge(clocks, silent=True)
+        self._keep_alive(clocks)
+
+    def take_events(self) -> list[AbsenceEvent]:
+        """Return, once, what happened since the last call, in order."""
+        taken, self._events = self._events, []
+        return taken
+
+    def absent(self) -> int:
+        """Return how many entities are absent, those of an incident among them."""
+        return len(self._absent) + (0 if self._incident is None else self._members().size)
+
+    def firing(self) -> list[AbsenceEvent]:
+        """Return what is absent now, as it was told."""
+        incident = [] if self._incident is None else [self._incident.told]
+        return [*self._absent.values(), *incident]
+
+    def expired(self, slots: IntArray) -> None:
+        """End quietly what was told of entities that are gone for good, and forget them."""
+        rows = self._rows
+        slots = slots[slots < rows.known.size]
+        for slot in slots[rows.state[slots] == _ABSENT].tolist():
+            self._over(slot, self._clocks[rows.source[slot]].now_s, "expired")
+        if self._incident is not None and np.isin(self._members(), slots).all():
+            self._incident_over(max(clock.now_s for clock in self._clocks), "expired")
+        self.forget(slots)
+
+    def forget(self, slots: IntArray) -> None:
+        """Drop entities whose slots may be given to others; nothing is told of them."""
+        rows = self._rows
+        slots = slots[slots < rows.known.size]
+        slots = slots[rows.known[slots]]
+        for number in np.unique(rows.source[slots]).tolist():
+            self._clocks[number].forget(slots[rows.source[slots] == number])
+        rows.known[slots] = rows.missed[slots] = False
+        for slot in slots[rows.state[slots] == _ABSENT].tolist():
+            del self._absent[slot]
+        rows.state[slots] = _PRESENT
+        rows.heard_s[slots] = -np.inf
+        rows.gaps[slots] = 0.0
+        rows.patience_s[slots] = self._first_patience_s
+        if self._incident is not None and self._members().size == 0:
+            self._incident = None
+
+    def forget_source(self, source: Source) -> None:
+        """Start again with a partition whose entities are forgotten: somebody else may have read it."""
+        self._caught_up_since.pop(source, None)
+        self._newest_told = []
+        number = self._source_ids.get(source)
+        if number is not None:
+            self._clocks[number] = StreamClock()
+            self._checked_s = np.zeros(0)
+
+    def forget_everything(self) -> None:
+        """Start again with all partitions, whose entities are forgotten."""
+        for source in self._sources:
+            self.forget_source(source)
+        self._events = []
+
+    def _meet(self, batch: Batch, first: IntArray, touched: IntArray) -> None:
+        """Take in entities that are new, by the first record of each."""
+        size = self._rows.known.size
+        if int(touched[-1]) >= size:
+            more = max(int(touched[-1]) + 1, 2 * size, 1024) - size
+            self._rows = self._rows.followed_by(_Rows.empty(more, self._first_patience_s))
+            self._entity += [""] * more
+            self._labels += [{}] * more
+        rows = self._rows
+        numbers = [self._number(source) for source in batch.sources]
+        new = ~rows.known[touched]
+        for row, slot in zip(first[new].tolist(), touched[new].tolist(), strict=True):
+            entity, number = batch.entity[row], numbers[int(batch.source[row])]
+            self._entity[slot] = entity
+            self._labels[slot] = {
+                name: value for name, column in batch.labels.items() if (value := column[row]) is not None
+            }
+            rows.known[slot] = True
+            rows.missed[slot] = any(fnmatchcase(entity, pattern) for pattern in self._patterns)
+            rows.source[slot] = number
+            self._clocks[number].entities += 1
+
+    def _number(self, source: Source) -> int:
+        number = self._source_ids.setdefault(source, len(self._clocks))
+        if number == len(self._clocks):
+            self._clocks.append(StreamClock())
+            self._sources.append(source)
+        return number
+
+    def _read_clocks(self, batch: Batch, slots: IntArray, time: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return what each record's clock showed after it, and when its stream resumed, shape (N,) each."""
+        shown, resumed = np.empty(len(batch)), np.empty(len(batch))
+        for index, source in enumerate(batch.sources):
+            rows = np.flatnonzero(batch.source == index)
+            if rows.size:
+                clock = self._clocks[self._source_ids[source]]
+                shown[rows] = clock.advance(slots[rows], time[rows], self._longest_hole_s)
+                resumed[rows] = clock.resumed_s
+        return shown, resumed
+
+    def _judge(self, clocks: FloatArray, *, silent: bool) -> None:
+        rows = self._rows
+        alive = np.flatnonzero(rows.missed & (rows.state == _PRESENT))
+        if alive.size == 0:
+            return
+        source = rows.source[alive]
+        resumed = np.array([clock.resumed_s for clock in self._clocks])
+        since = np.maximum(rows.heard_s[alive], resumed[source])
+        silence_s = clocks[source] - since
+        patience = rows.patience_s[alive]
+        known = patience[np.isfinite(patience)]
+        self._check_every_s = max(CHECK_S, float(known.min()) / _CHECKS) if known.size else CHECK_S
+        self._longest_hole_s = _median(known, np.inf)
+        overdue = silence_s > patience
+        if not overdue.any():
+            return
+        if silent:
+            # Of single ones nothing can be said while the stream's clock stands still.
+            if 2 * int(overdue.sum()) >= alive.size:
+                self._raise_incident(alive, clocks, silent=True)
+            return
+        if self._incident is not None:
+            # Whoever was heard last before the incident was raised, stopped with the others.
+            joining = overdue & (since <= self._incident.raised_s)
+            rows.state[alive[joining]] = _IN_INCIDENT
+            overdue &= ~joining
+        suspected = silence_s > SUSPECTED_AT * patience
+        if self._incident is None and stopped_together(overdue, suspected, alive.size):
+            self._raise_incident(alive[suspected], clocks, silent=False)
+            return
+        for slot in alive[overdue].tolist():
+            rows.state[slot] = _ABSENT
+            self._absent[slot] = self._of_one(slot, float(clocks[rows.source[slot]]))
+            self._events.append(self._absent[slot])
+
+    def _keep_alive(self, clocks: FloatArray) -> None:
+        """Tell of every absence from time to time, so that none stays for ever when this process is gone."""
+        for slot, event in self._absent.items():
+            time_s = float(clocks[self._rows.source[slot]])
+            if time_s >= event.time + KEEP_ALIVE_S:
+                self._absent[slot] = kept_alive(event, time_s)
+                self._events.append(self._absent[slot])
+        incident = self._incident
+        if incident is not None and clocks.max() >= incident.told.time + KEEP_ALIVE_S:
+            incident.told = kept_alive(incident.told, float(clocks.max()))
+            self._events.append(incident.told)
+
+    def _raise_incident(self, members: IntArray, clocks: FloatArray, *, silent: bool) -> None:
+        rows = self._rows
+        rows.state[members] = _IN_INCIDENT
+        newest = int(members[np.argmax(rows.time_s[members])])
+        source, offset = self._sources[rows.source[newest]], int(rows.offset[newest])
+        interval = usual_interval_s(rows.gaps[members])
+        usual = _median(interval[np.isfinite(interval)], np.nan)
+        event = AbsenceEvent(
+            kind="absence",
+            alert_id=absence_id("absence", self._input, MANY_ENTITIES, source, offset),
+            transition="firing",
+            input=self._input,
+            entity=MANY_ENTITIES,
+            entities=listed([self._entity[slot] for slot in members.tolist()]),
+            absent=len(members),
+            alive=int((rows.missed & (rows.state != _ABSENT)).sum()),
+            features=(),
+            severity=self._rules.severity,
+            time=float(clocks[rows.source[members]].max()),
+            told=0,
+            start=float(rows.time_s[newest]),
+            end=None,
+            usual_interval_s=None if np.isnan(usual) else usual,
+            labels={},
+            resolved_because=None,
+            source=source,
+            offset=offset,
+        )
+        self._incident = _Incident(event, event.time, silent)
+        self._events.append(event)
+
+    def _returned(self, slots: IntArray, records: IntArray, batch: Batch) -> None:
+        rows = self._rows
+        for slot, record in zip(slots.tolist(), records.tolist(), strict=True):
+            if rows.state[slot] == _ABSENT:
+                self._over(slot, float(batch.time[record]), "returned")
+        rows.state[slots] = _PRESENT
+        incident = self._incident
+        if incident is not None and not incident.silent and 2 * self._members().size <= incident.told.absent:
+            self._incident_over(float(batch.time[records].max()), "returned")
+
+    def _over(self, slot: int, time_s: float, because: ResolvedBecause) -> None:
+        self._events.append(resolved(self._absent.pop(slot), time_s, because))
+        self._rows.state[slot] = _PRESENT
+
+    def _incident_over(self, time_s: float, because: ResolvedBecause) -> None:
+        """End an incident; those who are still away begin to be missed now."""
+        if self._incident is None:
+            return
+        self._events.append(resolved(self._incident.told, time_s, because))
+        self._incident = None
+        rows, members = self._rows, self._members()
+        rows.state[members] = _PRESENT
+        clocks = self._clock_times()[rows.source[members]]
+        rows.heard_s[members] = np.maximum(rows.heard_s[members], clocks)
+
+    def _of_one(self, slot: int, time_s: float) -> AbsenceEvent:
+        """Return the event of an entity that is absent."""
+        rows, entity = self._rows, self._entity[slot]
+        source, offset = self._sources[rows.source[slot]], int(rows.offset[slot])
+        usual = float(usual_interval_s(rows.gaps[slot : slot + 1])[0])
+        return AbsenceEvent(
+            kind="absence",
+            alert_id=absence_id("absence", self._input, entity, source, offset),
+            transition="firing",
+            input=self._input,
+            entity=entity,
+            entities=(entity,),
+            absent=1,
+            alive=int((rows.missed & (rows.state == _PRESENT)).sum()) + 1,
+            features=(),
+            severity=self._rules.severity,
+            time=time_s,
+            told=0,
+            start=float(rows.time_s[slot]),
+            end=None,
+            usual_interval_s=None if np.isnan(usual) else usual,
+            labels=self._labels[slot],
+            resolved_because=None,
+            source=source,
+            offset=offset,
+        )
+
+    def _members(self) -> IntArray:
+        """Return the slots of those who stopped with the incident and are not back."""
+        return np.flatnonzero(self._rows.known & (self._rows.state == _IN_INCIDENT))
+
+    def _held(self) -> list[Source]:
+        """Return the partitions that have entities."""
+        pairs = zip(self._sources, self._clocks, strict=True)
+        return [source for source, clock in pairs if clock.entities]
+
+    def _clock_times(self) -> FloatArray:
+        return np.array([clock.now_s for clock in self._clocks])
+
+
+def _median(x: FloatArray, of_none: float) -> float:
+    return float(np.partition(x, x.size // 2)[x.size // 2]) if x.size else of_none

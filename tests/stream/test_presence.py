@@ -1,0 +1,302 @@
+"""Tests for detector.stream.presence: who is missed, and who is not."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from detector.alerting.absence import AbsenceRules
+from detector.alerting.absence_event import MANY_ENTITIES, AbsenceEvent
+from detector.batch import Batch, Source
+from detector.stream.entity_table import EntityTable
+from detector.stream.presence import CAUGHT_UP_S, Presence
+
+P0, P1 = Source("telemetry", 0), Source("telemetry", 1)
+WALL_S = 2e9
+START_S = 1.8e9
+INTERVAL_S = 60.0
+
+Record = tuple[float, str]
+
+
+class Stream:
+    """A presence that is fed records, poll by poll."""
+
+    def __init__(self, rules: AbsenceRules | None = None, patterns: Sequence[str] = ("*",)) -> None:
+        self.presence = Presence("hosts", rules or AbsenceRules(), patterns)
+        self.table = EntityTable()
+        self.offsets = {P0: 0, P1: 0}
+        self.monotonic_s = 0.0
+        self.events: list[AbsenceEvent] = []
+
+    def poll(self, *parts: tuple[Source, Sequence[Record]], now_s: float = WALL_S) -> None:
+        """Records of one poll, partition by partition, each in the order of its offsets."""
+        sources = tuple(source for source, _ in parts)
+        source = np.repeat(np.arange(len(parts)), [len(records) for _, records in parts])
+        offset: list[int] = []
+        for of, records in parts:
+            offset += range(self.offsets[of], self.offsets[of] + len(records))
+            self.offsets[of] += len(records)
+        times = [START_S + time for _, part in parts for time, _ in part]
+        entity = [name for _, part in parts for _, name in part]
+        n = len(entity)
+        batch = Batch(
+            "hosts",
+            ("cpu",),
+            sources,
+            source,
+            np.array(offset, dtype=np.int64),
+            entity,
+            np.array(times),
+            np.zeros((n, 1)),
+            {"team": ["shop"] * n},
+        )
+        self.presence.saw(batch, self.table.place(batch), now_s, self.monotonic_s)
+        self.presence.check()
+        self.events += self.presence.take_events()
+
+    def idle(self, seconds: float, *, lag: int = 0) -> None:
+        """Turns of the loop in which nothing comes."""
+        for _ in range(int(seconds)):
+            self.monotonic_s += 1.0
+            self.presence.lags(dict.fromkeys((P0, P1), lag), self.monotonic_s)
+            self.presence.check()
+            self.presence.check_silence(self.monotonic_s)
+            self.events += self.presence.take_events()
+
+    def told(self) -> list[tuple[str, str]]:
+        return [(event.transition, event.entity) for event in self.events]
+
+
+def fleet(n: int) -> list[str]:
+    return [f"web-{i:03d}" for i in range(n)]
+
+
+def rounds(
+    entities: Sequence[str], first: int, last: int, *, without: Sequence[str] = (), jitter: float = 0.1
+) -> list[Record]:
+    """Records of every entity, one an interval, in the order of their times."""
+    rng = np.random.default_rng(first)
+    records = [
+        ((k + i / len(entities) + rng.uniform(-jitter, jitter)) * INTERVAL_S, entity)
+        for k in range(first, last)
+        for i, entity in enumerate(entities)
+        if entity not in without
+    ]
+    return sorted(records)
+
+
+def play(stream: Stream, records: Sequence[Record], poll: int = 40, source: Source = P0) -> None:
+    for at in range(0, len(records), poll):
+        stream.poll((source, records[at : at + poll]))
+
+
+@pytest.mark.parametrize("poll", [1, 40, 5000])
+def test_entity_that_stops_is_missed_within_five_of_its_intervals(poll: int) -> None:
+    stream, names = Stream(), fleet(50)
+    play(stream, rounds(names, 0, 30), poll)
+    assert stream.events == []
+    play(stream, rounds(names, 30, 40, without=["web-007"]), min(poll, 100))
+    assert stream.told() == [("firing", "web-007")]
+    event = stream.events[0]
+    assert event.kind == "absence"
+    assert event.start == pytest.approx(START_S + (29 + 7 / 50) * INTERVAL_S, abs=0.11 * INTERVAL_S)
+    assert 3.9 * INTERVAL_S < event.time - event.start < 5 * INTERVAL_S + 100 / 50 * INTERVAL_S * (poll > 40)
+    assert event.usual_interval_s == pytest.approx(INTERVAL_S, rel=0.05)
+    assert (event.absent, event.alive, event.entities) == (1, 50, ("web-007",))
+    assert event.labels == {"team": "shop"}
+    assert (event.source, event.offset) == (P0, next_to_last_offset(names))
+
+
+def next_to_last_offset(names: Sequence[str]) -> int:
+    """Return the offset of web-007's 30th record."""
+    return [i for i, (_, name) in enumerate(rounds(names, 0, 30)) if name == "web-007"][-1]
+
+
+def test_return_resolves_under_the_same_id_and_an_absence_is_told_once() -> None:
+    stream, names = Stream(), fleet(12)
+    play(stream, rounds(names, 0, 30))
+    play(stream, rounds(names, 30, 60, without=["web-003"]))
+    play(stream, rounds(names, 60, 90))
+    assert stream.told() == [("firing", "web-003"), ("resolved", "web-003")]
+    fired, resolved = stream.events
+    assert resolved.alert_id == fired.alert_id
+    assert resolved.id != fired.id
+    assert resolved.resolved_because == "returned"
+    assert resolved.end == pytest.approx(START_S + (60 + 3 / 12) * INTERVAL_S, abs=0.11 * INTERVAL_S)
+    assert stream.presence.absent() == 0
+
+
+def test_same_records_again_give_the_same_ids() -> None:
+    names = fleet(12)
+    records = [*rounds(names, 0, 30), *rounds(names, 30, 60, without=["web-003"])]
+    first, second = Stream(), Stream()
+    play(first, records, 7)
+    play(second, records, 500)
+    assert [event.id for event in first.events] == [event.id for event in second.events] != []
+
+
+def test_entities_with_other_rhythms_have_other_patience() -> None:
+    stream = Stream()
+    rng = np.random.default_rng(0)
+    steady = [(t, "steady") for t in np.arange(0.0, 40_000.0, 10.0)]
+    at_random = [(t, "random") for t in np.cumsum(rng.exponential(60.0, 800)) if t < 40_000.0]
+    slow = [(t, "slow") for t in np.arange(0.0, 40_000.0, 1800.0)]
+    # Agents that upload an hour of records at once, with their own times.
+    bursts = [(t, "bursts") for t in np.repeat(np.arange(3600.0, 40_000.0, 3600.0), 60)]
+    play(stream, sorted([*steady, *at_random, *slow, *bursts]))
+    assert stream.events == []
+
+
+def test_entity_that_sends_less_often_from_now_on_is_known_to_after_a_few_alerts() -> None:
+    stream, names = Stream(), fleet(6)
+    play(stream, rounds(names, 0, 60))
+    slower = [(60.0 * INTERVAL_S + k * 12 * INTERVAL_S, "web-000") for k in range(60)]
+    others = rounds(names, 60, 780, without=["web-000"])
+    play(stream, sorted([*slower, *others]))
+    assert 1 <= stream.told().count(("firing", "web-000")) <= 4
+    assert {entity for _, entity in stream.told()} == {"web-000"}
+
+
+def test_fixed_patience_is_taken_at_its_word() -> None:
+    stream, names = Stream(AbsenceRules(after_s=600.0)), fleet(12)
+    play(stream, rounds(names, 0, 3), 10)
+    play(stream, rounds(names, 3, 30, without=["web-003"]), 10)
+    assert stream.told() == [("firing", "web-003")]
+    assert stream.events[0].time - stream.events[0].start == pytest.approx(600.0, abs=INTERVAL_S)
+
+
+def test_only_entities_of_the_patterns_are_missed() -> None:
+    stream, names = Stream(patterns=("web-*", "db-1")), [*fleet(12), "job-1"]
+    play(stream, rounds(names, 0, 30))
+    play(stream, rounds(names, 30, 60, without=["web-003", "job-1"]))
+    assert stream.told() == [("firing", "web-003")]
+
+
+def test_entity_seen_a_few_times_only_is_not_missed() -> None:
+    stream, names = Stream(), fleet(12)
+    play(stream, rounds([*names, "short"], 0, 6))
+    play(stream, rounds(names, 6, 60))
+    assert stream.events == []
+
+
+def test_one_clock_that_runs_ahead_makes_nobody_absent() -> None:
+    stream, names = Stream(), fleet(12)
+    play(stream, rounds(names, 0, 30))
+    ahead = [
+        (time + 82_800.0 * (name == "web-005"), name) for time, name in rounds(names, 30, 60, jitter=0.05)
+    ]
+    play(stream, ahead)
+    assert stream.events == []
+
+
+def test_clocks_that_run_ahead_together_make_nobody_absent() -> None:
+    stream, names = Stream(), fleet(40)
+    play(stream, rounds(names, 0, 30))
+    play(stream, [(time + 3600.0 * (name < "web-010"), name) for time, name in rounds(names, 30, 90)])
+    assert stream.events == []
+
+
+def test_records_ahead_of_the_wall_clock_do_not_move_the_stream() -> None:
+    stream, names = Stream(), fleet(12)
+    now_s = START_S + 30 * INTERVAL_S
+    for at, (time, name) in enumerate(rounds(names, 0, 30)):
+        stream.poll((P0, [(time, name)]), now_s=min(now_s, START_S + time))
+        if at == 200:
+            stream.poll((P0, [(80_000.0, "web-001"), (80_000.0, "web-002")]), now_s=START_S + time)
+    assert stream.events == []
+
+
+def test_partition_that_is_read_behind_another_is_not_a_fleet_of_dead_entities() -> None:
+    stream = Stream()
+    here, there = fleet(12), [f"db-{i}" for i in range(12)]
+    for k in range(0, 30, 5):
+        stream.poll((P0, rounds(here, k, k + 5)), (P1, rounds(there, k, k + 5)))
+    # A backlog: all of one partition, then all of the other.
+    play(stream, rounds(here, 30, 200))
+    stream.idle(3, lag=1)
+    play(stream, rounds(there, 30, 200), source=P1)
+    assert stream.events == []
+
+
+def test_hole_in_the_whole_stream_is_nobodys_absence() -> None:
+    stream, names = Stream(), fleet(12)
+    play(stream, rounds(names, 0, 30))
+    play(stream, rounds(names, 60, 90))
+    assert stream.events == []
+
+
+def test_only_entity_of_a_partition_is_missed_by_the_clock_of_the_others() -> None:
+    stream, names = Stream(), fleet(12)
+    for k in range(60):
+        parts = [(P0, rounds(names, k, k + 1))]
+        if k < 30:
+            parts.append((P1, [(k * INTERVAL_S, "alone")]))
+        stream.poll(*parts)
+        stream.idle(10)
+    assert stream.told() == [("firing", "alone")]
+    assert stream.events[0].time - stream.events[0].start < 6 * INTERVAL_S
+
+
+def test_most_of_a_fleet_stopping_is_one_incident() -> None:
+    stream, names = Stream(), fleet(40)
+    gone = names[5:35]
+    play(stream, rounds(names, 0, 30))
+    play(stream, rounds(names, 30, 60, without=gone))
+    assert stream.told() == [("firing", MANY_ENTITIES)]
+    event = stream.events[0]
+    assert (event.absent, event.alive, event.entities) == (30, 40, tuple(gone))
+    assert stream.presence.absent() == 30
+    # Most are back: the others are missed for themselves, later.
+    play(stream, rounds(names, 60, 90, without=["web-010"]))
+    assert stream.told()[1:] == [("resolved", MANY_ENTITIES), ("firing", "web-010")]
+    assert stream.events[1].alert_id == event.alert_id
+    assert stream.events[2].time > stream.events[1].time + 3 * INTERVAL_S
+
+
+def test_silence_of_all_is_one_incident_and_resolves_when_records_flow() -> None:
+    stream, names = Stream(AbsenceRules(silence_after_s=30.0)), fleet(100)
+    play(stream, rounds(names, 0, 30))
+    stream.idle(1000)
+    assert stream.told() == [("firing", MANY_ENTITIES)]
+    assert (stream.events[0].absent, stream.events[0].alive) == (100, 100)
+    assert len(stream.events[0].entities) == 50
+    assert 3 * INTERVAL_S < stream.events[0].time - stream.events[0].start < 5 * INTERVAL_S
+    # One after the other, not all at once; one does not come back.
+    play(stream, rounds(names, 60, 90, without=["web-010"]), 1)
+    assert stream.told()[1:] == [("resolved", MANY_ENTITIES), ("firing", "web-010")]
+
+
+def test_silence_means_nothing_while_records_wait_or_nobody_listened() -> None:
+    stream, names = Stream(AbsenceRules(silence_after_s=30.0)), fleet(100)
+    play(stream, rounds(names, 0, 30))
+    stream.idle(1000, lag=5)
+    # The process stood still for an hour.
+    stream.idle(int(CAUGHT_UP_S) + 1)
+    stream.monotonic_s += 3600.0
+    stream.idle(20)
+    assert stream.events == []
+
+
+def test_nothing_is_known_after_everything_was_forgotten() -> None:
+    stream, names = Stream(), fleet(12)
+    play(stream, rounds(names, 0, 30))
+    slots, _ = stream.table.forget(P0)
+    stream.presence.forget(slots)
+    stream.presence.forget_source(P0)
+    play(stream, rounds(names, 60, 90, without=["web-003"]))
+    stream.idle(1000)
+    assert [entity for _, entity in stream.told()] == [MANY_ENTITIES]
+    assert stream.events[0].alive == 11
+
+
+def test_entity_gone_for_good_expires() -> None:
+    stream, names = Stream(), fleet(12)
+    play(stream, rounds(names, 0, 30))
+    play(stream, rounds(names, 30, 60, without=["web-003"]))
+    stream.presence.expired(np.array([3]))
+    stream.events += stream.presence.take_events()
+    assert stream.told() == [("firing", "web-003"), ("resolved", "web-003")]
+    assert stream.events[1].resolved_because == "expired"
+    play(stream, rounds(names, 60, 90, without=["web-003"]))
+    assert len(stream.events) == 2
