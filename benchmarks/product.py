@@ -5,20 +5,20 @@ This is the one place where quality benchmarks touch the product: what they meas
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from benchmarks.ablations import STEERING, WITHOUT, Changes
 from benchmarks.data_sets import Series
 from benchmarks.detection import ranking
 from detector.batch import BoolArray, FloatArray, Status
 from detector.bundles.serving import serve
 from detector.config.detectors import DetectorConfig
 from detector.training.backtest import backtest, warmup_rows
+from detector.training.choose import choose
+from detector.training.fit_family import no_report
 from detector.training.job import train
 from detector.training.plan import plan_of
-
-Changes = Mapping[str, Any]
-"""Keys of a detector's configuration, nested as in the file, and what they are to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,17 @@ def answers(series: Series, seed: int, changes: Changes) -> Answers:
         TrainingError: These rows cannot give a model.
         ValueError: The changes make no configuration.
     """
-    config = configuration(series, seed, changes)
+    without = str(changes.get("without"))
+    config = configuration(series, seed, {key: changes[key] for key in changes if key != "without"})
     started = time.process_time()
-    bundle = train(series.batch(0, series.n_train), plan_of(config), now_s=0.0)
+    records, plan = series.batch(0, series.n_train), plan_of(config)
+    if without in WITHOUT:
+        plan = choose(records, plan, no_report, None).plan
+        plan = plan.with_members(WITHOUT[without](list(plan.members)))
+    bundle = train(records, plan, now_s=0.0)
     detector = serve(bundle, config.alerting.rules(), min_features_share=config.min_features)
+    if without == STEERING:
+        detector = replace(detector, steering=None)
     fitted = time.process_time()
     batch = series.batch(0, len(series.values))
     scores = backtest(detector, batch, warmup_rows(batch, series.n_train)).scores

@@ -17,7 +17,7 @@ import numpy as np
 from detector.batch import IntArray
 from detector.bootstrap.training_child import TOO_FEW_EXIT_CODE, Ended
 from detector.bundles.store import Bundle, BundleError
-from detector.bundles.youth import ENOUGH_ROWS, held_out_of_an_entity, records_of_an_entity
+from detector.bundles.youth import records_missing, records_of_an_entity
 from detector.stream.watch import Watch
 
 GROWTH = 4
@@ -234,7 +234,7 @@ class Bootstrap:
         self._version = manifest.version
         self._found = manifest.training.records // max(len(bundle.held_out.lengths), 1)
         self._goal = GROWTH * max(self._found, 1)
-        if held_out_of_an_entity(bundle) >= ENOUGH_ROWS:
+        if records_missing(bundle) == 0:
             self._goal = None
             self._report.grown(self._detector)
             return

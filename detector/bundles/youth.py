@@ -16,18 +16,20 @@ def held_out_of_an_entity(bundle: Bundle) -> int:
 
 def records_missing(bundle: Bundle) -> int:
     """Return how many held-out records of an entity a young version lacks, 0 for one that is not young."""
-    return max(ENOUGH_ROWS - held_out_of_an_entity(bundle), 1) if bundle.model.learns else 0
+    return max(ENOUGH_ROWS - held_out_of_an_entity(bundle), 0)
 
 
 def youth(bundle: Bundle) -> str | None:
     """Return what to tell people of a young version, None for one that is not young."""
-    if not bundle.model.learns:
+    missing = records_missing(bundle)
+    if missing == 0:
         return None
-    return (
-        f"young: {held_out_of_an_entity(bundle)} records of an entity are held out, "
-        f"{records_missing(bundle)} too few to know how rare large surprises are; it goes on counting them "
-        "while it scores"
-    )
+    held_out = held_out_of_an_entity(bundle)
+    known = f"young: {held_out} records of an entity are held out, {missing} too few to know how rare large "
+    if bundle.model.learns:
+        return f"{known}surprises are; it goes on counting them while it scores"
+    trained = bundle.manifest.training.records // max(len(bundle.held_out.lengths), 1)
+    return f"{known}surprises are; train again with some {missing * trained // max(held_out, 1)} more of each"
 
 
 def records_of_an_entity(counts: IntArray) -> int:

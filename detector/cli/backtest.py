@@ -266,7 +266,7 @@ def _summary(
     ]
     if young is not None:
         lines.append(f"           {young}")
-    elif not detector.threshold.supported:
+    if not detector.model.learns and not detector.threshold.supported:
         fewest_days = 1 / detector.threshold.smallest_rate / 86400
         lines.append(
             "           extrapolated: the held-out time supports budgets of one false alarm per entity "

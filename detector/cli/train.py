@@ -157,7 +157,7 @@ def _say_what_the_evidence_supports(bundle: Bundle, chosen: DetectorConfig) -> N
     young = youth(bundle)
     if young is not None:
         click.echo(f"  {young}")
-    elif not threshold.supported:
+    if not bundle.model.learns and not threshold.supported:
         shared_by = entities if budget.per == "fleet" else 1
         days = 1 / (threshold.smallest_rate * shared_by * 86400)
         click.echo(

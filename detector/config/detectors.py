@@ -204,6 +204,14 @@ class DetectorConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _candidates_are_for_auto(self) -> Self:
+        if self.training.candidates is not None and (self.members or self.family != "auto"):
+            raise ValueError(
+                "training.candidates means nothing where the members are configured; take family auto"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _bootstrap_learns_from_topics(self) -> Self:
         given = {"files": self.training.files, "until": self.training.until_time}
         for key, value in given.items():

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from detector.config.members import FamilyOptions, Order
+from detector.config.members import FamilyName, FamilyOptions, Order
 from detector.config.section import Names
 from detector.models.contract import TypicalityChoice
 
@@ -41,6 +41,11 @@ class TrainingConfig(FamilyOptions):
         "auto",
         description="Whether records that are more likely than normal traffic ever is are anomalous too; "
         "auto: for vae, rbm and gan.",
+    )
+    candidates: tuple[FamilyName, ...] | None = Field(
+        None,
+        description="Families that auto tries as a further member, and takes if they find clearly more of "
+        "what is made for them to find: naive_bayes, hmm and gmm, without; vae, rbm and gan take longer.",
     )
     learn: Annotated[Literal["auto", "off"], BeforeValidator(_unquoted)] = Field(
         "auto",

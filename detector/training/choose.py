@@ -8,7 +8,7 @@ from typing import NamedTuple
 from detector.batch import Batch, BoolArray
 from detector.bundles.choice import Choice, PredictorTried
 from detector.training.backtest import rows_of
-from detector.training.choose_committee import CommitteeChoice, choose_committee
+from detector.training.choose_committee import CommitteeChoice, candidates_for, choose_committee
 from detector.training.choose_predictor import PredictorChoice, choose_predictor, without_evidence
 from detector.training.default_committee import (
     discrete_members,
@@ -109,10 +109,11 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
         members = independent_members(kinds) if independent else ordered_members(plan.predictor, kinds)
         members = [replace(member, predictor=plan.predictor) for member in members]
         return _closed(plan, members, found.tried, reasons)
-    if independent:
-        return _closed(plan, independent_members(kinds), found.tried, reasons)
+    members = independent_members(kinds) if independent else ordered_members(found.name, kinds)
+    if not candidates_for(plan, members):
+        return _closed(plan, members, found.tried, reasons)
     trial = given.newest(_FAMILY_RECORDS, _FAMILY_RECORDS_EACH)
-    best = choose_committee(*trial, plan, ordered_members(found.name, kinds), report)
+    best = choose_committee(*trial, plan, members, report)
     return _closed(plan, best.members, found.tried, [*reasons, best.reason], best)
 
 

@@ -1,7 +1,7 @@
 """Whether another family earns a place in a committee: by canaries that it finds, and by how steady it is."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,13 +19,21 @@ from detector.training.report import Curves
 from detector.training.train_member import FittedMember, fit_member
 from detector.training.training_rows import TrainingError
 
-# Tried as a further member; auto is the chosen predictor. A mixture of full covariances on what the predictor
-# leaves is none of them: it hears more of almost any canary, and less of incidents that people labelled.
-_CANDIDATES = (
-    FOLLOWING,
-    MemberPlan("hmm", AUTO, time_scale=TimeScale(1 / 3)),
-    MemberPlan("gmm", "none"),
-)
+# Tried as a further member, by family; auto is the chosen predictor. A mixture of full covariances on what
+# the predictor leaves is none of them: it hears more of almost any canary, and less of incidents that people
+# labelled.
+_CANDIDATES: Mapping[str, MemberPlan] = {
+    "naive_bayes": FOLLOWING,
+    "hmm": MemberPlan("hmm", AUTO, time_scale=TimeScale(1 / 3)),
+    "gmm": MemberPlan("gmm", "none"),
+    "vae": MemberPlan("vae", AUTO, time_scale=TimeScale(1 / 3)),
+    "rbm": MemberPlan("rbm", AUTO, time_scale=TimeScale(1 / 3)),
+    "gan": MemberPlan("gan", AUTO, time_scale=TimeScale(1 / 3)),
+}
+# Where records tell nothing about one another, naive Bayes and mixtures are members already.
+_INDEPENDENT_CANDIDATES: Mapping[str, MemberPlan] = {
+    family: MemberPlan(family, "none") for family in ("vae", "rbm", "gan")
+}
 _FEWEST_CANARIES = 60
 _LEAST_GAIN = 0.05
 _MOST_UNSTEADY = 0.05
@@ -64,6 +72,7 @@ def choose_committee(
         members: To begin with; the first one's predictor is the chosen one.
         report: Told how far it is.
     """
+    candidates = candidates_for(plan, members)
     fitted = [_fitted(records, anomalous, plan, member) for member in members]
     present = [member for member in fitted if member is not None]
     trial = _trial(present[0], plan) if len(present) == len(members) else None
@@ -73,7 +82,6 @@ def choose_committee(
     heard = [trial.hear(member) for member in present]
     first = together(heard)
     committees = [(members, first, "")]
-    candidates = on_predictor(members[0].predictor, those_that_take(_CANDIDATES, plan.kinds))
     for i, candidate in enumerate(candidates):
         report("choosing", i, len(candidates))
         other = _fitted(records, anomalous, plan, candidate)
@@ -87,6 +95,14 @@ def choose_committee(
     reason = f"{_recall(best):.0%} of {trial.n_canaries} made anomalies found, other committees {others}"
     tried = (_described(*best), *(_described(*entry) for entry in rest))
     return CommitteeChoice(best[0], tried, trial.n_canaries, reason)
+
+
+def candidates_for(plan: TrainingPlan, members: Sequence[MemberPlan]) -> list[MemberPlan]:
+    """Return the further members that a plan wants to be tried, beside those that a committee begins with."""
+    predictor = members[0].predictor
+    known = _INDEPENDENT_CANDIDATES if predictor == "none" else _CANDIDATES
+    wanted = [known[family] for family in plan.candidates if family in known]
+    return on_predictor(predictor, those_that_take(wanted, plan.kinds))
 
 
 def _trial(member: FittedMember, plan: TrainingPlan) -> CanaryTrial | None:

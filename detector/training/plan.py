@@ -12,6 +12,8 @@ from detector.scoring.typicality import Choice
 
 AUTO = "auto"
 """A family or predictor that is to be chosen by what the training records show."""
+CANDIDATES = ("naive_bayes", "hmm", "gmm")
+"""Families that are tried as a further member, unless the configuration says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class TrainingPlan:
     """Settings of the family: ``n_components`` and ``covariance`` (gmm), ``n_states`` and ``n_mixtures``
     (hmm), ``n_classes`` and ``density`` (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae),
     ``latent`` (gan)."""
+    candidates: tuple[str, ...] = CANDIDATES
+    """Families that are tried as a further member where the family is ``auto``."""
     learn: Literal["auto", "off"] = "auto"
     """Whether averages of surprise are calibrated on while they are scored, where few rows are held out."""
     models: Literal["pooled", "per_entity"] = "pooled"
@@ -116,6 +120,7 @@ def plan_of(detector: DetectorConfig) -> TrainingPlan:
         seed=training.seed,
         min_features_share=detector.min_features,
         typicality=training.typicality,
+        candidates=CANDIDATES if training.candidates is None else training.candidates,
         learn=training.learn,
         units={feature.name: feature.unit for feature in detector.features},
         kinds=detector.kinds,

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.ablations import ABLATIONS
+from benchmarks.ablations import ABLATIONS, WITHOUT
 from benchmarks.data_sets import READERS, read
 from benchmarks.event_metrics import EventCounts
 from benchmarks.peer_alarms import ROWS, peer_answers
-from benchmarks.product import Answers, configuration
+from benchmarks.product import Answers, answers, configuration
 from benchmarks.quality import main
 from benchmarks.quality_metrics import (
     AUC_PR,
@@ -26,6 +26,7 @@ from benchmarks.quality_metrics import (
 )
 from benchmarks.quality_run import QualityRun, failed, judged
 from benchmarks.quality_tables import print_bars
+from detector.training.default_committee import FOLLOWING, ordered_members
 from tests.benchmarks.made_data import write_data
 
 
@@ -76,6 +77,19 @@ def test_the_configuration_is_features_and_a_budget_and_what_is_changed(tmp_path
     assert config.alerting.fire.m == 1
     assert config.training.seed == 3
     assert configuration(read(data, "skab", "valve/1", 0), 0, {}).alerting.budget.every_s == 1000.0
+
+
+@pytest.mark.parametrize("technique", [name for name in WITHOUT if name != "level"])
+def test_what_is_left_out_is_in_the_committee_to_begin_with(technique: str) -> None:
+    members = ordered_members("autoregressive", {"cpu": "continuous", "memory": "continuous"})
+    assert WITHOUT[technique](members) != members
+    assert WITHOUT["level"]([*members, FOLLOWING]) == members
+
+
+def test_techniques_that_no_configuration_turns_off_are_left_out(tmp_path: Path) -> None:
+    series = read(write_data(tmp_path / "data"), "asd", "server", 0)
+    with_all, one_member = answers(series, 0, {}), answers(series, 0, {"without": "second member"})
+    assert not np.array_equal(with_all.anomaly, one_member.anomaly)
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -73,6 +73,26 @@ def test_records_too_few_to_try_families_on_get_no_further_member_and_are_told_s
     assert any("too few to try" in reason for reason in found.choice.reasons)
 
 
+def test_only_families_that_are_to_be_tried_are() -> None:
+    records = batch(stream(6000, 0.7))
+    found = chosen(records, replace(OPEN, candidates=("rbm",)))
+    assert found.choice is not None
+    tried = {member for committee in found.choice.committees for member in committee.members}
+    assert sum("rbm on autoregressive" in name for name in tried) == 1
+    assert len(found.choice.committees) == 2
+    none = chosen(records, replace(OPEN, candidates=()))
+    assert none.choice is not None
+    assert (none.choice.committees, len(none.plan.members)) == ((), 2)
+
+
+def test_records_that_tell_nothing_about_one_another_get_a_further_member_only_on_request() -> None:
+    records = batch(np.random.default_rng(0).normal(size=(6000, 2)))
+    assert (default := chosen(records).choice) is not None
+    assert default.committees == ()
+    assert (asked := chosen(records, replace(OPEN, candidates=("rbm", "hmm"))).choice) is not None
+    assert len(asked.committees) == 2
+
+
 def test_one_feature_is_compared_with_its_past_and_with_its_range() -> None:
     members = chosen(batch(stream(300, 0.7, d=1))).plan.members
     assert [member.predictor for member in members] == ["autoregressive", "none"]
