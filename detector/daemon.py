@@ -16,7 +16,7 @@ from detector import __version__
 from detector.bootstrap.bootstrap import Bootstrap
 from detector.bootstrap.training_child import TrainingChild
 from detector.bundles.serving import serve
-from detector.bundles.store import Bundle, BundleRejectedError, BundleStore
+from detector.bundles.store import CHAMPION, Bundle, BundleRejectedError, BundleStore
 from detector.bundles.youth import records_missing, youth
 from detector.config.detectors import DetectorConfig
 from detector.config.inputs import InputConfig
@@ -160,8 +160,17 @@ def _fields(readers: Sequence[DetectorConfig], kind: Kind) -> frozenset[tuple[st
     )
 
 
-def _load(detector: DetectorConfig) -> Bundle:
-    bundle = BundleStore(detector.store).load(detector.name)
+def detector_of(detector: DetectorConfig, version: str) -> Detector:
+    """Return a detector as ``run`` serves it, with any of its versions.
+
+    Raises:
+        BundleError: There is no such version, or this configuration cannot use it.
+    """
+    return _serve(detector, _load(detector, version))
+
+
+def _load(detector: DetectorConfig, version: str = f"@{CHAMPION}") -> Bundle:
+    bundle = BundleStore(detector.store).load(detector.name, version)
     trained = tuple(feature.name for feature in bundle.manifest.features)
     if trained != detector.feature_names:
         raise BundleRejectedError(

@@ -134,13 +134,8 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
         present = kept_lengths > 0
         kept_lengths = kept_lengths[present]
     before = take(state, np.flatnonzero(present)) if late.any() else state
-    previous = lagged(batch.time[kept], before.time, starts_of(kept_lengths))
-    gap_s = np.where(np.isfinite(previous), batch.time[kept] - previous, np.nan)
     transforms = detector.model.transforms
-    values, counters = transforms.rates(
-        before.counters, batch.values.take(kept, axis=0), batch.time[kept], kept_lengths
-    )
-    rows = _Rows(kept, kept_lengths, gap_s, values, transforms.scaled(values), counters)
+    rows = _rows(detector, before, batch, kept, kept_lengths)
 
     after, status, said = _score(detector, before, batch, rows)
     n = len(batch)
@@ -187,6 +182,22 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
     return Outcome(after, scores, events)
 
 
+def account(detector: Detector, state: EntityState, batch: Batch, member: int) -> tuple[FeatureReason, ...]:
+    """Return what a member of the committee says of every feature of a record, in the model's order.
+
+    Args:
+        detector: Model, rules and threshold.
+        state: Of the record's entity before the record, one row.
+        batch: One record.
+        member: Its index.
+    """
+    one = np.ones(1, dtype=np.int64)
+    rows = _rows(detector, state, batch, one - 1, one)
+    _, _, said = _score(detector, state, batch, rows)
+    heard = said._replace(member=np.array([member]), too_likely=np.zeros(1, dtype=bool))
+    return _Explainer(detector, batch, rows, state, heard).all_features(0)
+
+
 class _Rows(NamedTuple):
     """Rows of a batch, entity after entity, without those that are late."""
 
@@ -200,6 +211,16 @@ class _Rows(NamedTuple):
     """As densities take them, with logarithms, shape (n, D)."""
     counters: FloatArray
     """State after."""
+
+
+def _rows(detector: Detector, before: EntityState, batch: Batch, kept: IntArray, lengths: IntArray) -> _Rows:
+    previous = lagged(batch.time[kept], before.time, starts_of(lengths))
+    gap_s = np.where(np.isfinite(previous), batch.time[kept] - previous, np.nan)
+    transforms = detector.model.transforms
+    values, counters = transforms.rates(
+        before.counters, batch.values.take(kept, axis=0), batch.time[kept], lengths
+    )
+    return _Rows(kept, lengths, gap_s, values, transforms.scaled(values), counters)
 
 
 def _late(time: FloatArray, newest: FloatArray, lengths: IntArray) -> BoolArray:
@@ -514,6 +535,22 @@ class _Explainer:
 
         They are those of the member that was heard. Rows of one entity must be asked for in rising order.
         """
+        explanation, actual = self._explained(row)
+        nats = explanation.nats[0]
+        order = np.argsort(nats if self.said.too_likely[row] else -nats, kind="stable")
+        if self.detector.feature_rules is not None:
+            outside = self.detector.feature_rules.out_of_range(actual)
+            order = np.concatenate((order[outside[order]], order[~outside[order]]))
+        top = [int(j) for j in order if not np.isnan(nats[j])][:_TOP_FEATURES]
+        return tuple(self._reason(j, float(actual[j]), explanation) for j in top)
+
+    def all_features(self, row: int) -> tuple[FeatureReason, ...]:
+        """Return every feature's part, in the model's order; nats are NaN where the record lacks it."""
+        explanation, actual = self._explained(row)
+        return tuple(self._reason(j, float(actual[j]), explanation) for j in range(actual.size))
+
+    def _explained(self, row: int) -> tuple[Explanation, FloatArray]:
+        """Return what a row was expected to be, in the units of the data, and its values."""
         k = int(self.said.member[row])
         density, conditionals = self.detector.model.members[k].density, self.said.conditionals[k]
         e, family_row = self._state_before(k, row)
@@ -527,13 +564,7 @@ class _Explainer:
         )
         transforms = self.detector.model.transforms
         explanation = transforms.explained_in_units(explanation, self.rows.scaled[row : row + 1])
-        nats, actual = explanation.nats[0], self.rows.values[row]
-        order = np.argsort(nats if self.said.too_likely[row] else -nats, kind="stable")
-        if self.detector.feature_rules is not None:
-            outside = self.detector.feature_rules.out_of_range(actual)
-            order = np.concatenate((order[outside[order]], order[~outside[order]]))
-        top = [int(j) for j in order if not np.isnan(nats[j])][:_TOP_FEATURES]
-        return tuple(self._reason(j, float(actual[j]), explanation) for j in top)
+        return explanation, self.rows.values[row]
 
     def _reason(self, j: int, actual: float, explanation: Explanation) -> FeatureReason:
         """Return feature j's part; a category is told by its text and has no spread."""

@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "daemon": CORE | SHELL | {"logs", "bootstrap"},
     "notifier": CORE | SHELL | {"logs", "daemon"},
     "demo": CORE | SHELL | {"logs", "training", "daemon"},
-    "cli": CORE | SHELL | {"logs", "training", "bootstrap", "daemon", "notifier", "demo"},
+    "explain": CORE | SHELL | {"daemon"},
+    "cli": CORE | SHELL | {"logs", "training", "bootstrap", "daemon", "notifier", "demo", "explain"},
 }
 
 # Library -> the packages that may import it; every other one may not.

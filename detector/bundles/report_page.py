@@ -1,12 +1,11 @@
 """The report of a model as one HTML page with its plots inside: nothing else to ship, nothing to fetch."""
 
-import io
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
 from detector.bundles.choice import Choice
+from detector.bundles.html import page, plot, table
 from detector.bundles.manifest import Manifest, ManifestMember
 from detector.bundles.report import (
     CalibrationCheck,
@@ -18,20 +17,6 @@ from detector.bundles.report import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem; color: #1c2733; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
-th, td { text-align: right; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #d9dfe5; }
-th:first-child, td:first-child { text-align: left; }
-svg { max-width: 100%; height: auto; }
-.note { color: #52606d; }
-"""
-
-
-class ReportError(RuntimeError):
-    """The page cannot be drawn; the message says what to do."""
 
 
 def report_page(manifest: Manifest) -> str:
@@ -48,8 +33,7 @@ def report_page(manifest: Manifest) -> str:
         *(part for member in manifest.members for part in _member(member)),
         _features(manifest.members[0].report.features),
     ]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+    return page(title, parts)
 
 
 def _facts(manifest: Manifest) -> str:
@@ -66,7 +50,7 @@ def _facts(manifest: Manifest) -> str:
             f"one false alarm per entity in {smallest_budget_s / 86_400:.3g} days",
         ),
     ]
-    return _table([("", "")], rows)
+    return table([("", "")], rows)
 
 
 def _choice(choice: Choice) -> list[str]:
@@ -77,7 +61,7 @@ def _choice(choice: Choice) -> list[str]:
             (tried.name, "" if tried.nats is None else f"{tried.nats:.4g}", tried.note)
             for tried in choice.predictors
         ]
-        parts.append(_table([("Predictor", "nats per record", "")], rows))
+        parts.append(table([("Predictor", "nats per record", "")], rows))
     if choice.committees:
         found = [
             (
@@ -91,7 +75,7 @@ def _choice(choice: Choice) -> list[str]:
         ]
         head = ("Committee", "recall", "alarms, older", "alarms, newer", "")
         parts.append(
-            f"{_table([head], found)}"
+            f"{table([head], found)}"
             f'<p class="note">Recall of {choice.canaries} anomalies made in records set aside; normal '
             "stretches of their older and newer half that are as loud as what was found.</p>"
         )
@@ -111,7 +95,7 @@ def _member(member: ManifestMember) -> list[str]:
     ]
     return [
         f"<h2>{escape(member.family)} with predictor {escape(member.predictor)}</h2>",
-        _table([("", "")], rows),
+        table([("", "")], rows),
         _calibration(report.calibration),
         _generated(report.generated),
         *(_curve(curve) for curve in report.training),
@@ -131,7 +115,7 @@ def _calibration(check: CalibrationCheck | None) -> str:
         axes.set(xscale="log", yscale="log", xlabel="p-value", ylabel="share of rows at or below it")
 
     return (
-        f"<h3>Calibration</h3>{_plot(draw)}"
+        f"<h3>Calibration</h3>{plot(draw)}"
         f'<p class="note">{check.rows} rows of the newer half of held-out time, calibrated on the older. '
         f"On the line p-values mean what they say; largest deviation {check.largest_deviation:.3f}.</p>"
     )
@@ -144,12 +128,12 @@ def _generated(quality: GeneratedQuality | None) -> str:
     def row(name: str, of: Closeness) -> tuple[str, ...]:
         return name, f"{of.frechet_distance:.3g}", f"{of.precision:.3f}", f"{of.coverage:.3f}"
 
-    table = _table(
+    closeness = table(
         [("Rows", "Fréchet distance", "precision", "coverage")],
         [row("generated", quality.generated), row("fitted, for comparison", quality.fitted)],
     )
     return (
-        f"<h3>Generated rows beside held-out ones</h3>{table}"
+        f"<h3>Generated rows beside held-out ones</h3>{closeness}"
         f'<p class="note">{quality.rows} rows of each, as the family sees them: in standard deviations, less '
         "what the predictor expects. Coverage far below the fitted rows' means lost modes.</p>"
     )
@@ -160,7 +144,7 @@ def _curve(curve: Curve) -> str:
         axes.plot(*zip(*curve.points, strict=True), "o-" if len(curve.points) < 20 else "-", color="#1f6feb")
         axes.set(xlabel=curve.against, ylabel=curve.measure)
 
-    return f"<h3>Fit: {escape(curve.measure)}</h3>{_plot(draw)}"
+    return f"<h3>Fit: {escape(curve.measure)}</h3>{plot(draw)}"
 
 
 def _features(ranges: tuple[FeatureRange, ...]) -> str:
@@ -176,33 +160,7 @@ def _features(ranges: tuple[FeatureRange, ...]) -> str:
         for feature in ranges
     ]
     head = [("Feature", "missing", "minimum", "1 %", "median", "99 %", "maximum")]
-    return f"<h2>Features in training</h2>{_table(head, rows)}"
-
-
-def _plot(draw: Callable[["Axes"], None]) -> str:
-    try:
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ReportError("plots need matplotlib: pip install 'detector[report]'") from error
-    # The figure itself, without pyplot: no global state, no display.
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
-    draw(axes)
-    axes.grid(alpha=0.3)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :]
-
-
-def _table(head: Sequence[tuple[str, ...]], rows: Sequence[tuple[str, ...]]) -> str:
-    def line(cells: tuple[str, ...], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    titles = "".join(line(cells, "th") for cells in head if any(cells))
-    return f"<table>{titles}{''.join(line(cells, 'td') for cells in rows)}</table>"
+    return f"<h2>Features in training</h2>{table(head, rows)}"
 
 
 def _text(value: float | int | str) -> str:

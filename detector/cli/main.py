@@ -32,6 +32,12 @@ COMMANDS = {
         "detector.cli.run", "run", "Score records from Kafka until stopped: the daemon.", one_blas_thread=True
     ),
     "notify": _Command("detector.cli.notify", "notify", "Tell Alertmanager and webhooks of alerts."),
+    "explain": _Command(
+        "detector.cli.explain",
+        "explain",
+        "Say why an alert fired, and who else did.",
+        one_blas_thread=True,
+    ),
     "backtest": _Command(
         "detector.cli.backtest", "backtest", "Send a file down the daemon's path.", one_blas_thread=True
     ),

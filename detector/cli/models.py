@@ -75,7 +75,8 @@ def show(where: Path, detector: str, version: str) -> None:
 )
 def report(where: Path, detector: str, version: str, out: Path | None) -> None:
     """Draw the report of one version as an HTML page; needs the extra 'report'."""
-    from detector.bundles.report_page import ReportError, report_page
+    from detector.bundles.html import ReportError
+    from detector.bundles.report_page import report_page
 
     with explained(BundleError, ReportError):
         manifest = _store_of(where, detector).load(detector, version).manifest

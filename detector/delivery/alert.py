@@ -59,6 +59,8 @@ class Origin(msgspec.Struct, frozen=True):
 
     topic: str
     partition: int
+    first_offset: int | None = None
+    last_offset: int | None = None
 
 
 class Regime(msgspec.Struct, frozen=True):

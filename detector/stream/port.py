@@ -340,6 +340,40 @@ def read_range(
     return read(settings, topics, from_time_s, until_time_s)
 
 
+class PartitionReader(Protocol):
+    """Reads one partition anywhere, without joining a group. Calls raise ``BrokerUnavailableError``."""
+
+    @property
+    def first_offset(self) -> int:
+        """Return the oldest offset that the broker still held when it was asked."""
+        ...
+
+    @property
+    def end_offset(self) -> int:
+        """Return the offset after the newest record, at that time."""
+        ...
+
+    def read(self, from_offset: int, until_offset: int) -> Iterator[RawRecords]:
+        """Yield the records with offsets in [from_offset, until_offset) that are held, in order."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
+def open_partition(settings: ClientSettings, source: Source) -> PartitionReader:
+    """Connect a reader of one partition.
+
+    Raises:
+        BrokerUnavailableError: No broker answers.
+        TopicMissingError: The topic does not exist, or has no such partition.
+    """
+    from detector.stream.topic_range import KafkaPartitionReader
+
+    return KafkaPartitionReader(settings, source)
+
+
 def check_topics(topics: Iterable[str]) -> None:
     """Refuse names that no broker would take.
 

@@ -1,12 +1,13 @@
-"""The records of a time range of topics, for training: read once, by no group, to a known end."""
+"""Records of topics read once, by no group, to a known end: a time range, or offsets of one partition."""
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from kafka import TopicPartition
 
+from detector.batch import Source
 from detector.stream.kafka_python_client import columns
 from detector.stream.kafka_python_connection import ask, milliseconds, open_kafka_consumer, unavailable
 from detector.stream.port import ClientSettings, RawRecords, TopicMissingError, check_topics
@@ -63,3 +64,49 @@ def read_range(
                 raise unavailable(settings, TimeoutError(f"silent for {settings.request_timeout_s} s"))
     finally:
         consumer.close(autocommit=False, timeout_ms=2000)
+
+
+class KafkaPartitionReader:
+    """Implements ``port.PartitionReader``; see there."""
+
+    def __init__(self, settings: ClientSettings, source: Source) -> None:
+        check_topics([source.topic])
+        self._settings = settings
+        self._timeout_ms = milliseconds(settings.request_timeout_s)
+        self._tp = TopicPartition(source.topic, source.partition)
+        self._consumer = open_kafka_consumer(settings, group_id=None)
+        try:
+            found = ask(settings, lambda: self._consumer.partitions_for_topic(source.topic))
+            if source.partition not in (found or ()):
+                raise TopicMissingError(f"topic {source.topic!r} has no partition {source.partition}")
+            self.first_offset: int = self._bound(self._consumer.beginning_offsets)
+            self.end_offset: int = self._bound(self._consumer.end_offsets)
+            self._consumer.assign([self._tp])
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, from_offset: int, until_offset: int) -> Iterator[RawRecords]:
+        position, until = max(from_offset, self.first_offset), min(until_offset, self.end_offset)
+        if position >= until:
+            return
+        self._consumer.seek(self._tp, position)
+        heard = time.monotonic()
+        while position < until:
+            polled = ask(self._settings, lambda: self._consumer.poll(timeout_ms=200, max_records=10_000))
+            kept = [record for record in polled.get(self._tp, []) if record.offset < until]
+            if kept:
+                yield columns({self._tp: kept})
+            # By position, not by records: the last offsets may be transaction markers.
+            reached = self._consumer.position(self._tp, timeout_ms=self._timeout_ms)
+            if reached > position:
+                position, heard = reached, time.monotonic()
+            elif time.monotonic() - heard > self._settings.request_timeout_s:
+                silent = TimeoutError(f"silent for {self._settings.request_timeout_s} s")
+                raise unavailable(self._settings, silent)
+
+    def close(self) -> None:
+        self._consumer.close(autocommit=False, timeout_ms=2000)
+
+    def _bound(self, ask_for: Callable[..., dict[TopicPartition, int]]) -> int:
+        return ask(self._settings, lambda: ask_for([self._tp], timeout_ms=self._timeout_ms))[self._tp]

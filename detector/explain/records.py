@@ -1,0 +1,85 @@
+"""The records of one entity around an episode, found by reading its partition backwards."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from detector.batch import Batch, IntArray
+from detector.stream.codec_json import JsonCodec
+from detector.stream.port import PartitionReader
+
+_FIRST_CHUNK = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class EntityRecords:
+    """Records of one entity in offset order, in pieces as they were read."""
+
+    pieces: tuple[Batch, ...]
+    scanned: int
+    """Offsets looked at."""
+    reached: int
+    """The oldest offset looked at."""
+    held_from: int
+    """The oldest offset that the topic holds."""
+    bounded: bool
+    """Whether it stopped for having looked at as many offsets as allowed, not for having enough."""
+
+    def __len__(self) -> int:
+        return sum(len(piece) for piece in self.pieces)
+
+
+def entity_records(
+    reader: PartitionReader,
+    codec: JsonCodec,
+    entity: str,
+    until_offset: int,
+    wanted: int,
+    most_offsets: int,
+    now_s: float,
+) -> EntityRecords:
+    """Return the last ``wanted`` records, or more, of an entity before an offset, as the daemon reads them.
+
+    Args:
+        reader: Of the entity's partition.
+        codec: Of the detector's features.
+        entity: Its name.
+        until_offset: The offset after the last one of interest.
+        wanted: How many records suffice.
+        most_offsets: How many offsets to look at, at most.
+        now_s: Wall clock; bounds how far ahead an event time may be.
+
+    Raises:
+        BrokerUnavailableError: No broker answers.
+    """
+    held_from = reader.first_offset
+    end = reached = min(until_offset, reader.end_offset)
+    lowest = max(held_from, end - most_offsets)
+    pieces: list[Batch] = []
+    found, chunk = 0, _FIRST_CHUNK
+    while reached > lowest and found < wanted:
+        begin = max(lowest, reached - chunk)
+        read = []
+        for raw in reader.read(begin, reached):
+            batch, _ = codec.decode(raw, now_s)
+            rows = np.array([i for i, name in enumerate(batch.entity) if name == entity], dtype=np.int64)
+            if rows.size:
+                read.append(rows_of(batch, rows))
+                found += rows.size
+        pieces = read + pieces
+        reached, chunk = begin, 2 * chunk
+    bounded = found < wanted and reached > held_from
+    return EntityRecords(tuple(pieces), max(end - reached, 0), reached, held_from, bounded)
+
+
+def rows_of(batch: Batch, rows: IntArray) -> Batch:
+    """Return some rows of a batch."""
+    return replace(
+        batch,
+        source=batch.source[rows],
+        offset=batch.offset[rows],
+        entity=[batch.entity[i] for i in rows.tolist()],
+        time=batch.time[rows],
+        values=batch.values[rows],
+        labels={name: [column[i] for i in rows.tolist()] for name, column in batch.labels.items()},
+    )

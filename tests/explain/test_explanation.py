@@ -1,0 +1,291 @@
+"""Tests for detector.explain: an alert found again on its topics, replayed and told."""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+
+from detector.alerting.event import AlertEvent
+from detector.batch import Batch, Source
+from detector.bundles.store import Bundle, BundleStore
+from detector.config.root import Config
+from detector.daemon import detector_of
+from detector.explain.explanation import RECORDS, Access, ExplainError, Explanation, explain, part_of
+from detector.explain.page import explanation_page
+from detector.explain.text import as_data, print_explanation
+from detector.stream.alert_record import encode_alert
+from detector.stream.incident_record import encode_incident
+from detector.stream.port import RawRecords
+from detector.stream.watch import Watch
+from detector.training.job import TrainingPlan, train
+from tests.delivery.events import event, incident
+from tests.made import batch
+from tests.stream.records import NOW_S, raw_records
+
+SOURCE = Source("telemetry", 0)
+START = NOW_S - 50_000.0
+OFFSETS = 10_000
+FEATURES = ("cpu", "memory", "disk")
+
+
+def rows(n: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x: np.ndarray = rng.normal(size=(n, 3)) @ np.array([[1.0, 0.6, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    return x
+
+
+@dataclass
+class FakePartition:
+    """One partition of records, from an offset that retention left; notes what is read."""
+
+    values: list[bytes]
+    first_offset: int = 0
+    closed: bool = False
+
+    @property
+    def end_offset(self) -> int:
+        return len(self.values)
+
+    def read(self, from_offset: int, until_offset: int) -> Iterator[RawRecords]:
+        assert from_offset >= self.first_offset
+        for begin in range(from_offset, until_offset, 500):
+            end = min(begin + 500, until_offset)
+            yield raw_records(self.values[begin:end], sources=[SOURCE], offset=range(begin, end))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    trained = replace(batch(rows(900, 0)), feature_names=FEATURES)
+    return train(trained, TrainingPlan("hosts", "gmm", options={"n_components": 1}), now_s=START)
+
+
+class Rig:
+    """Two entities on one partition, one of them ill for a while; a daemon raised its alert."""
+
+    def __init__(self, folder: Path, bundle: Bundle, *, n: int = 400, ill: range = range(300, 306)) -> None:
+        store = BundleStore(folder / "store")
+        store.save(bundle.manifest, bundle.model, bundle.held_out)
+        store.set_alias("hosts", bundle.manifest.version)
+        self.path = folder / "detector.yaml"
+        self.path.write_text("x")
+        self.config = Config.model_validate(
+            {
+                "inputs": [{"name": "telegraf", "topics": ["telemetry"]}],
+                "detectors": [
+                    {
+                        "name": "hosts",
+                        "input": "telegraf",
+                        "features": [*FEATURES],
+                        "store": str(folder / "store"),
+                    }
+                ],
+            }
+        )
+        values = rows(2 * n, 1)
+        values[[2 * i for i in ill], 0] += 15.0
+        entities = ["web-17", "web-2"] * n
+        time = START + np.repeat(np.arange(n, dtype=np.float64), 2)
+        self.records: Batch = replace(batch(values, entity=entities, time=time), feature_names=FEATURES)
+        self.partition = FakePartition(
+            [
+                json.dumps({"entity": e, "time": t, "features": dict(zip(FEATURES, x, strict=True))}).encode()
+                for e, t, x in zip(entities, time.tolist(), values.tolist(), strict=True)
+            ]
+        )
+        watch = Watch(
+            detector_of(self.config.detector("hosts"), bundle.manifest.version), "telegraf", np.arange(3)
+        )
+        self.scores, self.events = watch.process(self.records, np.array([0, 1] * n))
+        self.alerts = [encode_alert(each, "g").value for each in self.events]
+
+    def id(self) -> str:
+        return next(each for each in self.events if each.start == START + 300).alert_id
+
+    def explain(self, alert_id: str | None = None, offsets: int = OFFSETS) -> Explanation:
+        access = Access(
+            lambda: [raw_records([b"no event", None, *self.alerts])], lambda _: self.partition, lambda: NOW_S
+        )
+        return explain(self.config, self.path, alert_id or self.id(), offsets, access)
+
+
+@pytest.fixture
+def rig(tmp_path: Path, bundle: Bundle) -> Rig:
+    return Rig(tmp_path, bundle)
+
+
+def printed(found: Explanation) -> str:
+    text = io.StringIO()
+    print_explanation(found, Console(file=text, width=200))
+    return text.getvalue()
+
+
+def test_the_replay_says_of_every_record_what_the_daemon_said(rig: Rig) -> None:
+    found = rig.explain()
+    assert len(found.moments) == RECORDS
+    daemons = dict(zip(rig.records.offset.tolist(), rig.scores.anomaly_score.tolist(), strict=True))
+    for moment in found.moments:
+        assert moment.anomaly_score == daemons[moment.offset]
+    assert any("the replay says what the alert said" in note for note in found.notes)
+    assert rig.partition.closed
+
+
+def test_records_end_with_the_episode(rig: Rig) -> None:
+    found = rig.explain()
+    assert found.alert.state == "resolved"
+    assert found.alert.origin is not None
+    assert found.moments[-1].offset == found.alert.origin.last_offset
+    assert [m.time_s - START for m in found.moments if m.suspicious] == [300, 301, 302, 303, 304, 305]
+
+
+def test_actual_values_and_expected_bands_are_those_of_the_data(rig: Rig) -> None:
+    found = rig.explain()
+    assert found.features[0] == "cpu"
+    ill = next(moment for moment in found.moments if moment.suspicious)
+    cpu = part_of(ill, "cpu")
+    assert cpu is not None
+    assert cpu.actual == rig.records.values[ill.offset, 0]
+    assert isinstance(cpu.expected, float)
+    assert cpu.std is not None
+    # By hand: given memory, cpu has mean 0.6 m / 1.36 and variance 1 - 0.36 / 1.36.
+    memory = rig.records.values[ill.offset, 1]
+    assert cpu.expected == pytest.approx(0.6 * memory / 1.36, abs=0.2)
+    assert cpu.std == pytest.approx(np.sqrt(1 - 0.36 / 1.36), rel=0.1)
+    assert cpu.nats > 50
+
+
+def test_it_is_printed_with_feature_band_and_marks(rig: Rig) -> None:
+    found = rig.explain()
+    text = printed(found)
+    assert "because      cpu" in text
+    assert "expected: ± 2 standard deviations" in text
+    assert text.count("suspicious") == 5
+    assert text.count("peak") >= 2
+    assert "as usual again" in text
+    assert "Nobody else alarmed" in text
+    narrow = io.StringIO()
+    print_explanation(found, Console(file=narrow, width=80))
+    assert max(map(len, narrow.getvalue().splitlines()[-80:-10])) <= 80
+
+
+def test_names_from_records_are_no_markup_and_no_control_characters(rig: Rig) -> None:
+    hostile = replace(event("firing", START, "[red]\x1b[2J"), source=Source("telemetry", 0))
+    rig.alerts.append(encode_alert(hostile, "g").value)
+    text = printed(rig.explain(hostile.alert_id))
+    assert "[red]" in text
+    assert "\x1b" not in text
+
+
+def test_without_the_records_it_says_so_and_tells_what_the_event_holds(rig: Rig) -> None:
+    rig.partition.first_offset = 650
+    found = rig.explain()
+    assert found.moments == []
+    assert found.notes == [
+        "the records are deleted: telemetry[0] holds offsets from 650 on, the alert began at 600"
+    ]
+    assert "because      cpu" in printed(found)
+
+
+def test_fewer_records_before_are_said_to_be_few(rig: Rig) -> None:
+    found = rig.explain(offsets=50)
+    assert 20 < len(found.moments) <= 25
+    assert any("among 50 offsets of telemetry[0]; --offsets looks at more" in note for note in found.notes)
+
+
+def test_other_scores_than_the_alert_told_are_pointed_out(rig: Rig) -> None:
+    fields = [msgspec.json.decode(value) for value in rig.alerts]
+    rig.alerts = [msgspec.json.encode(each | {"anomaly_score": 77.0}) for each in fields]
+    assert any("the alert said anomaly score 77" in note for note in rig.explain().notes)
+
+
+def test_a_long_episode_is_shown_from_its_beginning_on(tmp_path: Path, bundle: Bundle) -> None:
+    rig = Rig(tmp_path, bundle, ill=range(300, 390))
+    found = rig.explain()
+    assert len(found.moments) == RECORDS
+    assert found.moments[20].time_s == START + 300
+    assert any("later records of the episode are not shown" in note for note in found.notes)
+
+
+def test_an_unknown_id_says_what_was_searched(rig: Rig) -> None:
+    with pytest.raises(ExplainError, match=r"no alert 'x' among the \d+ events of topic detector.alerts,"):
+        rig.explain("x")
+    rig.alerts = []
+    with pytest.raises(ExplainError, match="holds no event; is it the daemon's"):
+        rig.explain("x")
+
+
+def test_a_version_that_is_gone_leaves_what_the_event_says(rig: Rig) -> None:
+    fields = [msgspec.json.decode(value) for value in rig.alerts]
+    rig.alerts = [msgspec.json.encode(each | {"version": "20200101T000000Z-0000"}) for each in fields]
+    found = rig.explain()
+    assert found.moments == []
+    assert "no replay without the version that raised the alert" in found.notes[0]
+
+
+def around(rig: Rig, entity: str, after_s: float, lasted_s: float) -> list[AlertEvent]:
+    begun = event("firing", START + 300 + after_s, entity, episode=7)
+    return [begun, event("resolved", begun.time + lasted_s, entity, start_s=begun.time, episode=7)]
+
+
+def test_who_else_alarmed_then_is_told_and_who_did_at_other_times_is_not(rig: Rig) -> None:
+    for others in (
+        around(rig, "before", -700.0, 50.0),
+        around(rig, "just-before", -700.0, 150.0),
+        around(rig, "after", 560.0, 10.0),
+        around(rig, "long-after", 900.0, 10.0),
+    ):
+        rig.alerts += [encode_alert(other, "g").value for other in others]
+    rig.alerts.append(encode_incident(incident("firing", START + 310), "g").value)
+    found = rig.explain()
+    assert [(o.kind, o.entity) for o in found.others] == [
+        ("incident", ""),
+        ("anomaly", "just-before"),
+        ("anomaly", "after"),
+    ]
+    assert "Who else alarmed within 10 minutes of it: 3 of hosts" in printed(found)
+
+
+def test_many_others_are_counted(rig: Rig) -> None:
+    for i in range(30):
+        rig.alerts += [encode_alert(other, "g").value for other in around(rig, f"e{i}", 0.0, 10.0)]
+    found = rig.explain()
+    assert (len(found.others), found.others_left_out) == (20, 10)
+
+
+def test_what_changed_in_the_day_before_is_told(rig: Rig) -> None:
+    # The version was trained at the time of the first record; its file is of today.
+    [change] = rig.explain().changes
+    assert change.time_s == START
+    assert change.what.endswith("of hosts was trained")
+
+
+def test_an_incident_names_its_members_and_is_not_replayed(rig: Rig) -> None:
+    rig.alerts.append(encode_incident(incident("firing", START + 310), "g").value)
+    found = rig.explain("incident-0")
+    assert found.moments == []
+    text = printed(found)
+    assert "5 entities of detector hosts at once" in text
+    assert "web-4, cpu: alert alert-web-4" in text
+
+
+def test_as_json_it_has_every_record_with_its_features(rig: Rig) -> None:
+    said = msgspec.json.decode(msgspec.json.encode(as_data(rig.explain())))
+    assert said["alert"]["alert_id"] == rig.id()
+    assert len(said["records"]) == RECORDS
+    assert [r["mark"] for r in said["records"]].count("peak") == 1
+    assert {f["feature"] for f in said["records"][0]["features"]} == set(FEATURES)
+
+
+def test_the_page_has_a_plot_for_the_score_and_two_for_each_feature(rig: Rig) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: no plots")
+    page = explanation_page(rig.explain())
+    assert page.count("<svg") == 1 + 2 * len(FEATURES)
+    assert "cpu 1" in page
