@@ -13,6 +13,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from detector import __version__
+from detector.alerting.entity_patterns import EntityPatterns
 from detector.bootstrap.bootstrap import Bootstrap
 from detector.bootstrap.training_child import TrainingChild
 from detector.bundles.serving import serve
@@ -20,11 +21,14 @@ from detector.bundles.store import CHAMPION, Bundle, BundleRejectedError, Bundle
 from detector.bundles.youth import records_missing, youth
 from detector.config.detectors import DetectorConfig
 from detector.config.inputs import InputConfig
+from detector.config.maintenance import DAYS
 from detector.config.root import Config
 from detector.models.kinds import Kind
 from detector.pipeline import Detector
 from detector.stream.codec_json import InputSchema, JsonCodec
+from detector.stream.control_topic import ControlTopic
 from detector.stream.loop import Input, Loop, Outputs
+from detector.stream.maintenance import Maintenance, Recurring, Selector, Window
 from detector.stream.port import ClientFailedError, ClientSettings, open_consumer, open_producer
 from detector.stream.presence import Presence
 from detector.stream.watch import Watch
@@ -59,13 +63,20 @@ def run(config: Config, file: Path) -> None:
     with ExitStack() as resources:
         registry, health = CollectorRegistry(), Health()
         metrics = Metrics(registry, health, config.web.entity_series)
-        inputs = [_input(config, entry, metrics, file, resources) for entry in config.inputs]
+        settings = client_settings(config)
+        control = None
+        if config.control is not None:
+            control = ControlTopic(settings, config.control.topic, metrics.control_record)
+        windows = maintenance(config, control)
+        inputs = [_input(config, entry, metrics, windows, file, resources) for entry in config.inputs]
         health.models_loaded = True
         server = WebServer(application(registry, health), config.web.host, config.web.port)
         resources.callback(server.stop)
         server.start()
 
-        settings = client_settings(config)
+        if control is not None:
+            resources.callback(control.stop)
+            control.start()
         watchdog = Watchdog()
         loop = Loop(
             inputs,
@@ -80,6 +91,7 @@ def run(config: Config, file: Path) -> None:
             metrics,
             watchdog,
             overlap=settings.client == "confluent",
+            windows_known=None if control is None else control.was_read,
         )
         resources.enter_context(stopped_by_signals(loop.stop))
         resources.callback(watchdog.stop)
@@ -103,6 +115,30 @@ def run(config: Config, file: Path) -> None:
             _log.error("%s; ending with code %d", error, STALLED_EXIT_CODE)
             raise SystemExit(STALLED_EXIT_CODE) from error
         _log.info("stopped: everything read was written and committed, or will be read again")
+
+
+def maintenance(config: Config, control: ControlTopic | None = None) -> Maintenance | None:
+    """Return all windows of maintenance, None where there can be none.
+
+    Args:
+        config: Whose calendar counts.
+        control: Where others are announced.
+    """
+    if not config.maintenance and control is None:
+        return None
+    windows: list[Window] = []
+    recurring: list[Recurring] = []
+    for entry in config.maintenance:
+        selector = Selector(
+            None if entry.entities == ("*",) else EntityPatterns(entry.entities),
+            frozenset(entry.detectors) or None,
+        )
+        if entry.every is None:
+            windows.append(Window(selector, *entry.instants, entry.kind))
+        else:
+            days = frozenset(map(DAYS.index, entry.every))
+            recurring.append(Recurring(selector, days, *entry.minutes, entry.zone, entry.kind))
+    return Maintenance(windows, recurring, tuple if control is None else control.windows)
 
 
 def client_settings(config: Config) -> ClientSettings:
@@ -206,7 +242,14 @@ def _serve(detector: DetectorConfig, bundle: Bundle) -> Detector:
         ) from error
 
 
-def _input(config: Config, entry: InputConfig, metrics: Metrics, file: Path, resources: ExitStack) -> Input:
+def _input(
+    config: Config,
+    entry: InputConfig,
+    metrics: Metrics,
+    windows: Maintenance | None,
+    file: Path,
+    resources: ExitStack,
+) -> Input:
     """Return an input with a watch for each of its detectors, or what will bring them one.
 
     Raises:
@@ -215,7 +258,7 @@ def _input(config: Config, entry: InputConfig, metrics: Metrics, file: Path, res
     schema = input_schema(config, entry)
     watches, arrivals = [], []
     for reader in config.detectors_of(entry.name):
-        champion = _Champion(reader, entry.name, _columns(schema, reader), metrics)
+        champion = _Champion(reader, entry.name, _columns(schema, reader), metrics, windows)
         bundle = None
         if reader.bootstrap is None or champion.version() is not None:
             bundle, watch = champion.load()
@@ -239,12 +282,18 @@ class _Champion:
     """The version of a detector that alerts, as its store says at the time."""
 
     def __init__(
-        self, detector: DetectorConfig, input_name: str, columns: Sequence[int], metrics: Metrics
+        self,
+        detector: DetectorConfig,
+        input_name: str,
+        columns: Sequence[int],
+        metrics: Metrics,
+        maintenance: Maintenance | None,
     ) -> None:
         self._config = detector
         self._input = input_name
         self._columns = np.array(columns, dtype=np.int64)
         self._metrics = metrics
+        self._maintenance = maintenance
 
     def version(self) -> str | None:
         """Return which version it is, None where there is none."""
@@ -262,7 +311,7 @@ class _Champion:
         young = youth(bundle)
         if young is not None:
             _log.info("detector %s: version %s is %s", detector.name, detector.version, young)
-        return bundle, Watch(detector, self._input, self._columns)
+        return bundle, Watch(detector, self._input, self._columns, self._maintenance)
 
 
 def _columns(schema: InputSchema, detector: DetectorConfig) -> Sequence[int]:

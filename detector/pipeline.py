@@ -113,7 +113,15 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
     )
 
 
-def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, lengths: IntArray) -> Outcome:
+def run(
+    detector: Detector,
+    state: EntityState,
+    batch: Batch,
+    order: IntArray,
+    lengths: IntArray,
+    *,
+    decides: bool = True,
+) -> Outcome:
     """Score a batch, decide, and move the state on.
 
     Args:
@@ -122,6 +130,7 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
         batch: N records with the model's features as columns.
         order: Shape (N,), rows of the batch entity after entity, each entity's as they arrived.
         lengths: Records of each entity, shape (E,), each >= 1.
+        decides: Whether alerts may come of it, and thresholds be steered by it.
     """
     time = batch.time[order]
     late = _late(time, state.time, lengths)
@@ -139,23 +148,13 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
 
     after, status, said = _score(detector, before, batch, rows)
     n = len(batch)
-    scores = Scores(
-        detector.name,
-        detector.role,
-        detector.version,
-        np.full(n, Status.LATE, dtype=np.int8),
-        np.full(n, np.nan),
-        np.full(n, np.nan),
-        np.full(n, np.nan),
-        np.zeros(n, dtype=bool),
-        np.zeros(n, dtype=bool),
-    )
+    scores = no_scores(detector, n)
     scores.status[rows.order] = status
     scored = status == Status.SCORED
     which = _selection(scored)
     out = rows.order[which]
     p_value = said.p_value[which]
-    after, threshold = _steered(detector, after, p_value, batch.time[out], scored, rows.lengths)
+    after, threshold = _steered(detector, after, p_value, batch.time[out], scored, rows.lengths, decides)
     if detector.entity_rules is not None:
         override = np.repeat(before.override, rows.lengths)[which]
         threshold = threshold + detector.entity_rules.threshold_nats[override]
@@ -168,7 +167,7 @@ def run(detector: Detector, state: EntityState, batch: Batch, order: IntArray, l
     scores.exceeds_threshold[out] = anomaly_score >= 1.0
 
     events: list[AlertEvent] = []
-    if out.size:
+    if out.size and decides:
         judged = anomaly_score
         if detector.feature_rules is not None or detector.entity_rules is not None:
             after, judged, of_row = _ruled(detector, before, after, rows, scored, said, anomaly_score)
@@ -196,6 +195,21 @@ def account(detector: Detector, state: EntityState, batch: Batch, member: int) -
     _, _, said = _score(detector, state, batch, rows)
     heard = said._replace(member=np.array([member]), too_likely=np.zeros(1, dtype=bool))
     return _Explainer(detector, batch, rows, state, heard).all_features(0)
+
+
+def no_scores(detector: Detector, n: int) -> Scores:
+    """Return scores of n records that all are late."""
+    return Scores(
+        detector.name,
+        detector.role,
+        detector.version,
+        np.full(n, Status.LATE, dtype=np.int8),
+        np.full(n, np.nan),
+        np.full(n, np.nan),
+        np.full(n, np.nan),
+        np.zeros(n, dtype=bool),
+        np.zeros(n, dtype=bool),
+    )
 
 
 class _Rows(NamedTuple):
@@ -328,11 +342,17 @@ def _steered(
     time: FloatArray,
     scored: BoolArray,
     lengths: IntArray,
+    moves: bool,
 ) -> tuple[EntityState, FloatArray | float]:
-    """Return the state with thresholds moved on, and those of the scored rows, nats, shape (M,) or one."""
+    """Return the state with thresholds moved on, and those of the scored rows, nats, shape (M,) or one.
+
+    Unless ``moves``, they stay where they are.
+    """
     if detector.steering is None or p_value.size == 0:
         return state, -float(np.log(detector.threshold.p_value))
     entity = np.repeat(np.arange(len(lengths)), lengths)[scored]
+    if not moves:
+        return state, state.steering["threshold"][entity]
     own = runs_of(entity)
     with_scores = entity[starts_of(own)]
     steered, threshold = detector.steering.steer(state.steering.take(with_scores), p_value, time, own)
@@ -460,16 +480,23 @@ def _decide(
     alert = before.alert.copy()
     np.put(alert, with_scores, decision.state)
     explainer = _Explainer(detector, batch, rows, before, said)
-    events = [
-        _event(
-            explainer,
-            transition,
-            int(position[transition.row]),
-            _severity(detector, before.override[with_scores[transition.entity]]),
-        )
-        for transition in decision.transitions
-    ]
+    events = []
+    for transition in decision.transitions:
+        row, override = int(position[transition.row]), before.override[with_scores[transition.entity]]
+        event = _event(detector, batch, transition, int(rows.order[row]), _severity(detector, override))
+        if transition.fires:
+            event = replace(event, reasons=explainer.reasons(row), regime=explainer.regime(row))
+        events.append(event)
     return replace(after, alert=alert), events
+
+
+def resolved_by_maintenance(
+    detector: Detector, batch: Batch, state: EntityState, e: int, at: int
+) -> AlertEvent:
+    """Return the end of the alert that entity e's state has open, because of row ``at`` of the batch."""
+    transition = Transition(at, e, fires=False, released=False, span=state.alert[e])
+    event = _event(detector, batch, transition, at, _severity(detector, state.override[e]))
+    return replace(event, resolved_because="maintenance")
 
 
 def _severity(detector: Detector, override: int) -> str:
@@ -478,9 +505,9 @@ def _severity(detector: Detector, override: int) -> str:
     return severity if detector.entity_rules is None else detector.entity_rules.severity(override, severity)
 
 
-def _event(explainer: "_Explainer", transition: Transition, row: int, severity: str) -> AlertEvent:
-    detector, batch, span = explainer.detector, explainer.batch, transition.span
-    at = int(explainer.rows.order[row])
+def _event(detector: Detector, batch: Batch, transition: Transition, at: int, severity: str) -> AlertEvent:
+    """Return what is told at row ``at`` of the batch, but for the reasons."""
+    span = transition.span
     source = batch.sources[int(batch.source[at])]
     entity = batch.entity[at]
     alert = alert_id(source, int(span["first_offset"]), detector.name, entity)
@@ -507,8 +534,8 @@ def _event(explainer: "_Explainer", transition: Transition, row: int, severity: 
         return_period_s=detector.interval_s / p_value,
         side="too_likely" if span["peak_too_likely"] else "unlikely",
         member=detector.model.members[int(span["peak_member"])].name,
-        reasons=explainer.reasons(row) if transition.fires else (),
-        regime=explainer.regime(row) if transition.fires else None,
+        reasons=(),
+        regime=None,
         labels={name: value for name, column in batch.labels.items() if (value := column[at]) is not None},
         resolved_because=None if transition.fires else "new_normal" if transition.released else "calm",
         source=source,

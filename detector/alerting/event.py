@@ -9,7 +9,7 @@ from detector.models.contract import Regime
 
 Transition = Literal["firing", "resolved"]
 Side = Literal["unlikely", "too_likely"]
-ResolvedBecause = Literal["calm", "new_normal"]
+ResolvedBecause = Literal["calm", "new_normal", "maintenance"]
 
 # A fixed namespace, so that the same record under the same detector gives the same id for ever.
 _NAMESPACE = uuid.UUID("6d7f1c1e-5b55-5a0e-9a57-0d3a3d3c6a11")
@@ -77,7 +77,8 @@ class AlertEvent:
     has no discrete cause."""
     labels: dict[str, str]
     resolved_because: ResolvedBecause | None
-    """``calm``, or ``new_normal``: it lasted so long that it counts as normal; None while firing."""
+    """``calm``; ``new_normal``: it lasted so long that it counts as normal; ``maintenance``: a window began
+    in which nothing fires. None while firing."""
     source: Source
     first_offset: int
     """Of the first suspicious record that counted towards firing."""

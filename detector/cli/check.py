@@ -1,6 +1,7 @@
 """``detector check``: what is wrong with a configuration, where, and what to write instead."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ import click
 from detector.cli.failure import Failure, explained
 from detector.config import Config, ConfigError, load_config
 from detector.config.detectors import BudgetConfig, DetectorConfig
+from detector.config.maintenance import DAYS, MaintenanceConfig
 from detector.scoring.typicality import is_on
 
 
@@ -64,6 +66,9 @@ def summary(config: Config) -> list[str]:
         f"outputs   scores to {outputs.scores_topic or '(none)'}, alerts to {outputs.alerts_topic}, "
         f"dead letters to {outputs.dead_letter_topic}"
     )
+    lines += [f"maintenance  {_window_text(window)}" for window in config.maintenance]
+    if config.control is not None:
+        lines.append(f"control   windows announced on {config.control.topic}")
     if config.notify is not None:
         managers = [
             f"{m.name} ({', '.join(urlsplit(url).netloc for url in m.urls)})"
@@ -73,6 +78,19 @@ def summary(config: Config) -> list[str]:
         lines.append(f"notify    {', '.join([*managers, *hooks])}")
     lines.append(f"web       http://{config.web.listen_address}/metrics")
     return lines
+
+
+def _window_text(window: MaintenanceConfig) -> str:
+    """Return a window as people say it: ``web-* every sat, sun from 02:00 until 04:00 Europe/Berlin``."""
+    if window.every is None:
+        begins, ends = (datetime.fromtimestamp(s, UTC).isoformat(timespec="minutes") for s in window.instants)
+        when = f"from {begins} until {ends}"
+    else:
+        begins, ends = (f"{minute // 60:02d}:{minute % 60:02d}" for minute in window.minutes)
+        days = "day" if window.every == DAYS else ", ".join(window.every)
+        when = f"every {days} from {begins} until {ends} {window.time_zone}"
+    under = f" under {', '.join(window.detectors)}" if window.detectors else ""
+    return f"{window.kind} of {', '.join(window.entities)}{under} {when}"
 
 
 def _members_text(detector: DetectorConfig) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from detector.batch import Batch
+from detector.batch import Batch, BoolArray
 from detector.bootstrap.training_child import TOO_FEW_EXIT_CODE
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleError, BundleStore
@@ -104,7 +104,12 @@ def train(
         labels = fields.of(records)
         with _reporting() as report:
             bundle = run_job(
-                records, plan, time.time(), report, anomalous=labels.anomalous, regime=labels.regime
+                records,
+                plan,
+                time.time(),
+                report,
+                anomalous=_not_normal(labels.anomalous, loaded, chosen.name, records),
+                regime=labels.regime,
             )
         store = BundleStore(chosen.store)
         folder = store.save(bundle.manifest, bundle.model, bundle.held_out)
@@ -114,7 +119,7 @@ def train(
     click.echo(f"{folder}: champion")
     click.echo(
         f"  {facts.records} records, {facts.fitting_records} fitted, {facts.calibration_records} held out, "
-        f"{facts.anomalous_records} labelled anomalous; "
+        f"{facts.anomalous_records} labelled anomalous{' or in maintenance' if loaded.maintenance else ''}; "
         f"{bundle.manifest.family} with predictor {bundle.manifest.predictor}"
     )
     if bundle.manifest.choice is not None:
@@ -124,6 +129,24 @@ def train(
         own, known = len(bundle.manifest.entities_with_own_family), len(bundle.manifest.entities)
         click.echo(f"  {own} of {known} entities with enough records have a model of their own")
     _say_what_the_evidence_supports(bundle, chosen)
+
+
+def _not_normal(
+    anomalous: BoolArray | None, config: Config, detector: str, records: Batch
+) -> BoolArray | None:
+    """Return which records are labelled anomalous, or in maintenance by the calendar; None where none are."""
+    from detector.daemon import maintenance
+
+    windows = maintenance(config)
+    if windows is None:
+        return anomalous
+    _, entity = np.unique(records.entity, return_inverse=True)
+    order = np.argsort(entity, kind="stable")
+    kind = windows.inside(detector, records, order, np.bincount(entity))
+    if kind is None:
+        return anomalous
+    in_maintenance: BoolArray = kind != 0
+    return in_maintenance if anomalous is None else anomalous | in_maintenance
 
 
 def _check_enough(records: Batch, fewest: int | None) -> None:

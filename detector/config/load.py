@@ -12,6 +12,7 @@ from detector.config.detectors import DetectorConfig
 from detector.config.findings import problems_found
 from detector.config.inputs import InputConfig
 from detector.config.kafka import KafkaConfig
+from detector.config.maintenance import ControlConfig, MaintenanceConfig
 from detector.config.notify import NotifyConfig
 from detector.config.outputs import OutputsConfig
 from detector.config.problem import ConfigError, KeyPath, Problem, suggestion
@@ -93,6 +94,12 @@ def _cross_problems(data: Mapping[str, Any]) -> list[Problem]:
         kafka=_valid(KafkaConfig, data.get("kafka", {})),
         outputs=_valid(OutputsConfig, data.get("outputs", {})),
         notify=_valid(NotifyConfig, data.get("notify", {})),
+        maintenance=[
+            (i, window)
+            for i, entry in _entries(data, "maintenance")
+            if (window := _valid(MaintenanceConfig, entry)) is not None
+        ],
+        control=_valid(ControlConfig, data.get("control")),
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from detector.config.detectors import DetectorConfig
 from detector.config.inputs import InputConfig
 from detector.config.kafka import KafkaConfig
+from detector.config.maintenance import ControlConfig, MaintenanceConfig, maintenance_problems
 from detector.config.notify import NotifyConfig
 from detector.config.outputs import LoggingConfig, OutputsConfig, WebConfig
 from detector.config.problem import Problem, suggestion
@@ -21,6 +22,10 @@ class Config(Section):
     inputs: tuple[InputConfig, ...] = Field(min_length=1, description="What to read.")
     detectors: tuple[DetectorConfig, ...] = Field(min_length=1, description="What to watch.")
     outputs: OutputsConfig = Field(default_factory=OutputsConfig, description="Where answers go.")
+    maintenance: tuple[MaintenanceConfig, ...] = Field(
+        (), description="Windows in which nothing fires and nothing is learnt."
+    )
+    control: ControlConfig | None = Field(None, description="Where such windows are announced.")
     notify: NotifyConfig | None = Field(None, description="Who is told of alerts, by detector notify.")
     web: WebConfig = Field(default_factory=WebConfig, description="Metrics and health.")
     logging: LoggingConfig = Field(default_factory=LoggingConfig, description="Messages.")
@@ -65,6 +70,8 @@ def cross_check(
     kafka: KafkaConfig | None,
     outputs: OutputsConfig | None,
     notify: NotifyConfig | None,
+    maintenance: Sequence[tuple[int, MaintenanceConfig]] = (),
+    control: ControlConfig | None = None,
 ) -> list[Problem]:
     """Return what is wrong between sections that are right by themselves.
 
@@ -73,9 +80,12 @@ def cross_check(
         wanted_inputs: Position of every detector, valid or not, and the input that it names.
         inputs: Position and section of the valid inputs.
         detectors: None if one of them is not valid; ``kafka``, ``outputs`` and ``notify`` likewise.
+        maintenance: Position and section of the valid windows.
+        control: None if there is none, or it is not valid.
     """
     problems = [p for section, entries in names.items() for p in _repeated_names(section, entries)]
-    problems += _topic_problems(inputs, outputs)
+    problems += _topic_problems(inputs, outputs, control)
+    problems += maintenance_problems(maintenance, [name for _, name in names["detectors"]])
     known = {name for _, name in names["inputs"]}
     for i, wanted in wanted_inputs:
         if wanted not in known:
@@ -111,7 +121,7 @@ def _repeated_names(section: str, names: Sequence[tuple[int, str]]) -> list[Prob
 
 
 def _topic_problems(
-    inputs: Sequence[tuple[int, InputConfig]], outputs: OutputsConfig | None
+    inputs: Sequence[tuple[int, InputConfig]], outputs: OutputsConfig | None, control: ControlConfig | None
 ) -> list[Problem]:
     user: dict[str, str] = {}
     problems = []
@@ -121,6 +131,11 @@ def _topic_problems(
                 message = f"topic {topic!r} is already read by {user[topic]}; keep it in one input"
                 problems.append(Problem(("inputs", i, "topics"), message))
             user.setdefault(topic, f"inputs[{i}]")
+    if control is not None and control.topic in user:
+        message = f"topic {control.topic!r} is already {user[control.topic]}'s; give this one its own"
+        problems.append(Problem(("control", "topic"), message))
+    elif control is not None:
+        user[control.topic] = "control.topic"
     if outputs is None:
         return problems
     for name in ("scores_topic", "alerts_topic", "dead_letter_topic"):

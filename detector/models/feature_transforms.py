@@ -98,6 +98,18 @@ class FeatureTransforms:
         after = self._known(rows, total, time, last[ends], np.arange(len(lengths)))
         return values, np.concatenate(after, axis=1)
 
+    def remembered(self, rows: FloatArray, x: FloatArray, time: FloatArray, lengths: IntArray) -> FloatArray:
+        """Return the state before each record, shape (N, state_size); arguments as in ``rates``."""
+        if not self.counters.size:
+            return np.empty((len(x), 0))
+        total, entity = x.take(self.counters, axis=1), np.repeat(np.arange(len(lengths)), lengths)
+        starts = starts_of(lengths)
+        last = running_last_of_columns(total >= 0, starts, lengths)
+        nothing_yet = np.full((len(lengths), self.counters.size), -1)
+        return np.concatenate(
+            self._known(rows, total, time, lagged(last, nothing_yet, starts), entity), axis=1
+        )
+
     def _known(
         self, rows: FloatArray, total: FloatArray, time: FloatArray, at: IntArray, entity: IntArray
     ) -> tuple[FloatArray, FloatArray]:

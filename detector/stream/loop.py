@@ -68,6 +68,8 @@ DELIVERY_TIMEOUT_WHEN_STOPPING_S = 4.0
 LAG_INTERVAL_S = 1.0
 COMMIT_INTERVAL_S = 0.2
 """Between two commits while records wait: each costs a round trip, and a crash repeats what came since."""
+CONTROL_TIMEOUT_S = 10.0
+"""For windows of maintenance to be known before the first record is scored."""
 COMMITS_TRIED = 3
 """In a row, with the same client, before it is opened anew."""
 
@@ -151,6 +153,7 @@ class Loop:
         max_poll_records: int = MAX_POLL_RECORDS,
         commit_interval_s: float = COMMIT_INTERVAL_S,
         overlap: bool = False,
+        windows_known: Callable[[], bool] | None = None,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -166,6 +169,7 @@ class Loop:
         commit_interval_s: Between two commits while records wait.
         overlap: Whether to process a poll before the one before is acknowledged and committed. Not with
             kafka-python: a commit after a second poll may meet a rebalance that it does not recover from.
+        windows_known: Whether the windows of maintenance that were announced so far are known.
         wall_clock: Seconds since 1970; bounds event times and gives delays.
         clock: Monotonic seconds.
         sleep: Waits so many of them.
@@ -180,6 +184,7 @@ class Loop:
         self._max_poll_records = max_poll_records
         self._commit_interval_s = commit_interval_s
         self._overlap = overlap
+        self._windows_known = windows_known
         self._wall_clock = wall_clock
         self._clock = clock
         self._sleep = sleep
@@ -228,6 +233,7 @@ class Loop:
             consumer = self._open_consumer()
             try:
                 consumer.subscribe(sorted(self._input_of))
+                self._await_windows()
                 self._turn_until_stopped(consumer, producer)
             finally:
                 self._alive()
@@ -235,6 +241,22 @@ class Loop:
         finally:
             self._alive()
             producer.close()
+
+    def _await_windows(self) -> None:
+        """Wait until it is known what is in maintenance, but not for ever."""
+        if self._windows_known is None:
+            return
+        until_s = self._clock() + CONTROL_TIMEOUT_S
+        while not self._windows_known() and not self._stopping:
+            if self._clock() >= until_s:
+                _log.error(
+                    "the control topic was not read within %.0f s; scoring begins with the windows of "
+                    "maintenance that are known",
+                    CONTROL_TIMEOUT_S,
+                )
+                return
+            self._alive()
+            self._sleep(0.05)
 
     def _turn_until_stopped(self, consumer: Consumer, producer: Producer) -> None:
         self._commits_failed = 0

@@ -8,22 +8,32 @@ import numpy as np
 from detector.alerting.event import AlertEvent
 from detector.alerting.incidents import IncidentEvent, IncidentState, forget, group
 from detector.batch import Batch, BoolArray, IntArray, Scores
+from detector.maintenance import run_around
 from detector.models.sequences import runs_of, starts_of
 from detector.pipeline import Detector, EntityState, initial_state, put, run, take
+from detector.stream.maintenance import Maintenance
 
 
 class Watch:
     """Scores the batches of one input, in order, and remembers every entity by its slot."""
 
-    def __init__(self, detector: Detector, input_name: str, feature_columns: IntArray) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        input_name: str,
+        feature_columns: IntArray,
+        maintenance: Maintenance | None = None,
+    ) -> None:
         """Args:
         detector: The trained detector.
         input_name: The input whose batches it reads.
         feature_columns: Which columns of the input's batches are its features, in the model's order.
+        maintenance: Windows in which nothing fires and nothing is learnt.
         """
         self.detector = detector
         self.input = input_name
         self._columns = feature_columns
+        self._maintenance = maintenance
         self._state: EntityState = initial_state(detector, [])
         self._known: BoolArray = np.zeros(0, dtype=bool)
         self._grouping = IncidentState()
@@ -62,7 +72,14 @@ class Watch:
         if not np.array_equal(self._columns, np.arange(len(batch.feature_names))):
             values = batch.values[:, self._columns]
             own = replace(batch, feature_names=self.detector.model.feature_names, values=values)
-        outcome = run(self.detector, take(self._state, touched), own, order, lengths)
+        state, kind = take(self._state, touched), None
+        if self._maintenance is not None:
+            kind = self._maintenance.inside(self.name, batch, order, lengths)
+        outcome = (
+            run(self.detector, state, own, order, lengths)
+            if kind is None
+            else run_around(self.detector, state, own, order, lengths, kind)
+        )
         put(self._state, touched, outcome.state)
         return outcome.scores, self._grouped(outcome.events)
 

@@ -121,6 +121,11 @@ class Metrics:
             "detector",
             "kind",
         )
+        self._control_records = counter(
+            "detector_control_records_total",
+            "Records of the control topic, by what became of them; again after a reconnection.",
+            "outcome",
+        )
         self._alerts = counter(
             "detector_alerts_total", "Episodes that started firing or resolved.", "detector", "transition"
         )
@@ -248,6 +253,10 @@ class Metrics:
     def training_ended(self, detector: str, outcome: str) -> None:
         """Count a training job."""
         self._trainings.labels(detector, outcome).inc()
+
+    def control_record(self, outcome: str) -> None:
+        """Count a record of the control topic; may be called from any thread."""
+        self._control_records.labels(outcome).inc()
 
     # --- the loop's observer ------------------------------------------------------------------
 

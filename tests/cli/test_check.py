@@ -45,6 +45,24 @@ def test_a_bad_file_exits_2_with_every_problem_on_stderr(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("no_network")
+def test_windows_of_maintenance_are_told_as_they_are_understood(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("""
+inputs: [{name: t, topics: t}]
+detectors: [{name: d, input: t, features: [cpu]}]
+maintenance:
+  - {entities: "web-*", every: [sat, sun], from: "22:00", until: "04:00", time_zone: Europe/Berlin}
+  - {detectors: [d], from: 2026-07-01T02:00, until: 2026-07-01T04:30, time_zone: Europe/Berlin, kind: deploy}
+control: {topic: announcements}
+""")
+    result = CliRunner().invoke(main, ["check", str(path)])
+    assert result.exit_code == 0, result.output
+    assert "maintenance of web-* every sat, sun from 22:00 until 04:00 Europe/Berlin\n" in result.output
+    assert "deploy of * under d from 2026-07-01T00:00+00:00 until 2026-07-01T02:30+00:00\n" in result.output
+    assert "windows announced on announcements\n" in result.output
+
+
+@pytest.mark.usefixtures("no_network")
 def test_field_paths_that_contradict_one_another_exit_2(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(

@@ -1,0 +1,169 @@
+"""The control topic: announced windows of maintenance, read from its beginning and followed, in a thread.
+
+Every process reads all of it. A later record with the same key replaces the earlier one, one without a value
+withdraws it, whether the topic is compacted or not; records without a key stand for themselves. Windows that
+ended long ago are forgotten. Whatever is wrong with the topic, scoring goes on with what is known.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from detector.batch import Source
+from detector.stream.control_record import ControlRecordError, decode_window
+from detector.stream.maintenance import Window
+from detector.stream.port import ClientSettings, KafkaClientError, RawRecords, TopicMissingError
+from detector.stream.topic_following import Followed, follow_topic
+
+Outcome = Literal["window", "withdrawn", "refused"]
+
+KEPT_S = 30 * 86400.0
+"""A backlog may be as old as this and still know which of its records were in maintenance."""
+MOST_WINDOWS = 10_000
+_POLL_S = 0.5
+_AGAIN_S = 5.0
+"""After a failure."""
+
+_log = logging.getLogger(__name__)
+
+
+class AnnouncedWindows:
+    """What the records of a control topic amount to: at most ``MOST_WINDOWS`` windows."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[bytes | tuple[Source, int], Window] = {}
+        self._all: tuple[Window, ...] = ()
+
+    @property
+    def all(self) -> tuple[Window, ...]:
+        """The same object as long as nothing changes."""
+        return self._all
+
+    def take(self, records: RawRecords, now_s: float, count: Callable[[Outcome], None]) -> None:
+        """Take records in, and forget what ended long before ``now_s``."""
+        for i in range(len(records)):
+            count(self._take(records, i))
+        self._by_key = {key: w for key, w in self._by_key.items() if w.until_s > now_s - KEPT_S}
+        if len(self._by_key) > MOST_WINDOWS:
+            _log.error(
+                "%d windows are announced; the %d that end last are kept, the others are not heeded",
+                len(self._by_key),
+                MOST_WINDOWS,
+            )
+            latest = sorted(self._by_key.items(), key=lambda entry: entry[1].until_s)[-MOST_WINDOWS:]
+            self._by_key = dict(latest)
+        self._all = tuple(self._by_key.values())
+
+    def _take(self, records: RawRecords, i: int) -> Outcome:
+        source, offset = records.sources[int(records.source[i])], int(records.offset[i])
+        name, value = records.key(i), records.value[i]
+        key = (source, offset) if name is None else name
+        if value is None:
+            self._by_key.pop(key, None)
+            return "withdrawn"
+        try:
+            self._by_key[key] = decode_window(value)
+        except ControlRecordError as error:
+            _log.error(
+                "control record at %s[%d] offset %d is not heeded: %s",
+                source.topic,
+                source.partition,
+                offset,
+                error,
+            )
+            return "refused"
+        return "window"
+
+
+class ControlTopic:
+    """Follows a control topic in a thread of its own."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        topic: str,
+        count: Callable[[Outcome], None],
+        *,
+        follow: Callable[[ClientSettings, str, float], Iterator[Followed]] = follow_topic,
+        wall_clock: Callable[[], float] = time.time,
+        again_s: float = _AGAIN_S,
+    ) -> None:
+        """Args:
+        settings: Where the brokers are.
+        topic: Whose records to follow.
+        count: Told what became of every record, in the thread.
+        follow: Reads the topic.
+        wall_clock: Seconds since 1970; decides what ended long ago.
+        again_s: Pause after a failure.
+        """
+        self._settings, self._topic = settings, topic
+        self._count, self._follow, self._wall_clock = count, follow, wall_clock
+        self._again_s = again_s
+        self._windows: tuple[Window, ...] = ()
+        self._was_read = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="control-topic", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let go of the broker; returns within seconds."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+
+    def windows(self) -> tuple[Window, ...]:
+        """Return what is announced; safe in any thread, and the same object as long as nothing changes."""
+        return self._windows
+
+    def was_read(self) -> bool:
+        """Return whether everything was read that was there at the start, or there is no such topic."""
+        return self._was_read.is_set()
+
+    def _run(self) -> None:
+        said = ""
+        while not self._stopping.is_set():
+            try:
+                self._follow_until_stopped()
+            except TopicMissingError as error:
+                self._was_read.set()
+                said = self._say(f"{error}; create it, or remove control from the configuration", said)
+            except KafkaClientError as error:
+                said = self._say(str(error), said)
+            except Exception as error:
+                # A thread that ended would leave the windows as they are for ever.
+                said = self._say(repr(error), said)
+            self._stopping.wait(self._again_s)
+
+    def _follow_until_stopped(self) -> None:
+        # Anew from the beginning, while those known so far stay in force until it is read again.
+        announced = AnnouncedWindows()
+        following = self._follow(self._settings, self._topic, _POLL_S)
+        try:
+            for followed in following:
+                if followed.records is not None:
+                    announced.take(followed.records, self._wall_clock(), self._count)
+                if followed.is_whole:
+                    self._windows = announced.all
+                    self._was_read.set()
+                if self._stopping.is_set():
+                    return
+        finally:
+            close = getattr(following, "close", None)
+            if close is not None:
+                close()
+
+    def _say(self, message: str, said: str) -> str:
+        """Log a failure once, not at every attempt."""
+        if message != said:
+            _log.warning(
+                "control topic %s is not followed: %s; announced so far are %d windows, trying again",
+                self._topic,
+                message,
+                len(self._windows),
+            )
+        return message

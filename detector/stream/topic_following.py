@@ -1,0 +1,58 @@
+"""A whole topic from its beginning on, and then whatever comes: read by no group, so by every process."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+from kafka import TopicPartition
+
+from detector.stream.kafka_python_client import columns
+from detector.stream.kafka_python_connection import ask, milliseconds, open_kafka_consumer
+from detector.stream.port import ClientSettings, RawRecords, TopicMissingError, check_topics
+
+
+class Followed(NamedTuple):
+    """What one poll brought."""
+
+    records: RawRecords | None
+    is_whole: bool
+    """Whether everything was read that was there when following began."""
+
+
+def follow_topic(settings: ClientSettings, topic: str, poll_s: float) -> Iterator[Followed]:
+    """Yield after each poll, also where it brought nothing, without end; closing the iterator lets go.
+
+    One implementation serves every setting, as for ``read_range``: kafka-python is always installed, and a
+    topic of announcements is small.
+
+    Args:
+        settings: Where the brokers are.
+        topic: Read from the oldest record of each partition that it has now.
+        poll_s: Longest wait of one poll.
+
+    Raises:
+        TopicMissingError: It does not exist.
+        KafkaClientError: The broker does not answer, or records were removed before they were read.
+    """
+    check_topics([topic])
+    consumer = open_kafka_consumer(settings, group_id=None)
+    timeout_ms = milliseconds(settings.request_timeout_s)
+    try:
+        found = ask(settings, partial(consumer.partitions_for_topic, topic))
+        if not found:
+            raise TopicMissingError(f"topic {topic!r} does not exist")
+        partitions = [TopicPartition(topic, partition) for partition in sorted(found)]
+        begins = ask(settings, lambda: consumer.beginning_offsets(partitions, timeout_ms=timeout_ms))
+        ends = ask(settings, lambda: consumer.end_offsets(partitions, timeout_ms=timeout_ms))
+        consumer.assign(partitions)
+        for tp in partitions:
+            consumer.seek(tp, begins[tp])
+        unread = {tp for tp in partitions if begins[tp] < ends[tp]}
+        yield Followed(None, not unread)
+        while True:
+            polled = ask(settings, lambda: consumer.poll(timeout_ms=milliseconds(poll_s), max_records=1000))
+            # By position: the last offsets of a partition may be those of transaction markers.
+            unread = {tp for tp in unread if consumer.position(tp, timeout_ms=timeout_ms) < ends[tp]}
+            yield Followed(columns(polled) if polled else None, not unread)
+    finally:
+        consumer.close(autocommit=False, timeout_ms=2000)
