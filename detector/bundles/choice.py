@@ -28,10 +28,20 @@ class CommitteeTried(_Part):
     note: str = Field("", description="Why it was not taken.")
 
 
+class LabelledTried(_Part):
+    """How a committee ranked records that people labelled."""
+
+    members: tuple[str, ...]
+    average_precision: float = Field(description="Of labelled anomalies among newer records.")
+
+
 class Choice(_Part):
     """What was chosen where the configuration says auto."""
 
     predictors: tuple[PredictorTried, ...] = Field(description="As tried.")
     committees: tuple[CommitteeTried, ...] = Field((), description="The one taken is the first.")
+    labelled: tuple[LabelledTried, ...] = Field(
+        (), description="Where enough newer records are labelled; the committee that they chose is the first."
+    )
     canaries: int = Field(0, description="Anomalies made for the committees to find.")
     reasons: tuple[str, ...] = Field(description="In words: what was taken, and why.")

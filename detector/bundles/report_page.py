@@ -62,6 +62,9 @@ def _choice(choice: Choice) -> list[str]:
             for tried in choice.predictors
         ]
         parts.append(table([("Predictor", "nats per record", "")], rows))
+    if choice.labelled:
+        ranked = [("; ".join(tried.members), f"{tried.average_precision:.3f}") for tried in choice.labelled]
+        parts.append(table([("Committee", "average precision on labelled records")], ranked))
     if choice.committees:
         found = [
             (

@@ -6,8 +6,8 @@ import numpy as np
 
 from detector.batch import BoolArray, FloatArray
 from detector.models.sequences import runs_of, starts_of
-from detector.scoring.member import Member
 from detector.training.canaries import make_canaries, stretches
+from detector.training.member_evidence import evidence
 from detector.training.train_member import FittedMember, Material
 
 _COPIES = 5
@@ -89,40 +89,11 @@ class CanaryTrial:
 
     def hear(self, member: FittedMember) -> Heard:
         """Return how loud a member is that was fitted on these records."""
-        quiet = _evidence(member, member.material.rows.values)
+        rows = member.material.rows
+        quiet = evidence(member, rows, rows.values)
         loud = []
         for copy in self._copies:
-            evidence = _evidence(member, copy.values)
-            loud += [evidence[first:end].max() for first, end in copy.where.tolist()]
+            heard = evidence(member, rows, copy.values)
+            loud += [heard[first:end].max() for first, end in copy.where.tolist()]
         stretches = np.array([quiet[first:end].max() for first, end in self._places.tolist()])
         return Heard(self._newer, stretches, np.array(loud))
-
-
-def _evidence(member: FittedMember, values: FloatArray) -> FloatArray:
-    """Return minus the logarithm of the p-value of each record, shape (N,), 0 where it has none."""
-    density, calibrated = member.density, member.calibrated
-    rows, model = member.material.rows, member.material.model
-    of_row, of_run, runs = model[rows.entity], model[rows.run_entity], len(rows.lengths)
-    z = density.scaling.standardise(values, of_row)
-    before = density.predictor.initial_state(runs), density.family.initial_state(runs)
-    seen = density.conditionals(*before, z, rows.time, rows.gap_s, rows.lengths, of_run)
-    scored = (rows.position >= density.warmup_records) & ~np.isnan(seen.surprise)
-    judge = Member(
-        density,
-        calibrated.examples,
-        calibrated.calibration,
-        member.plan.time_scale,
-        calibrated.confirmation,
-    )
-    _, _, found = judge.judge(
-        judge.initial_average(of_run),
-        judge.initial_sketch(runs),
-        np.where(scored, seen.surprise, 0.0),
-        of_row,
-        np.isnan(z),
-        seen.past_missing,
-        scored,
-        rows.time,
-        rows.lengths,
-    )
-    return np.where(scored, -np.log(found.p_value), 0.0)

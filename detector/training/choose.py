@@ -1,13 +1,18 @@
 """Choose what a plan leaves open, from the records alone: predictors first, then a committee."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import NamedTuple
 
+import numpy as np
+
 from detector.batch import Batch, BoolArray
-from detector.bundles.choice import Choice, PredictorTried
+from detector.bundles.choice import Choice, LabelledTried, PredictorTried
+from detector.models.kinds import Kind
 from detector.training.backtest import rows_of
+from detector.training.choose_by_labels import FEWEST_RECORDS, choose_by_labels
 from detector.training.choose_committee import CommitteeChoice, candidates_for, choose_committee
 from detector.training.choose_predictor import PredictorChoice, choose_predictor, without_evidence
 from detector.training.default_committee import (
@@ -25,6 +30,9 @@ from detector.training.training_rows import TrainingError, newest_to_fit
 _PREDICTOR_RECORDS, _PREDICTOR_RECORDS_EACH = 100_000, 10_000
 _FAMILY_RECORDS, _FAMILY_RECORDS_EACH = 10_000, 2_000
 
+# Committees on these predictors are compared where labels can tell.
+_COMPARED = ("autoregressive", "seasonal", "last")
+
 _log = logging.getLogger(__name__)
 
 
@@ -39,8 +47,8 @@ class Chosen(NamedTuple):
 def choose(records: Batch, plan: TrainingPlan, report: Progress, anomalous: BoolArray | None) -> Chosen:
     """Close what a plan leaves open.
 
-    Nothing of it looks at the newest 30 % of an entity's records, which calibrate what is chosen, nor at
-    records labelled anomalous.
+    Nothing of it looks at the newest 30 % of an entity's records, which calibrate what is chosen. Records
+    labelled anomalous shape nothing; where there are enough among the newer ones of the rest, they judge.
 
     Args:
         records: N training records in any order.
@@ -70,6 +78,12 @@ class Given(NamedTuple):
     records: Batch
     anomalous: BoolArray | None
 
+    def of_labelled_entities(self, anomalous: BoolArray) -> "Given":
+        """Return the records of entities that have an anomalous one."""
+        labelled = set(compress(self.records.entity, anomalous.tolist()))
+        theirs = np.fromiter((e in labelled for e in self.records.entity), np.bool_, len(self.records))
+        return Given(rows_of(self.records, theirs), anomalous[theirs])
+
     def newest(self, most: int, most_each: int) -> "Given":
         """Return records to try something on, as ``newest_to_fit``."""
         kept = newest_to_fit(self.records, self.anomalous, most, most_each)
@@ -97,8 +111,9 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
     if "continuous" not in kinds.values():
         return _closed(plan, discrete_members(), (), ["no feature is continuous: naive Bayes"])
     if len(kinds) == 1 and plan.predictor == AUTO:
-        reason = "one feature: what departs from its last value, and what departs from its range"
-        return _closed(plan, members_of_one_feature(), (), [reason])
+        reasons = ["one feature: what departs from its last value, and what departs from its range"]
+        members, _, labelled = _labelled(given, plan, members_of_one_feature(), kinds, reasons)
+        return _closed(plan, members, (), reasons, labelled=labelled)
     found = _predictor(given, plan, "naive_bayes")
     reasons = [found.reason]
     independent = found.name == "none"
@@ -110,11 +125,32 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
         members = [replace(member, predictor=plan.predictor) for member in members]
         return _closed(plan, members, found.tried, reasons)
     members = independent_members(kinds) if independent else ordered_members(found.name, kinds)
-    if not candidates_for(plan, members):
-        return _closed(plan, members, found.tried, reasons)
+    members, still_open, labelled = _labelled(given, plan, members, kinds, reasons)
+    if not candidates_for(still_open, members):
+        return _closed(plan, members, found.tried, reasons, labelled=labelled)
     trial = given.newest(_FAMILY_RECORDS, _FAMILY_RECORDS_EACH)
-    best = choose_committee(*trial, plan, members, report)
-    return _closed(plan, best.members, found.tried, [*reasons, best.reason], best)
+    best = choose_committee(*trial, still_open, members, report)
+    return _closed(plan, best.members, found.tried, [*reasons, best.reason], best, labelled)
+
+
+def _labelled(
+    given: Given, plan: TrainingPlan, members: list[MemberPlan], kinds: Mapping[str, Kind], reasons: list[str]
+) -> tuple[list[MemberPlan], TrainingPlan, tuple[LabelledTried, ...]]:
+    """Let labels choose among committees to begin with and further members, where there are enough of them.
+
+    Returns:
+        The members, a plan with the candidates that labels leave open, and what was tried. The reason is
+        appended to the reasons.
+    """
+    others = [*(ordered_members(name, kinds) for name in _COMPARED), independent_members(kinds)]
+    if given.anomalous is None or np.count_nonzero(given.anomalous) < FEWEST_RECORDS:
+        return members, plan, ()
+    trial = given.of_labelled_entities(given.anomalous).newest(_FAMILY_RECORDS, _FAMILY_RECORDS_EACH)
+    best = choose_by_labels(*trial, plan, [members, *(other for other in others if other != members)])
+    if best is None:
+        return members, plan, ()
+    reasons.append(best.reason)
+    return best.members, replace(plan, candidates=best.undecided), best.tried
 
 
 def _predictor(given: Given, plan: TrainingPlan, family: str) -> PredictorChoice:
@@ -139,12 +175,14 @@ def _closed(
     predictors: tuple[PredictorTried, ...],
     reasons: Sequence[str],
     best: CommitteeChoice | None = None,
+    labelled: tuple[LabelledTried, ...] = (),
 ) -> Chosen:
     unlike = [member for i, member in enumerate(members) if member not in members[:i]]
     taken = f"taken: {'; '.join(member.name for member in unlike)}"
     choice = Choice(
         predictors=predictors,
         committees=() if best is None else best.tried,
+        labelled=labelled,
         canaries=0 if best is None else best.canaries,
         reasons=(*reasons, taken),
     )

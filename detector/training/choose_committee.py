@@ -1,8 +1,6 @@
 """Whether another family earns a place in a committee: by canaries that it finds, and by how steady it is."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +10,10 @@ from detector.bundles.choice import CommitteeTried
 from detector.scoring.time_scale import TimeScale
 from detector.training.canary_trial import CanaryTrial, Heard, together
 from detector.training.default_committee import FOLLOWING, on_predictor, those_that_take
-from detector.training.fit_family import no_report
+from detector.training.fit_to_try import fit_to_try
 from detector.training.fitting_rows import Progress
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
-from detector.training.report import Curves
-from detector.training.train_member import FittedMember, fit_member
-from detector.training.training_rows import TrainingError
+from detector.training.train_member import FittedMember
 
 # Tried as a further member, by family; auto is the chosen predictor. A mixture of full covariances on what
 # the predictor leaves is none of them: it hears more of almost any canary, and less of incidents that people
@@ -37,8 +33,6 @@ _INDEPENDENT_CANDIDATES: Mapping[str, MemberPlan] = {
 _FEWEST_CANARIES = 60
 _LEAST_GAIN = 0.05
 _MOST_UNSTEADY = 0.05
-
-_log = logging.getLogger(__name__)
 
 
 class CommitteeChoice(NamedTuple):
@@ -73,7 +67,7 @@ def choose_committee(
         report: Told how far it is.
     """
     candidates = candidates_for(plan, members)
-    fitted = [_fitted(records, anomalous, plan, member) for member in members]
+    fitted = [fit_to_try(records, anomalous, plan, member) for member in members]
     present = [member for member in fitted if member is not None]
     trial = _trial(present[0], plan) if len(present) == len(members) else None
     if trial is None:
@@ -84,7 +78,7 @@ def choose_committee(
     committees = [(members, first, "")]
     for i, candidate in enumerate(candidates):
         report("choosing", i, len(candidates))
-        other = _fitted(records, anomalous, plan, candidate)
+        other = fit_to_try(records, anomalous, plan, candidate)
         if other is not None:
             larger = together([*heard, trial.hear(other)])
             committees.append(([*members, candidate], larger, _why_not(larger, first)))
@@ -134,15 +128,3 @@ def _described(members: Sequence[MemberPlan], heard: Heard, note: str) -> Commit
         newer_alarms=heard.newer_alarms,
         note=note,
     )
-
-
-def _fitted(
-    records: Batch, anomalous: BoolArray | None, plan: TrainingPlan, member: MemberPlan
-) -> FittedMember | None:
-    """Return a member fitted and calibrated on the records; None, and a line in the log, where that fails."""
-    alone = replace(plan.with_members([member]), models="pooled")
-    try:
-        return fit_member(records, alone, no_report, anomalous, None, Curves())
-    except (TrainingError, ValueError) as error:
-        _log.info("%s cannot be tried: %s", member.name, error)
-        return None
