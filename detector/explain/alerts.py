@@ -14,7 +14,6 @@ class Event(Alert, frozen=True, kw_only=True):
 
     peak: Time | None = None
     p_value: float | None = None
-    resolved_because: str | None = None
     members_left_out: int = 0
 
 
@@ -25,6 +24,8 @@ class Episode:
     alert_id: str
     kind: str
     detector: str
+    input: str
+    """Of an absence; else empty."""
     entity: str
     version: str
     role: str
@@ -38,7 +39,7 @@ class Episode:
     feature: str | None
     """The one that surprised most."""
     entities: int
-    """In an incident."""
+    """In an incident, or absent."""
 
 
 @dataclass(slots=True)
@@ -111,6 +112,7 @@ def _note(episodes: dict[str, Episode], event: Event, time_s: float) -> None:
             event.alert_id,
             event.kind,
             event.detector,
+            event.input,
             event.entity,
             event.version,
             event.role,

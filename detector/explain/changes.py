@@ -17,16 +17,8 @@ class Change:
     what: str
 
 
-def changes(store: BundleStore, detector: str, config: Path, from_s: float, until_s: float) -> list[Change]:
-    """Return what changed in [from_s, until_s], oldest first, as far as files still show it.
-
-    Args:
-        store: Of the detector's versions; when an alias was set is the time of its file.
-        detector: Its name.
-        config: The configuration file.
-        from_s: Seconds since 1970.
-        until_s: Seconds since 1970.
-    """
+def version_changes(store: BundleStore, detector: str, from_s: float, until_s: float) -> list[Change]:
+    """Return which versions of a detector were trained, and which promoted last, in [from_s, until_s]."""
     found = []
     for version in store.versions(detector):
         try:
@@ -36,9 +28,16 @@ def changes(store: BundleStore, detector: str, config: Path, from_s: float, unti
         found.append(Change(created_s, f"version {version} of {detector} was trained"))
     champion = store.alias(detector)
     if champion is not None:
+        # Only the newest promotion leaves a trace.
         alias = store.root / detector / f"{CHAMPION}.alias"
         found.append(Change(alias.stat().st_mtime, f"version {champion} of {detector} was promoted"))
-    found.append(Change(config.stat().st_mtime, f"{config.name} was written"))
-    return sorted(
-        (change for change in found if from_s <= change.time_s <= until_s), key=lambda change: change.time_s
-    )
+    return _within(found, from_s, until_s)
+
+
+def file_changes(config: Path, from_s: float, until_s: float) -> list[Change]:
+    """Return whether the configuration file was written in [from_s, until_s]."""
+    return _within([Change(config.stat().st_mtime, f"{config.name} was written")], from_s, until_s)
+
+
+def _within(found: list[Change], from_s: float, until_s: float) -> list[Change]:
+    return [change for change in found if from_s <= change.time_s <= until_s]

@@ -13,8 +13,9 @@ from detector.bundles.store import BundleError, BundleStore
 from detector.config.detectors import DetectorConfig
 from detector.config.root import Config
 from detector.daemon import client_settings, detector_of, input_schema
+from detector.delivery.alert import ABSENCES
 from detector.explain.alerts import AlertsRead, Episode, Event, overlapping, read_alerts
-from detector.explain.changes import BEFORE_S, Change, changes
+from detector.explain.changes import BEFORE_S, Change, file_changes, version_changes
 from detector.explain.records import EntityRecords, entity_records
 from detector.explain.replay import Moment, replay
 from detector.stream.codec_json import JsonCodec
@@ -108,17 +109,30 @@ def explain(config: Config, path: Path, alert_id: str, offsets: int, access: Acc
     end_s = (found.alert.end or found.alert.time).timestamp()
     others = overlapping(read, alert_id, start_s - AROUND_S, end_s + AROUND_S)
     found.others, found.others_left_out = others[:_OTHERS_LISTED], max(len(others) - _OTHERS_LISTED, 0)
-    try:
-        detector = config.detector(found.alert.detector)
-    except KeyError as error:
-        raise ExplainError(f"alert {alert_id}: {error.args[0]}; take the daemon's configuration") from error
-    store = BundleStore(detector.store)
-    found.changes = changes(store, detector.name, path, start_s - BEFORE_S, end_s + AROUND_S)
+    watching = _watching(config, found.alert)
+    for detector in watching:
+        store = BundleStore(detector.store)
+        found.changes += version_changes(store, detector.name, start_s - BEFORE_S, end_s + AROUND_S)
+    found.changes += file_changes(path, start_s - BEFORE_S, end_s + AROUND_S)
+    found.changes.sort(key=lambda change: change.time_s)
     if found.alert.kind == "incident":
         found.notes.append("an incident: its members' alerts explain themselves by their own ids")
+    elif found.alert.kind in ABSENCES:
+        found.notes.append("records that did not come cannot be scored")
     else:
-        _add_replay(found, config, detector, offsets, access)
+        _add_replay(found, config, watching[0], offsets, access)
     return found
+
+
+def _watching(config: Config, alert: Event) -> tuple[DetectorConfig, ...]:
+    """Return the detector that raised an alert; those of the input from which something is absent."""
+    if alert.kind in ABSENCES:
+        return config.detectors_of(alert.input)
+    try:
+        return (config.detector(alert.detector),)
+    except KeyError as error:
+        said = f"alert {alert.alert_id}: {error.args[0]}; take the configuration of the daemon that raised it"
+        raise ExplainError(said) from error
 
 
 def _unknown(read: AlertsRead, alert_id: str, topic: str) -> str:

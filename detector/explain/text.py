@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from detector.alerting.absence_event import MANY_ENTITIES
 from detector.alerting.event import FeatureReason
+from detector.delivery.alert import ABSENCES
 from detector.delivery.wording import duration_text, firing_summary, resolved_summary, subject
 from detector.explain.alerts import Episode
 from detector.explain.explanation import Explanation, part_of, time_text
@@ -55,7 +57,10 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
     if not firing.reasons:
         yield "what", firing_summary(firing)
     yield "state", _state(found)
-    yield "detector", f"{alert.detector}, version {alert.version}, as {alert.role}"
+    if alert.detector:
+        yield "detector", f"{alert.detector}, version {alert.version}, as {alert.role}"
+    else:
+        yield "input", alert.input
     yield "severity", alert.severity
     begun = time_text(firing.start.timestamp())
     yield "began", f"{begun}; fired {time_text(firing.time.timestamp())}"
@@ -79,14 +84,12 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
         band = "something else" if reason.expected is None else _band(reason.expected, reason.std)
         nats = "" if reason.nats is None else f", {reason.nats:.1f} nats"
         yield "because", f"{reason.feature} {_value(reason.actual)}{unit}, expected {band}{unit}{nats}"
-    if alert.kind == "incident":
-        for member in alert.members:
-            yield (
-                "member",
-                f"{member.entity}, {member.feature or 'no feature named'}: alert {member.alert_id}",
-            )
-        if alert.members_left_out:
-            yield "member", f"and {alert.members_left_out} more"
+    for member in alert.members:
+        feature = f", {member.feature}" if member.feature else ""
+        known = f": alert {member.alert_id}" if member.alert_id else ""
+        yield "member", f"{member.entity}{feature}{known}"
+    if alert.members_left_out:
+        yield "member", f"and {alert.members_left_out} more"
     incident = alert.incident_id or firing.incident_id
     if incident is not None:
         yield "incident", f"{incident}, which 'detector explain' explains too"
@@ -97,18 +100,22 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
 def other_text(other: Episode) -> str:
     """Say in a line who else alarmed."""
     until = "still firing" if other.end_s is None else f"until {time_text(other.end_s)}"
-    who = other.entity if other.kind != "incident" else f"incident of {other.entities} entities"
+    who = other.entity
+    if other.kind in ABSENCES:
+        who = f"{other.kind.replace('_', ' ')}, {'several' if who == MANY_ENTITIES else who}"
+    elif other.kind == "incident":
+        who = f"incident of {other.entities} entities"
     feature = f", {other.feature}" if other.feature else ""
     score = "" if other.anomaly_score is None else f", anomaly score {other.anomaly_score:.3g}"
     start = time_text(other.start_s)
-    return f"{start}  {other.detector}: {who}{feature}{score}, {until}; alert {other.alert_id}"
+    return f"{start}  {other.detector or other.input}: {who}{feature}{score}, {until}; alert {other.alert_id}"
 
 
 def others_title(found: Explanation) -> str:
     """Say how many others alarmed, by detector."""
     if not found.others:
         return "Nobody else alarmed within 10 minutes of it"
-    by_detector = Counter(other.detector for other in found.others)
+    by_detector = Counter(other.detector or other.input for other in found.others)
     counted = ", ".join(f"{count} of {name}" for name, count in sorted(by_detector.items()))
     more = f" and {found.others_left_out} more" if found.others_left_out else ""
     return f"Who else alarmed within 10 minutes of it: {counted}{more}"

@@ -24,7 +24,7 @@ from detector.stream.incident_record import encode_incident
 from detector.stream.port import RawRecords
 from detector.stream.watch import Watch
 from detector.training.job import TrainingPlan, train
-from tests.delivery.events import event, incident
+from tests.delivery.events import absence, event, incident
 from tests.made import batch
 from tests.stream.records import NOW_S, raw_records
 
@@ -274,6 +274,15 @@ def test_an_incident_names_its_members_and_is_not_replayed(rig: Rig) -> None:
     text = printed(found)
     assert "5 entities of detector hosts at once" in text
     assert "web-4, cpu: alert alert-web-4" in text
+
+
+def test_an_absence_is_told_and_not_replayed(rig: Rig) -> None:
+    record, alert = absence("firing", START + 310, start=START + 250)
+    rig.alerts.append(record.value)
+    found = rig.explain(alert.alert_id)
+    assert found.notes == ["records that did not come cannot be scored"]
+    assert "web-17: nothing for" in printed(found)
+    assert "telegraf: absence, web-17" in printed(rig.explain())
 
 
 def test_as_json_it_has_every_record_with_its_features(rig: Rig) -> None:
