@@ -241,6 +241,8 @@ class Metrics:
         """Set how many records of an entity there are, and with how many the next version is trained."""
         self._history.labels(detector).set(records)
         self._goal.labels(detector).set(goal)
+        # From 0 on, or the first failure would be no increase to Prometheus.
+        self._trainings.labels(detector, "failed")
         self._health.note(detector, note)
 
     def grown(self, detector: str) -> None:

@@ -74,6 +74,8 @@ class NotifyMetrics:
         )
         self._partitions = gauge("detector_notify_assigned_partitions", "Partitions that this process owns.")
         self._broker = gauge("detector_notify_broker_reachable", "Whether the broker answered last time.")
+        # From 0 on, or the first would be no increase to Prometheus.
+        self._read.labels("unreadable")
         build = gauge("detector_notify_build_info", "The running version, as a label; always 1.", "version")
         build.labels(__version__).set(1)
         gauge("detector_notify_start_time_seconds", "When the process started.").set(time.time())

@@ -147,6 +147,7 @@ def everything_reported(entities: Sequence[str]) -> CollectorRegistry:
     registry = CollectorRegistry()
     metrics = Metrics(registry, Health())
     metrics.detector_loaded(FACTS)
+    metrics.growing("hosts", 100, 400, "")
     metrics.polled("telegraf", 10)
     for reason in Reason:
         metrics.rejected("telegraf", reason, 1)

@@ -36,6 +36,12 @@ def test_every_ending_has_a_series_before_it_happens() -> None:
         assert registry.get_sample_value("detector_notify_notifications_total", labels) == 0
 
 
+def test_events_that_cannot_be_read_have_a_series_before_there_are_any() -> None:
+    registry = CollectorRegistry()
+    NotifyMetrics(registry, Health())
+    assert registry.get_sample_value("detector_notify_events_total", {"outcome": "unreadable"}) == 0
+
+
 def test_lag_of_partitions_that_went_is_gone() -> None:
     registry = CollectorRegistry()
     metrics = NotifyMetrics(registry, Health())
