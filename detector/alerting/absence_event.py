@@ -80,8 +80,9 @@ def kept_alive(event: AbsenceEvent, time_s: float) -> AbsenceEvent:
 
 
 def resolved(event: AbsenceEvent, time_s: float, because: ResolvedBecause) -> AbsenceEvent:
-    """Return the event that an absence is over."""
-    return replace(event, transition="resolved", time=time_s, end=time_s, resolved_because=because)
+    """Return the event that an absence is over; it never comes before the others."""
+    time = max(event.time, time_s)
+    return replace(event, transition="resolved", time=time, end=time_s, resolved_because=because)
 
 
 def listed(entities: list[str]) -> tuple[str, ...]:
