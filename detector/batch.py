@@ -59,6 +59,8 @@ class Status(IntEnum):
     TOO_FEW_FEATURES = 2
     LATE = 3
     """Older than the entity's newest record; it changes no state."""
+    DUPLICATE = 4
+    """The entity's newest record once more, with the same time and values; it changes no state."""
 
     @property
     def text(self) -> str:

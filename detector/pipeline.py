@@ -22,6 +22,7 @@ from detector.alerting.steering import STEERING_STATE, Steering, SteeringRows
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, OperatorRule, Scores, Status
 from detector.models.contract import Explanation, Regime
 from detector.models.sequences import lagged, runs_of, starts_of
+from detector.scoring.arrival import refused
 from detector.scoring.density import Conditionals
 from detector.scoring.explained_rows import explain_rows
 from detector.scoring.scoring_model import ScoringModel
@@ -57,6 +58,8 @@ class EntityState:
 
     time: FloatArray
     """Of the newest record, shape (E,), -inf before the first."""
+    values: FloatArray
+    """Of the same, shape (E, D)."""
     records: IntArray
     """Seen so far, shape (E,)."""
     model: IntArray
@@ -95,6 +98,7 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
     model = np.array([known.get(entity, len(known)) for entity in entities], dtype=np.int64)
     return EntityState(
         np.full(n, -np.inf),
+        np.full((n, detector.model.n_features), np.nan),
         np.zeros(n, dtype=np.int64),
         model,
         tuple(member.density.predictor.initial_state(n) for member in members),
@@ -133,22 +137,25 @@ def run(
         decides: Whether alerts may come of it, and thresholds be steered by it.
     """
     time = batch.time[order]
-    late = _late(time, state.time, lengths)
+    unused = refused(time, batch.values, order, state.time, state.values, lengths)
     kept = order
     kept_lengths = lengths
     present = np.ones(len(lengths), dtype=bool)
-    if late.any():
-        kept = order[~late]
-        kept_lengths = np.add.reduceat(~late, starts_of(lengths)).astype(np.int64)
+    if unused is not None:
+        counts = unused == Status.SCORED
+        kept = order[counts]
+        kept_lengths = np.add.reduceat(counts, starts_of(lengths)).astype(np.int64)
         present = kept_lengths > 0
         kept_lengths = kept_lengths[present]
-    before = take(state, np.flatnonzero(present)) if late.any() else state
+    before = take(state, np.flatnonzero(present)) if unused is not None else state
     transforms = detector.model.transforms
     rows = _rows(detector, before, batch, kept, kept_lengths)
 
     after, status, said = _score(detector, before, batch, rows)
     n = len(batch)
     scores = no_scores(detector, n)
+    if unused is not None:
+        scores.status[order] = unused
     scores.status[rows.order] = status
     scored = status == Status.SCORED
     which = _selection(scored)
@@ -176,7 +183,7 @@ def run(
                 rule[out] = of_row
                 scores = replace(scores, rule=rule)
         after, events = _decide(detector, before, after, batch, rows, scored, said, scores, judged)
-    if late.any():
+    if unused is not None:
         after = put(state, np.flatnonzero(present), after)
     return Outcome(after, scores, events)
 
@@ -213,7 +220,7 @@ def no_scores(detector: Detector, n: int) -> Scores:
 
 
 class _Rows(NamedTuple):
-    """Rows of a batch, entity after entity, without those that are late."""
+    """Rows of a batch, entity after entity, without those that are late or duplicates."""
 
     order: IntArray
     lengths: IntArray
@@ -235,23 +242,6 @@ def _rows(detector: Detector, before: EntityState, batch: Batch, kept: IntArray,
         before.counters, batch.values.take(kept, axis=0), batch.time[kept], lengths
     )
     return _Rows(kept, lengths, gap_s, values, transforms.scaled(values), counters)
-
-
-def _late(time: FloatArray, newest: FloatArray, lengths: IntArray) -> BoolArray:
-    """Return which records are older than one of their entity that came before."""
-    starts = starts_of(lengths)
-    previous = lagged(time, newest, starts)
-    backwards = time < previous
-    if not backwards.any():
-        return backwards
-    # Times as ranks, so that one running maximum over (entity, rank) starts afresh with every entity.
-    entity = np.repeat(np.arange(len(lengths)), lengths)
-    instants, rank = np.unique(np.concatenate((newest, time)), return_inverse=True)
-    own, before = rank[len(newest) :], rank[: len(newest)]
-    newest_so_far = np.maximum.accumulate(entity * instants.size + np.maximum(own, before[entity]))
-    newest_before = lagged(newest_so_far, np.arange(len(lengths)) * instants.size + before, starts)
-    late: BoolArray = entity * instants.size + own < newest_before
-    return late
 
 
 class _Said(NamedTuple):
@@ -320,6 +310,7 @@ def _score(
     said = _Said(tuple(conditionals), judged.p_value, judged.member, too_likely[np.arange(n), judged.member])
     after = EntityState(
         time[starts + rows.lengths - 1],
+        batch.values.take(rows.order[starts + rows.lengths - 1], axis=0),
         before.records + rows.lengths,
         before.model,
         tuple(own.predictor_rows for own in conditionals),
@@ -642,6 +633,7 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
     """Gather rows of a state."""
     return EntityState(
         state.time.take(rows),
+        state.values.take(rows, axis=0),
         state.records.take(rows),
         state.model.take(rows),
         tuple(own.take(rows, axis=0) for own in state.predictor),
@@ -659,6 +651,7 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
 def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     """Scatter rows into a state, in place, and return it."""
     state.time[rows] = new.time
+    state.values[rows] = new.values
     state.records[rows] = new.records
     state.model[rows] = new.model
     per_member = zip(

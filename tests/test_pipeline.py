@@ -133,6 +133,58 @@ def test_record_older_than_its_predecessor_is_late_and_changes_no_state() -> Non
     np.testing.assert_array_equal(with_late.log_likelihood[kept], without.log_likelihood)
 
 
+def test_record_that_comes_twice_is_a_duplicate_and_changes_no_state() -> None:
+    own = made("gmm")
+    rows = records_like(own.model.density, 5, np.random.default_rng(0))
+    twice, time = rows[[0, 1, 1, 2, 3, 3, 3, 4]], np.array([0.0, 1, 1, 2, 3, 3, 3, 4])
+    scores, _ = outcome_of(own, batch(twice, time=time))
+    without = scores_of(own, rows)
+    kept = [0, 1, 3, 4, 7]
+    assert [i for i, status in enumerate(scores.status) if status == Status.DUPLICATE] == [2, 5, 6]
+    np.testing.assert_array_equal(scores.log_likelihood[kept], without.log_likelihood)
+
+
+@pytest.mark.parametrize("largest", [1, 7, 1000])
+def test_scores_of_good_records_have_the_same_bits_whatever_bad_ones_come_between(largest: int) -> None:
+    model, _ = scoring_model(fitted("hmm"), predictor=predictor_called("ewma", 3))
+    own = detector(model, threshold=0.05)
+    rng = np.random.default_rng(5)
+    good = mixed_batch(own, 300)
+    slots = slots_of(good)
+    whole, events = watch(own).process(good, slots)
+    # After each record perhaps the same one again, and perhaps one that is long past, with absurd values.
+    n = len(good)
+    again, past = rng.uniform(size=n) < 0.2, rng.uniform(size=n) < 0.2
+    rows = np.repeat(np.arange(n), 1 + again + past)
+    starts = np.cumsum(1 + again + past) - (1 + again + past)
+    is_good = np.zeros(len(rows), dtype=bool)
+    is_good[starts] = True
+    is_past = np.zeros(len(rows), dtype=bool)
+    is_past[(starts + 1 + again)[past]] = True
+    mixed = part(good, rows)
+    mixed = replace(
+        mixed,
+        time=np.where(is_past, mixed.time - rng.uniform(1.0, 1e6, len(rows)), mixed.time),
+        values=np.where(is_past[:, None], 1e9, mixed.values),
+    )
+    runner, pieces, found, at = watch(own), [], [], 0
+    while at < len(rows):
+        several = np.arange(at, min(len(rows), at + int(rng.integers(1, largest + 1))))
+        scores, new = runner.process(part(mixed, several), slots[rows[several]])
+        pieces.append(scores)
+        found += new
+        at = int(several[-1]) + 1
+    for column in ("log_likelihood", "p_value", "anomaly_score", "alert"):
+        np.testing.assert_array_equal(
+            np.concatenate([getattr(p, column) for p in pieces])[is_good], getattr(whole, column)
+        )
+    status = np.concatenate([p.status for p in pieces])
+    np.testing.assert_array_equal(status[is_good], whole.status)
+    assert (status[is_past] == Status.LATE).all()
+    assert (status[~is_good & ~is_past] == Status.DUPLICATE).all()
+    assert sorted(event.id for event in found) == sorted(event.id for event in events)
+
+
 def test_late_across_batches_and_equal_times_are_not_late() -> None:
     own = made("gmm")
     rows = records_like(own.model.density, 4, np.random.default_rng(0))

@@ -45,7 +45,7 @@ class InputConfig(Section):
     )
     max_record_bytes: int = Field(1 << 20, ge=64, description="Longer records go to the dead letters.")
     max_future_s: Duration = Field(
-        86400.0, alias="max_future", description="Records further ahead of the clock go to the dead letters."
+        3600.0, alias="max_future", description="Records further ahead of the clock go to the dead letters."
     )
     absence: AbsenceConfig | None = Field(
         None, description="Alerts about entities that stop sending; none without it, {} takes the defaults."

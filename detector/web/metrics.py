@@ -290,7 +290,7 @@ class Metrics:
             self._ruled(detector, np.bincount(scores.rule, minlength=len(OperatorRule)).tolist())
         for event in events:
             self._alerts.labels(detector, event.transition).inc()
-        in_order = scores.status != Status.LATE
+        in_order = (scores.status != Status.LATE) & (scores.status != Status.DUPLICATE)
         facts = self._facts.get(detector)
         if facts is not None:
             watched_s = self._watched[detector].add(slots[in_order], batch.time[in_order])
