@@ -67,7 +67,7 @@ def run(config: Config, file: Path) -> None:
         control = None
         if config.control is not None:
             control = ControlTopic(settings, config.control.topic, metrics.control_record)
-        windows = maintenance(config, control)
+        windows = maintenance(config, None if control is None else control.windows)
         inputs = [_input(config, entry, metrics, windows, file, resources) for entry in config.inputs]
         health.models_loaded = True
         server = WebServer(application(registry, health), config.web.host, config.web.port)
@@ -117,14 +117,16 @@ def run(config: Config, file: Path) -> None:
         _log.info("stopped: everything read was written and committed, or will be read again")
 
 
-def maintenance(config: Config, control: ControlTopic | None = None) -> Maintenance | None:
+def maintenance(
+    config: Config, announced: Callable[[], Sequence[Window]] | None = None
+) -> Maintenance | None:
     """Return all windows of maintenance, None where there can be none.
 
     Args:
         config: Whose calendar counts.
-        control: Where others are announced.
+        announced: Returns the others that are known; None where nobody can announce any.
     """
-    if not config.maintenance and control is None:
+    if not config.maintenance and announced is None:
         return None
     windows: list[Window] = []
     recurring: list[Recurring] = []
@@ -138,7 +140,7 @@ def maintenance(config: Config, control: ControlTopic | None = None) -> Maintena
         else:
             days = frozenset(map(DAYS.index, entry.every))
             recurring.append(Recurring(selector, days, *entry.minutes, entry.zone, entry.kind))
-    return Maintenance(windows, recurring, tuple if control is None else control.windows)
+    return Maintenance(windows, recurring, tuple if announced is None else announced)
 
 
 def client_settings(config: Config) -> ClientSettings:

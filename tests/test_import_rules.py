@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "daemon": CORE | SHELL | {"logs", "bootstrap"},
     "notifier": CORE | SHELL | {"logs", "daemon"},
     "demo": CORE | SHELL | {"logs", "training", "daemon"},
-    "explain": CORE | SHELL | {"daemon"},
+    "explain": CORE | SHELL | {"maintenance", "daemon"},
     "cli": CORE | SHELL | {"logs", "training", "bootstrap", "daemon", "notifier", "demo", "explain"},
 }
 

@@ -1,10 +1,13 @@
-"""What changed shortly before an alert: versions trained and promoted, and the configuration."""
+"""What changed shortly before an alert: versions, the configuration, maintenance and deploys."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from detector.bundles.store import CHAMPION, BundleError, BundleStore, read_manifest
+from detector.stream.maintenance import Maintenance
 
+_WINDOWS_LISTED = 20
 BEFORE_S = 86_400.0
 """How long before an alert a change is worth telling."""
 
@@ -37,6 +40,21 @@ def version_changes(store: BundleStore, detector: str, from_s: float, until_s: f
 def file_changes(config: Path, from_s: float, until_s: float) -> list[Change]:
     """Return whether the configuration file was written in [from_s, until_s]."""
     return _within([Change(config.stat().st_mtime, f"{config.name} was written")], from_s, until_s)
+
+
+def windows(maintenance: Maintenance, detector: str, from_s: float, until_s: float) -> list[Change]:
+    """Return the windows of a detector that have a part in [from_s, until_s], the newest few of them.
+
+    All of its windows, not those of one entity alone: what was deployed elsewhere may be the reason.
+    """
+    found = []
+    for window in maintenance.between(from_s, until_s):
+        if window.selector.has(detector):
+            of = window.selector.entities
+            whose = "all entities" if of is None else ", ".join(of.patterns)
+            until = datetime.fromtimestamp(window.until_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            found.append(Change(window.from_s, f"{window.kind} of {whose} until {until}"))
+    return found[-_WINDOWS_LISTED:]
 
 
 def _within(found: list[Change], from_s: float, until_s: float) -> list[Change]:

@@ -12,13 +12,15 @@ from detector.batch import Batch, Source
 from detector.bundles.store import BundleError, BundleStore
 from detector.config.detectors import DetectorConfig
 from detector.config.root import Config
-from detector.daemon import client_settings, detector_of, input_schema
+from detector.daemon import client_settings, detector_of, input_schema, maintenance
 from detector.delivery.alert import ABSENCES
 from detector.explain.alerts import AlertsRead, Episode, Event, overlapping, read_alerts
-from detector.explain.changes import BEFORE_S, Change, file_changes, version_changes
+from detector.explain.changes import BEFORE_S, Change, file_changes, version_changes, windows
 from detector.explain.records import EntityRecords, entity_records
 from detector.explain.replay import Moment, replay
 from detector.stream.codec_json import JsonCodec
+from detector.stream.control_topic import AnnouncedWindows
+from detector.stream.maintenance import Maintenance
 from detector.stream.port import (
     ClientSettings,
     PartitionReader,
@@ -75,15 +77,22 @@ class Access:
 
     alerts: Callable[[], Iterable[RawRecords]]
     partition: Callable[[Source], PartitionReader]
+    control: Callable[[], Iterable[RawRecords]] | None = None
+    """None where there is no control topic."""
     clock: Callable[[], float] = time.time
 
 
 def access_to(config: Config) -> Access:
     """Return how the topics of a configuration are read."""
     settings: ClientSettings = client_settings(config)
-    topic = config.outputs.alerts_topic
+
+    def whole(topic: str) -> Iterable[RawRecords]:
+        return read_range(settings, [topic], 0.0, time.time() + _AHEAD_S)
+
     return Access(
-        lambda: read_range(settings, [topic], 0.0, time.time() + _AHEAD_S), partial(open_partition, settings)
+        partial(whole, config.outputs.alerts_topic),
+        partial(open_partition, settings),
+        None if config.control is None else partial(whole, config.control.topic),
     )
 
 
@@ -110,17 +119,20 @@ def explain(config: Config, path: Path, alert_id: str, offsets: int, access: Acc
     others = overlapping(read, alert_id, start_s - AROUND_S, end_s + AROUND_S)
     found.others, found.others_left_out = others[:_OTHERS_LISTED], max(len(others) - _OTHERS_LISTED, 0)
     watching = _watching(config, found.alert)
+    work = _maintenance(config, access, end_s, found.notes)
     for detector in watching:
         store = BundleStore(detector.store)
         found.changes += version_changes(store, detector.name, start_s - BEFORE_S, end_s + AROUND_S)
+        if work is not None:
+            found.changes += windows(work, detector.name, start_s - BEFORE_S, end_s + AROUND_S)
     found.changes += file_changes(path, start_s - BEFORE_S, end_s + AROUND_S)
-    found.changes.sort(key=lambda change: change.time_s)
+    found.changes = sorted(dict.fromkeys(found.changes), key=lambda change: change.time_s)
     if found.alert.kind == "incident":
         found.notes.append("an incident: its members' alerts explain themselves by their own ids")
     elif found.alert.kind in ABSENCES:
         found.notes.append("records that did not come cannot be scored")
     else:
-        _add_replay(found, config, watching[0], offsets, access)
+        _add_replay(found, config, watching[0], offsets, access, work)
     return found
 
 
@@ -147,8 +159,26 @@ def _unknown(read: AlertsRead, alert_id: str, topic: str) -> str:
     )
 
 
+def _maintenance(config: Config, access: Access, end_s: float, notes: list[str]) -> Maintenance | None:
+    """Return the windows of calendar and control topic, as they are known now."""
+    if access.control is None:
+        return maintenance(config)
+    announced = AnnouncedWindows()
+    try:
+        for raw in access.control():
+            announced.take(raw, end_s, lambda _: None)
+    except TopicMissingError as error:
+        notes.append(f"announced maintenance and deploys are not known: {error}")
+    return maintenance(config, lambda: announced.all)
+
+
 def _add_replay(
-    found: Explanation, config: Config, detector: DetectorConfig, offsets: int, access: Access
+    found: Explanation,
+    config: Config,
+    detector: DetectorConfig,
+    offsets: int,
+    access: Access,
+    work: Maintenance | None,
 ) -> None:
     """Read the entity's records and score them again; say why, where that cannot be done."""
     alert, origin = found.alert, found.firing.origin
@@ -179,7 +209,7 @@ def _add_replay(
     if not len(records):
         return
     first, end = _window(records.pieces, origin.first_offset)
-    found.moments = replay(served, records.pieces, alert.entity, first, end - 1, alert.member)
+    found.moments = replay(served, records.pieces, alert.entity, first, end - 1, alert.member, work)
     found.features = _worth_showing(found.firing, found.moments)
     found.unit = {
         name: unit for name, unit in zip(served.model.feature_names, served.model.units, strict=True) if unit

@@ -8,7 +8,9 @@ import numpy as np
 from detector.alerting.event import FeatureReason
 from detector.batch import Batch, OperatorRule, Scores, Status
 from detector.explain.records import rows_of
-from detector.pipeline import Detector, account, initial_state, run
+from detector.maintenance import run_around
+from detector.pipeline import Detector, EntityState, Outcome, account, initial_state, run, take
+from detector.stream.maintenance import Maintenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,13 @@ class Moment:
 
 
 def replay(
-    detector: Detector, pieces: Sequence[Batch], entity: str, first: int, last: int, member: str
+    detector: Detector,
+    pieces: Sequence[Batch],
+    entity: str,
+    first: int,
+    last: int,
+    member: str,
+    maintenance: Maintenance | None,
 ) -> list[Moment]:
     """Score an entity's records again, from a state that knows nothing; keep those from first to last.
 
@@ -42,6 +50,7 @@ def replay(
         first: Number of the first record to keep, counted over all pieces.
         last: Of the last one; later records are not looked at.
         member: Name of the member of the committee that explains; the first one where there is none such.
+        maintenance: Windows in which nothing fires and nothing is learnt.
     """
     names = [each.name for each in detector.model.members]
     index = names.index(member) if member in names else 0
@@ -52,10 +61,10 @@ def replay(
         n = min(len(piece), last + 1 - number)
         early = min(max(first - number, 0), n)
         if early:
-            state = run(detector, state, *_all_of(rows_of(piece, np.arange(early)))).state
+            state = _run(detector, state, rows_of(piece, np.arange(early)), maintenance).state
         for i in range(early, n):
             record = rows_of(piece, np.array([i]))
-            outcome = run(detector, state, *_all_of(record))
+            outcome = _run(detector, state, record, maintenance)
             scores = outcome.scores
             late = scores.status[0] == Status.LATE
             told = () if late else account(detector, state, record, index)
@@ -80,9 +89,13 @@ def replay(
 def _rule(scores: Scores) -> str:
     if scores.rule is None or not scores.rule[0]:
         return ""
-    return OperatorRule(int(scores.rule[0])).name.lower().replace("_", " ")
+    return OperatorRule(int(scores.rule[0])).text.replace("_", " ")
 
 
-def _all_of(batch: Batch) -> tuple[Batch, np.ndarray, np.ndarray]:
-    """Return a batch of one entity with its order and lengths, as ``run`` takes them."""
-    return batch, np.arange(len(batch)), np.array([len(batch)])
+def _run(detector: Detector, state: EntityState, batch: Batch, maintenance: Maintenance | None) -> Outcome:
+    """Do what the daemon does with a batch of one entity; the state given is left as it was."""
+    order, lengths = np.arange(len(batch)), np.array([len(batch)])
+    kind = None if maintenance is None else maintenance.inside(detector.name, batch, order, lengths)
+    if kind is None:
+        return run(detector, state, batch, order, lengths)
+    return run_around(detector, take(state, np.zeros(1, dtype=np.int64)), batch, order, lengths, kind)

@@ -123,7 +123,7 @@ def others_title(found: Explanation) -> str:
 
 def no_changes() -> str:
     """Say that nothing changed, as far as is known."""
-    return "In the day before, no version was trained or promoted and the configuration not written"
+    return "In the day before, no version, deploy or maintenance began, and the configuration was not written"
 
 
 def _state(found: Explanation) -> str:

@@ -140,6 +140,11 @@ class Maintenance:
                 kind[rows] = np.maximum(kind[rows], np.int8(_RULE[window.kind]))
         return kind if kind.any() else None
 
+    def between(self, from_s: float, until_s: float) -> list[Window]:
+        """Return the windows that have a part in [from_s, until_s], by their beginnings."""
+        days = np.append(np.arange(from_s, until_s, _DAY_S), until_s)
+        return sorted(self._overlapping(from_s, until_s, days), key=lambda window: window.from_s)
+
     def _overlapping(self, first: float, last: float, time: FloatArray) -> Iterable[Window]:
         known = self._announced()
         if known is not self._known:

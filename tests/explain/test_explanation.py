@@ -105,6 +105,7 @@ class Rig:
             detector_of(self.config.detector("hosts"), bundle.manifest.version), "telegraf", np.arange(3)
         )
         self.scores, self.events = watch.process(self.records, np.array([0, 1] * n))
+        self.control: list[bytes] | None = None
         self.alerts = [encode_alert(each, "g").value for each in self.events]
 
     def id(self) -> str:
@@ -112,7 +113,10 @@ class Rig:
 
     def explain(self, alert_id: str | None = None, offsets: int = OFFSETS) -> Explanation:
         access = Access(
-            lambda: [raw_records([b"no event", None, *self.alerts])], lambda _: self.partition, lambda: NOW_S
+            lambda: [raw_records([b"no event", None, *self.alerts])],
+            lambda _: self.partition,
+            None if self.control is None else lambda: [raw_records(self.control or [])],
+            lambda: NOW_S,
         )
         return explain(self.config, self.path, alert_id or self.id(), offsets, access)
 
@@ -265,6 +269,18 @@ def test_what_changed_in_the_day_before_is_told(rig: Rig) -> None:
     [change] = rig.explain().changes
     assert change.time_s == START
     assert change.what.endswith("of hosts was trained")
+
+
+def test_deploys_announced_before_are_told_and_kept_out_of_the_replay(rig: Rig) -> None:
+    def announced(entities: str, first: float, last: float) -> bytes:
+        window = {"from": START + first, "until": START + last, "kind": "deploy"}
+        return msgspec.json.encode(window | {"selector": {"entities": entities}})
+
+    rig.control = [announced("web-*", 295, 298), announced("db-*", -90_000, -89_000), b"nothing"]
+    found = rig.explain()
+    assert [change.what.split(" until")[0] for change in found.changes][1:] == ["deploy of web-*"]
+    assert [moment.time_s - START for moment in found.moments if moment.rule == "deploy"] == [295, 296, 297]
+    assert "deploy" in printed(found)
 
 
 def test_an_incident_names_its_members_and_is_not_replayed(rig: Rig) -> None:
