@@ -21,7 +21,7 @@ from detector.training.backtest import backtest
 from detector.training.job import TrainingPlan, train
 
 # No p-value is as small as this, so no record is suspicious and no time goes into writing alerts.
-_NEVER = Threshold(p_value=float(np.nextafter(0.0, 1.0)), budget_rate=0.0, smallest_rate=0.0)
+_NEVER = Threshold(p_value=float(np.nextafter(0.0, 1.0)), budget_rate=0.0, aimed_rate=0.0, smallest_rate=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ def detector(
         "v1",
         model,
         rules or AlertRules(),
-        Threshold(threshold, 1e-6, 1e-7),
+        Threshold(threshold, 1e-6, 1e-6, 1e-7),
         None,
         max(1, model.n_features // 2) if min_features is None else min_features,
         1.0,

@@ -8,10 +8,14 @@ from detector.alerting.episodes import count_episodes
 from detector.alerting.rules import AlertRules
 from detector.batch import FloatArray, IntArray
 
-# Fewer episodes than this say nothing about a rate; beyond them the threshold is extrapolated.
+# Fewer episodes than this say nothing about a rate.
 _FEWEST_EPISODES = 5.0
-AIM = 0.5
-"""Of the budget: next week's traffic is not the held-out week's, and a budget is a ceiling."""
+# A rate known from few episodes is mostly luck: the threshold is found where so many of them are counted, and
+# goes from there to where fewer are borne.
+_COUNTED_EPISODES = 20.0
+# A budget is a ceiling, so the aim is the number of episodes that makes nine in ten sure of it: that many of
+# their standard deviations below. Next week's traffic is not the held-out week's, so a rest is always left.
+_LOWEST_AIM, _HIGHEST_AIM, _DEVIATIONS = 0.5, 0.9, 1.28
 _HIGHEST_THRESHOLD = 0.2
 _LOWEST_THRESHOLD = 1e-12
 # Faster records say nearly the same, and are suspicious together.
@@ -41,6 +45,8 @@ class Threshold:
     """A record with a p-value at most this is suspicious; in (0, 1)."""
     budget_rate: float
     """Episodes of normal traffic that the operator bears, per entity and second."""
+    aimed_rate: float
+    """Episodes of normal traffic that are to be expected at this threshold, per entity and second."""
     smallest_rate: float
     """The smallest budget that the held-out time supports, episodes per entity and second."""
 
@@ -51,10 +57,10 @@ class Threshold:
 
 
 def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Threshold:
-    """Find the largest threshold at which held-out traffic stays within half of the budget.
+    """Find the largest threshold at which held-out traffic leaves nine in ten sure of the budget.
 
-    Where the budget allows fewer episodes than held-out time can show, the rate of episodes is taken to
-    fall no slower than the threshold does, which errs towards silence.
+    Where that is fewer episodes than tell a rate, the rate is taken to fall no slower than the threshold
+    does from where more of them are counted, which errs towards silence.
 
     Args:
         held_out: Normal traffic that did not fit the model.
@@ -71,8 +77,9 @@ def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Thresh
             "train with more records, and with a time column that advances"
         )
     rate = rules.budget.episodes_per_entity_s(entities)
-    bearable = AIM * rate * total_s
-    counted = max(bearable, _FEWEST_EPISODES)
+    aimed_rate = aim(rate * total_s) * rate
+    bearable = aimed_rate * total_s
+    counted = max(bearable, _COUNTED_EPISODES)
     log_p = np.log(held_out.p_value)
 
     def episodes(log_threshold: float) -> int:
@@ -86,7 +93,21 @@ def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Thresh
             middle = (low + high) / 2
             low, high = (middle, high) if episodes(middle) <= counted else (low, middle)
     p_value = float(np.exp(low)) * min(bearable / counted, 1.0)
-    return Threshold(p_value, rate, smallest_rate(held_out))
+    return Threshold(p_value, rate, aimed_rate, smallest_rate(held_out))
+
+
+def aim(borne: float) -> float:
+    """Return the share of the budget to aim at: the more episodes can be counted, the more of it.
+
+    The share a solves ``a + z sqrt(a / borne) = 1``: a Poisson number of that mean, and z of its standard
+    deviations, are what is borne. No less than half is aimed at, and no more than nine tenths.
+
+    Args:
+        borne: Episodes that the budget allows in held-out time, > 0.
+    """
+    half = _DEVIATIONS / (2.0 * np.sqrt(borne))
+    share = (np.sqrt(half**2 + 1.0) - half) ** 2
+    return float(np.clip(share, _LOWEST_AIM, _HIGHEST_AIM))
 
 
 def threshold_while_learning(
@@ -106,7 +127,7 @@ def threshold_while_learning(
     p_value = float(
         np.clip(rate * max(interval_s, _SHORTEST_INTERVAL_S), _LOWEST_THRESHOLD, _HIGHEST_WHILE_LEARNING)
     )
-    return Threshold(p_value, rate, smallest_rate(held_out))
+    return Threshold(p_value, rate, rate, smallest_rate(held_out))
 
 
 def smallest_rate(held_out: HeldOut) -> float:

@@ -39,7 +39,8 @@ def serve(
         ValueError: The bundle holds no held-out time.
     """
     manifest = bundle.manifest
-    entities = max(len(bundle.held_out.lengths), 1)
+    # Of a large fleet, held-out traffic of some entities is kept.
+    entities = max(len(bundle.held_out.lengths), len(manifest.entities), 1)
     interval_s = manifest.training.interval_s
 
     def threshold_by(rules: AlertRules) -> Threshold:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.alerting.budget import AIM, HeldOut, threshold_for, threshold_while_learning
+from detector.alerting.budget import HeldOut, aim, threshold_for, threshold_while_learning
 from detector.alerting.episodes import count_episodes
 from detector.alerting.rules import AlertRules, Budget
 
@@ -25,7 +25,7 @@ def test_held_out_traffic_stays_within_the_budget_and_uses_it(m: int, of: int) -
     evidence = held_out()
     threshold = threshold_for(evidence, rules, 4)
     episodes = count_episodes(np.log(evidence.p_value) / np.log(threshold.p_value), evidence.lengths, rules)
-    bearable = AIM * evidence.span_s.sum() / DAY_S
+    bearable = threshold.aimed_rate * evidence.span_s.sum()
     assert 0.8 * bearable <= episodes <= bearable
     assert threshold.supported
 
@@ -35,8 +35,30 @@ def test_fresh_traffic_keeps_the_budget_too() -> None:
     threshold = threshold_for(held_out(), rules, 4)
     fresh = held_out(seed=1)
     episodes = count_episodes(np.log(fresh.p_value) / np.log(threshold.p_value), fresh.lengths, rules)
-    bearable = AIM * fresh.span_s.sum() / DAY_S
+    bearable = threshold.aimed_rate * fresh.span_s.sum()
     assert bearable / 2 < episodes < 2 * bearable
+
+
+@pytest.mark.parametrize("borne", [12.0, 30.0, 100.0])
+def test_aim_leaves_nine_in_ten_sure_of_the_budget(borne: float) -> None:
+    drawn = np.random.default_rng(0).poisson(aim(borne) * borne, size=100_000)
+    assert 0.88 <= np.mean(drawn <= borne) <= 0.96
+
+
+def test_little_evidence_aims_at_half_of_the_budget_and_much_at_nine_tenths() -> None:
+    assert aim(0.01) == 0.5
+    assert aim(1e6) == 0.9
+    assert 0.5 < aim(10.0) < aim(50.0) < 0.9
+
+
+def test_threshold_of_a_rare_budget_is_found_where_episodes_can_be_counted() -> None:
+    rules = AlertRules(Budget(1.0, "entity", 20 * DAY_S), 1, 1)
+    evidence = [held_out(records=15_000, entities=4, seed=seed) for seed in range(40)]
+    thresholds = [threshold_for(one, rules, 4) for one in evidence]
+    rates = np.array([one.p_value / 60.0 / one.aimed_rate for one in thresholds])
+    # Of the two episodes that are borne alone, one would know it to 70 %.
+    assert 0.8 < rates.mean() < 1.2
+    assert rates.std() < 0.35
 
 
 def test_a_fleet_shares_its_budget() -> None:

@@ -25,7 +25,7 @@ FACTS = DetectorFacts(
     role="champion",
     trained_time_s=1.7e9,
     interval_s=60.0,
-    threshold=Threshold(p_value=1e-4, budget_rate=1 / 86400, smallest_rate=1e-7),
+    threshold=Threshold(p_value=1e-4, budget_rate=1 / 86400, aimed_rate=0.7 / 86400, smallest_rate=1e-7),
     young_records_missing=0,
 )
 
