@@ -27,6 +27,7 @@ from detector.models.kinds import Kind
 from detector.pipeline import Detector
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.control_topic import ControlTopic
+from detector.stream.expiry import Expiry
 from detector.stream.loop import Input, Loop, Outputs
 from detector.stream.maintenance import Maintenance, Recurring, Selector, Window
 from detector.stream.port import ClientFailedError, ClientSettings, open_consumer, open_producer
@@ -272,7 +273,15 @@ def _input(
             arrivals.append(bootstrap)
     absence = entry.absence
     presence = None if absence is None else Presence(entry.name, absence.rules(), absence.entities)
-    return Input(entry.name, entry.topics, JsonCodec(schema), watches, presence, arrivals=arrivals)
+    return Input(
+        entry.name,
+        entry.topics,
+        JsonCodec(schema),
+        watches,
+        presence,
+        Expiry(entry.forget_after_s),
+        arrivals=arrivals,
+    )
 
 
 def _versions(inputs: Sequence[Input]) -> str:

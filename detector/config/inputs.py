@@ -47,6 +47,12 @@ class InputConfig(Section):
     max_future_s: Duration = Field(
         3600.0, alias="max_future", description="Records further ahead of the clock go to the dead letters."
     )
+    forget_after_s: Duration = Field(
+        604800.0,
+        alias="forget_after",
+        description="An entity that sends nothing for so long is gone: its memory and its series are freed. "
+        "Longer than any usual gap.",
+    )
     absence: AbsenceConfig | None = Field(
         None, description="Alerts about entities that stop sending; none without it, {} takes the defaults."
     )

@@ -42,12 +42,20 @@ class EntityTable:
 
     def forget(self, source: Source) -> tuple[IntArray, list[str]]:
         """Free the slots of a source that went elsewhere; return them, shape (E,), and their entities."""
-        number = self._source_ids.get(source, -1)
+        slots, sources = self.held()
+        return self.drop(slots[sources == self._source_ids.get(source, -1)])
+
+    def held(self) -> tuple[IntArray, IntArray]:
+        """Return the slots in use, and the number of the source of each, shape (E,)."""
         in_use = np.ones(len(self._entity), dtype=bool)
         in_use[self._free] = False
-        slots = np.flatnonzero((self._source[: len(in_use)] == number) & in_use)
-        entities = [self._entity[slot] for slot in slots.tolist()]
-        for slot, entity in zip(slots.tolist(), entities, strict=True):
+        slots = np.flatnonzero(in_use)
+        return slots, self._source[slots]
+
+    def drop(self, slots: IntArray) -> tuple[IntArray, list[str]]:
+        """Free slots in use; return them and their entities."""
+        entities = self.names(slots)
+        for slot, number, entity in zip(slots.tolist(), self._source[slots].tolist(), entities, strict=True):
             if self._slot_of.get(entity) == slot:
                 del self._slot_of[entity]
             self._elsewhere.pop((number, entity), None)
@@ -60,6 +68,10 @@ class EntityTable:
         forgotten = [self.forget(source) for source in list(self._source_ids)]
         slots = np.concatenate([np.zeros(0, dtype=np.int64), *(slots for slots, _ in forgotten)])
         return slots, [entity for _, entities in forgotten for entity in entities]
+
+    def names(self, slots: IntArray) -> list[str]:
+        """Return the entities of slots in use."""
+        return [self._entity[slot] for slot in slots.tolist()]
 
     def take_newly_on_two_sources(self) -> int:
         """Return, once, how many entities were first found on a second source since the last call."""

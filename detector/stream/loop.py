@@ -24,6 +24,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -37,6 +38,7 @@ from detector.stream.arrivals import Arrivals
 from detector.stream.codec_json import JsonCodec
 from detector.stream.dead_letter import dead_letters
 from detector.stream.entity_table import EntityTable
+from detector.stream.expiry import Expiry
 from detector.stream.incident_record import encode_incident
 from detector.stream.observer import Observer
 from detector.stream.outage import Outage
@@ -70,6 +72,8 @@ COMMIT_INTERVAL_S = 0.2
 """Between two commits while records wait: each costs a round trip, and a crash repeats what came since."""
 CONTROL_TIMEOUT_S = 10.0
 """For windows of maintenance to be known before the first record is scored."""
+FORGET_AFTER_S = 7 * 86_400.0
+"""Of an entity that sends no more, unless the input says otherwise."""
 COMMITS_TRIED = 3
 """In a row, with the same client, before it is opened anew."""
 
@@ -86,6 +90,7 @@ class Input:
     watches: list[Watch]
     presence: Presence | None = None
     """None where nobody is missed."""
+    expiry: Expiry = field(default_factory=partial(Expiry, FORGET_AFTER_S))
     table: EntityTable = field(default_factory=EntityTable)
     arrivals: Sequence[Arrivals] = ()
     """Of the detectors that may get another version while they work."""
@@ -306,10 +311,15 @@ class Loop:
             batch, rejected = input.codec.decode(records, now_s)
             # 4. Place.
             slots = input.table.place(batch)
-            for arrivals in input.arrivals:
-                arrivals.seen(slots)
             if input.presence is not None and len(batch):
                 input.presence.saw(batch, slots, now_s, started_s)
+            gone = self._gone(input, batch, slots, now_s)
+            if gone.size:
+                # Settled while slots still belong to the entities that were answered.
+                self._settle(consumer, producer, commit_now=True)
+                self._drop_gone(input, gone)
+            for arrivals in input.arrivals:
+                arrivals.seen(slots)
             # 5. Process.
             answers = [watch.process(batch, slots) for watch in input.watches] if len(batch) else []
             incidents = [incident for watch in input.watches for incident in watch.take_incidents()]
@@ -501,6 +511,25 @@ class Loop:
                 if input.presence is not None:
                     input.presence.lags(lag, now)
 
+    def _gone(self, input: Input, batch: Batch, slots: IntArray, now_s: float) -> IntArray:
+        """Begin anew with entities that come back after long; return, now and then, who does not."""
+        nobody = np.zeros(0, dtype=np.int64)
+        if len(batch) == 0:
+            return nobody
+        back = input.expiry.returning(batch, slots)
+        if back.size:
+            self._forget_state(input, back, input.table.names(back))
+        if not input.expiry.seen(batch, slots, now_s):
+            return nobody
+        return np.setdiff1d(input.expiry.gone(*input.table.held()), slots)
+
+    def _drop_gone(self, input: Input, gone: IntArray) -> None:
+        """Free the memory of entities that are gone for good."""
+        if input.presence is not None:
+            input.presence.expired(gone)
+        self._drop(input, *input.table.drop(gone))
+        _log.info("input %s: %d entities sent nothing for long and are forgotten", input.name, gone.size)
+
     def _forget(self, source: Source) -> None:
         """Drop the state of a partition's entities."""
         self._processed.pop(source, None)
@@ -527,6 +556,10 @@ class Loop:
         if input.presence is not None:
             input.presence.forget(slots)
             self._observer.absent(input.name, input.presence.absent(), input.presence.firing())
+        input.expiry.forget(slots)
+        self._forget_state(input, slots, entities)
+
+    def _forget_state(self, input: Input, slots: IntArray, entities: list[str]) -> None:
         for watch in input.watches:
             watch.forget(slots, entities)
             self._observer.forgotten(watch.name, slots, entities)
