@@ -89,6 +89,9 @@ class OperatorRule(IntEnum):
         return self.name.lower()
 
 
+_SILENCING = [OperatorRule.DEVIATION, OperatorRule.MUTED, OperatorRule.MAINTENANCE, OperatorRule.DEPLOY]
+
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """What one detector says of a batch: N rows in the batch's order. NaN unless SCORED."""
@@ -110,3 +113,14 @@ class Scores:
     """Shape (N,), inside a firing episode."""
     rule: NDArray[np.int8] | None = None
     """Shape (N,), values of ``OperatorRule``; None where none decided over any record."""
+
+    @property
+    def judged(self) -> FloatArray:
+        """Anomaly scores that alerts go by, shape (N,): 0 where a rule silences, at least 1 out of range."""
+        if self.rule is None:
+            return self.anomaly_score
+        raised = np.where(
+            self.rule == OperatorRule.OUT_OF_RANGE, np.maximum(self.anomaly_score, 1.0), self.anomaly_score
+        )
+        silenced = np.isin(self.rule, _SILENCING) & ~np.isnan(self.anomaly_score)
+        return np.where(silenced, 0.0, raised)

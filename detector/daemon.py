@@ -272,7 +272,11 @@ def _input(
             resources.callback(bootstrap.stop)
             arrivals.append(bootstrap)
     absence = entry.absence
-    presence = None if absence is None else Presence(entry.name, absence.rules(), absence.entities)
+    presence = None
+    if absence is not None:
+        readers = [reader.name for reader in config.detectors_of(entry.name)]
+        excused = None if windows is None else partial(windows.excused_until, readers)
+        presence = Presence(entry.name, absence.rules(), absence.entities, excused)
     return Input(
         entry.name,
         entry.topics,

@@ -51,9 +51,9 @@ class Runner:
 
 
 def arrays_of(state: EntityState) -> dict[str, np.ndarray]:
-    """Every array of a state by name, the alert state's fields apart from what is equal by any name."""
+    """Every array of a state, by name."""
     parts: dict[str, np.ndarray] = {}
-    for name in ("time", "records", "model", "alert", "steering", "counters", "matters"):
+    for name in ("time", "values", "records", "model", "alert", "steering", "counters", "matters"):
         parts[name] = getattr(state, name)
     for name in ("predictor", "family", "average", "sketch"):
         parts |= {f"{name} {k}": rows for k, rows in enumerate(getattr(state, name))}

@@ -4,7 +4,7 @@ Which records lie inside is found for a batch at once. Names are looked at only 
 batch's time concerns the detector, and then once for each entity in the batch.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.alerting.entity_patterns import EntityPatterns
-from detector.batch import Batch, FloatArray, IntArray, OperatorRule
+from detector.batch import Batch, BoolArray, FloatArray, IntArray, OperatorRule
 from detector.models.sequences import starts_of
 
 Kind = Literal["maintenance", "deploy"]
@@ -128,22 +128,36 @@ class Maintenance:
         if not windows:
             return None
         names = [batch.entity[row] for row in order[starts_of(lengths)].tolist()]
-        entity, own_time = np.repeat(np.arange(len(names)), lengths), batch.time[order]
+        entity, time = np.repeat(np.arange(len(names)), lengths), batch.time[order]
         kind = np.zeros(len(batch), dtype=np.int8)
         for window in windows:
-            inside = (own_time >= window.from_s) & (own_time < window.until_s)
-            if inside.any():
-                patterns = window.selector.entities
-                if patterns is not None:
-                    inside &= np.fromiter(map(patterns.matches, names), bool, len(names))[entity]
-                rows = order[inside]
-                kind[rows] = np.maximum(kind[rows], np.int8(_RULE[window.kind]))
+            rows = order[_inside(window, names, entity, time)]
+            kind[rows] = np.maximum(kind[rows], np.int8(_RULE[window.kind]))
         return kind if kind.any() else None
 
     def between(self, from_s: float, until_s: float) -> list[Window]:
         """Return the windows that have a part in [from_s, until_s], by their beginnings."""
         days = np.append(np.arange(from_s, until_s, _DAY_S), until_s)
         return sorted(self._overlapping(from_s, until_s, days), key=lambda window: window.from_s)
+
+    def excused_until(
+        self, detectors: Collection[str], entities: Sequence[str], time: FloatArray
+    ) -> FloatArray:
+        """Return the end of the window that each entity is in, shape (E,); -inf where it is in none.
+
+        Args:
+            detectors: Those that read what the entities send; a window of one of them suffices.
+            entities: Length E.
+            time: When, shape (E,).
+        """
+        until = np.full(len(entities), -np.inf)
+        if until.size:
+            each = np.arange(len(entities))
+            for window in self._overlapping(float(time.min()), float(time.max()), time):
+                if any(map(window.selector.has, detectors)):
+                    inside = _inside(window, entities, each, time)
+                    until[inside] = np.maximum(until[inside], window.until_s)
+        return until
 
     def _overlapping(self, first: float, last: float, time: FloatArray) -> Iterable[Window]:
         known = self._announced()
@@ -158,6 +172,15 @@ class Maintenance:
                 days = set(np.unique(time // _DAY_S).astype(np.int64).tolist())
             near = (window for own in self._recurring for day in sorted(days) for window in own.near(day))
             yield from (w for w in dict.fromkeys(near) if w.from_s <= last and w.until_s > first)
+
+
+def _inside(window: Window, names: Sequence[str], entity: IntArray, time: FloatArray) -> BoolArray:
+    """Return which of N moments of some entities are in a window; ``entity`` (N,) indexes their names."""
+    inside: BoolArray = (time >= window.from_s) & (time < window.until_s)
+    patterns = window.selector.entities
+    if patterns is not None and inside.any():
+        inside &= np.fromiter(map(patterns.matches, names), bool, len(names))[entity]
+    return inside
 
 
 class _Overlaps:

@@ -8,7 +8,7 @@ input as a whole is silent, which is one event.
 What is known of entities is lost with a restart or a rebalance, so neither raises anything.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 
@@ -100,15 +100,23 @@ class _Incident:
 class Presence:
     """The entities of one input, on the partitions held. One thread uses it."""
 
-    def __init__(self, input_name: str, rules: AbsenceRules, patterns: Sequence[str] = ("*",)) -> None:
+    def __init__(
+        self,
+        input_name: str,
+        rules: AbsenceRules,
+        patterns: Sequence[str] = ("*",),
+        excused_until: Callable[[Sequence[str], FloatArray], FloatArray] | None = None,
+    ) -> None:
         """Args:
         input_name: In events.
         rules: What is too long a silence.
         patterns: Shell patterns of the entities that are missed when they stop.
+        excused_until: Of entities and times, shape (E,), until when silence is no wonder, -inf where it is.
         """
         self._input = input_name
         self._rules = rules
         self._patterns = tuple(patterns)
+        self._excused_until = excused_until
         self._clocks: list[StreamClock] = []
         self._sources: list[Source] = []
         self._source_ids: dict[Source, int] = {}
@@ -336,6 +344,17 @@ class Presence:
         overdue = silence_s > patience
         if not overdue.any():
             return
+        suspected = silence_s > SUSPECTED_AT * patience
+        if self._excused_until is not None:
+            quiet = np.flatnonzero(suspected)
+            names = [self._entity[slot] for slot in alive[quiet].tolist()]
+            until_s = self._excused_until(names, clocks[source[quiet]])
+            quiet, until_s = quiet[until_s > -np.inf], until_s[until_s > -np.inf]
+            # Their silence begins to count when the window is over.
+            rows.heard_s[alive[quiet]] = until_s
+            overdue[quiet] = suspected[quiet] = False
+            if not overdue.any():
+                return
         if silent:
             # Of single ones nothing can be said while the stream's clock stands still.
             if 2 * int(overdue.sum()) >= alive.size:
@@ -346,7 +365,6 @@ class Presence:
             joining = overdue & (since <= self._incident.raised_s)
             rows.state[alive[joining]] = _IN_INCIDENT
             overdue &= ~joining
-        suspected = silence_s > SUSPECTED_AT * patience
         if self._incident is None and stopped_together(overdue, suspected, alive.size):
             self._raise_incident(alive[suspected], clocks, silent=False)
             return

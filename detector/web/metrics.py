@@ -291,6 +291,9 @@ class Metrics:
         for event in events:
             self._alerts.labels(detector, event.transition).inc()
         in_order = (scores.status != Status.LATE) & (scores.status != Status.DUPLICATE)
+        if scores.rule is not None:
+            # Nothing can fire there, so no budget is spent.
+            in_order &= scores.rule < OperatorRule.MAINTENANCE
         facts = self._facts.get(detector)
         if facts is not None:
             watched_s = self._watched[detector].add(slots[in_order], batch.time[in_order])
@@ -406,7 +409,7 @@ class _PerEntity(Collector):
         with self._lock:
             self._delay.observe(detector, delay)
             self._score.observe(detector, anomaly_score)
-            self._entity_scores.update(detector, slots, batch.entity, scores.anomaly_score, monotonic_s)
+            self._entity_scores.update(detector, slots, batch.entity, scores.judged, monotonic_s)
             self._firing.update(detector, placed, monotonic_s)
 
     def forget(self, detector: str, slots: IntArray) -> None:
@@ -440,7 +443,8 @@ def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily
     return (
         GaugeMetricFamily(
             "detector_entity_anomaly_score",
-            "Largest anomaly score of the last one to two minutes, else the last; 1 is the threshold.",
+            "Largest anomaly score of the last one to two minutes, else the last; 1 is the threshold. "
+            "0 where a rule of the operator silences.",
             labels=["detector", "entity"],
         ),
         GaugeMetricFamily(

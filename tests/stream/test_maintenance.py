@@ -138,3 +138,13 @@ def test_a_stray_record_of_long_ago_costs_no_calendar_of_all_the_years_between()
     own = Counting(ALL, frozenset({0}), 0, 60, UTC)
     assert inside(Maintenance(recurring=[own]), records([at("2001-01-01T00:30Z"), 1.8e9])) == [M, 0]
     assert Counting.days_asked == 2
+
+
+def test_silence_is_excused_inside_a_window_of_some_detector_of_the_input() -> None:
+    some = Selector(EntityPatterns(("web-*",)), frozenset({"hosts"}))
+    maintenance = Maintenance([Window(some, 0.0, 10.0)])
+    names, time = ["web-1", "web-2", "db-1"], np.array([5.0, 15.0, 5.0])
+    nothing = -np.inf
+    assert maintenance.excused_until(["other", "hosts"], names, time).tolist() == [10.0, nothing, nothing]
+    assert (maintenance.excused_until(["other"], names, time) == nothing).all()
+    assert maintenance.excused_until(["hosts"], [], np.zeros(0)).shape == (0,)

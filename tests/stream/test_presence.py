@@ -1,14 +1,17 @@
 """Tests for detector.stream.presence: who is missed, and who is not."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
 
 from detector.alerting.absence import AbsenceRules
 from detector.alerting.absence_event import MANY_ENTITIES, AbsenceEvent
+from detector.alerting.entity_patterns import EntityPatterns
 from detector.batch import Batch, Source
 from detector.stream.entity_table import EntityTable
+from detector.stream.maintenance import Maintenance, Selector, Window
 from detector.stream.presence import CAUGHT_UP_S, Presence
 
 P0, P1 = Source("telemetry", 0), Source("telemetry", 1)
@@ -22,8 +25,15 @@ Record = tuple[float, str]
 class Stream:
     """A presence that is fed records, poll by poll."""
 
-    def __init__(self, rules: AbsenceRules | None = None, patterns: Sequence[str] = ("*",)) -> None:
-        self.presence = Presence("hosts", rules or AbsenceRules(), patterns)
+    def __init__(
+        self,
+        rules: AbsenceRules | None = None,
+        patterns: Sequence[str] = ("*",),
+        windows: Sequence[Window] = (),
+    ) -> None:
+        maintenance = Maintenance(windows)
+        excused = partial(maintenance.excused_until, ["watch"]) if windows else None
+        self.presence = Presence("hosts", rules or AbsenceRules(), patterns, excused)
         self.table = EntityTable()
         self.offsets = {P0: 0, P1: 0}
         self.monotonic_s = 0.0
@@ -300,3 +310,33 @@ def test_entity_gone_for_good_expires() -> None:
     assert stream.events[1].resolved_because == "expired"
     play(stream, rounds(names, 60, 90, without=["web-003"]))
     assert len(stream.events) == 2
+
+
+def window(first: int, last: int, entities: str) -> Window:
+    selector = Selector(EntityPatterns((entities,)))
+    return Window(selector, START_S + first * INTERVAL_S, START_S + last * INTERVAL_S)
+
+
+def missed(stream: Stream) -> list[str]:
+    return [entity for transition, entity in stream.told() if transition == "firing"]
+
+
+def test_silence_inside_a_window_is_no_absence_and_counts_from_its_end() -> None:
+    stream, names = Stream(windows=[window(28, 60, "web-00[0-4]")]), fleet(30)
+    silent = ["web-001", "web-002", "web-020"]
+    play(stream, rounds(names, 0, 30))
+    play(stream, rounds(names, 30, 60, without=silent))
+    assert missed(stream) == ["web-020"]
+    # One of them is back in time.
+    play(stream, rounds(names, 60, 61, without=["web-002", "web-020"]))
+    play(stream, rounds(names, 61, 63, without=["web-002", "web-020"]))
+    assert missed(stream) == ["web-020"]
+    play(stream, rounds(names, 63, 70, without=["web-002", "web-020"]))
+    assert missed(stream) == ["web-020", "web-002"]
+
+
+def test_fleet_in_maintenance_is_no_incident() -> None:
+    stream, names = Stream(windows=[window(28, 60, "web-0[0-2]*")]), fleet(31)
+    play(stream, rounds(names, 0, 30))
+    play(stream, rounds(names, 30, 60, without=names[:30]))
+    assert stream.told() == []

@@ -280,3 +280,21 @@ def test_absences_are_counted_and_shown_while_they_last(scraped: Scraped) -> Non
     assert scraped.labels_of("detector_absence_firing") == [
         {**labels, "entity": "web-2", "severity": "warning"}
     ]
+
+
+def test_what_alerts_do_not_go_by_is_no_entity_score_and_spends_no_budget() -> None:
+    scraped = Scraped()
+    rules = [OperatorRule(rule) for rule in (0, 1, 3, 5, 2)]
+    names, rule = [rule.text for rule in rules], np.array(rules, dtype=np.int8)
+    for time_s in (1.8e9, 1.8e9 + FACTS.interval_s):
+        scores = replace(scores_of([3.0, 3.0, 3.0, 3.0, 0.2]), rule=rule)
+        scraped.metrics.scored(batch_of(names, time_s), slots_of(*range(5)), scores, [], time_s)
+    series = "detector_entity_anomaly_score"
+    shown = [scraped.value(series, detector="hosts", entity=name) for name in names]
+    assert shown == [3.0, 0.0, 0.0, 0.0, 1.0]
+    watched_s = 4 * FACTS.interval_s
+    assert scraped.value("detector_budget_episodes_total", detector="hosts") == pytest.approx(
+        watched_s * FACTS.threshold.budget_rate
+    )
+    # The histogram is of what the model says.
+    assert scraped.value("detector_anomaly_score_sum", detector="hosts") == pytest.approx(2 * 12.2)
