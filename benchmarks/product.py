@@ -37,6 +37,8 @@ class Answers:
     fit_s: float
     """CPU time of this process; as is ``score_s``."""
     score_s: float
+    expected_per_day: float = 1.0
+    """Alarms of normal traffic that the detector itself expects."""
 
 
 def configuration(series: Series, seed: int, changes: Changes) -> DetectorConfig:
@@ -83,6 +85,7 @@ def answers(series: Series, seed: int, changes: Changes) -> Answers:
         unscored=int((~scored).sum()),
         fit_s=fitted - started,
         score_s=score_s,
+        expected_per_day=detector.threshold.aimed_rate * series.day_s,
     )
 
 

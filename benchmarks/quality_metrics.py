@@ -151,7 +151,7 @@ OF_TABLES = (ROC_AUC, AUC_PR, BEST_F1, POINT_F1, FALSE_ALARM_RATE, *COSTS)
 
 @dataclass(frozen=True, slots=True)
 class Calm:
-    """Alarms while nothing happened, beside what the budget lets one expect."""
+    """Alarms while nothing happened, beside those that the detector expects: a budget is a ceiling."""
 
     expected: float
     observed: int
@@ -174,8 +174,8 @@ class Calm:
 
 
 def calm(runs: Runs) -> Calm:
-    """Return the alarms of a set's label-free stretches, given a budget of one a day."""
-    return Calm(sum(run.calm_days for run in runs), sum(run.calm_alarms for run in runs))
+    """Return the alarms of a set's label-free stretches."""
+    return Calm(sum(run.calm_expected for run in runs), sum(run.calm_alarms for run in runs))
 
 
 def over_seeds(runs: Runs, metric: Metric) -> tuple[float, float]:

@@ -67,7 +67,9 @@ class QualityRun:
     calm_days: float = 0.0
     """Without events, and without alarms that reach into one."""
     calm_alarms: int = 0
-    """Runs of alarms in these days."""
+    """Runs of alarms in these days, ..."""
+    calm_expected: float = 0.0
+    """... and how many the detector itself expects."""
     fit_s: float = 0.0
     score_s: float = 0.0
     nab: NabFile | None = field(default=None, compare=False)
@@ -107,6 +109,7 @@ def judged(
         true_negatives=int((~alarm & ~labels).sum()),
         calm_days=calm_days,
         calm_alarms=calm_alarms,
+        calm_expected=calm_days * answers.expected_per_day,
         fit_s=answers.fit_s,
         score_s=answers.score_s,
         nab=_nab_file(series, np.nan_to_num(answers.anomaly_score, nan=-np.inf), alarm)

@@ -127,7 +127,7 @@ def print_comparison(runs: Runs) -> None:
 
 
 def print_calibration(runs: Runs) -> None:
-    """Print, per set and row of the product, alarms in label-free stretches beside what the budget allows."""
+    """Print, per set and row of the product, alarms in label-free stretches beside what it expects."""
     printed = False
     for data_set in unique(run.data_set for run in runs if run.data_set != "adbench"):
         for row in unique(run.row for run in runs if run.row not in ROWS):
@@ -135,7 +135,7 @@ def print_calibration(runs: Runs) -> None:
             if not own:
                 continue
             if not printed:
-                print("\nalarms in label-free stretches; the budget is one a day")
+                print("\nalarms in label-free stretches; the budget is one a day, the detector aims at less")
                 printed = True
             for seed in unique(run.seed for run in own):
                 calm = figures.calm([run for run in own if run.seed == seed])

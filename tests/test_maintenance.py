@@ -91,7 +91,7 @@ def learning() -> Detector:
     own = detector(model, threshold=0.01, rules=ONE_OF_ONE)
     return replace(
         own,
-        steering=Steering.of(held_out, 0.01, 1e-6),
+        steering=Steering.of(held_out, own.threshold),
         feature_rules=FeatureRules.of([FeatureRule("above"), ANYTHING]),
     )
 

@@ -2,8 +2,9 @@
 
 Whatever an entity's threshold, episodes are counted at many levels at once: whenever surprise has been above
 the detector's and is calm again, its peak counts for every level below. So what is counted does not depend on
-what fires, and nothing can run away. The threshold is the lowest level at which no more is counted than the
-budget bears, held-out traffic included; a few incidents are borne in any case, or they would blind it.
+what fires, and nothing can run away. The threshold is the lowest level at which little more is counted than
+the detector's threshold aims at, held-out traffic included; a few incidents are borne in any case, or they
+would blind it.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.alerting.budget import HeldOut
+from detector.alerting.budget import HeldOut, Threshold
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.sequences import lagged, running_last, starts_of
 
@@ -23,8 +24,9 @@ _CALM, _CALM_RECORDS = 2.1, 5
 """Nats: what was loud is over after so many records below."""
 _HELD_OUT_WEIGHT = 0.3
 _BORNE = 5.0
-# Of the budget. Incidents are counted as well, so what is but a little above it may be worth its alarms.
-_OVERSPENT = 1.5
+# Of what the detector's threshold aims at. Incidents are counted as well: what is but a little above it may
+# be worth its alarms.
+_BEARABLE = 1.2
 _HALF_LIFE_S = 30 * 86400.0
 _FARTHEST = 9.0
 """Nats above the detector's threshold."""
@@ -54,22 +56,21 @@ class Steering:
     watched_s: float
     """... how long that was."""
     rate: float
-    """Episodes that are borne, per entity and second: half as many again as the budget."""
+    """Episodes that are borne, per entity and second: a fifth more than the detector's threshold aims at."""
 
     @classmethod
-    def of(cls, held_out: HeldOut, p_value: float, rate: float) -> Self:
+    def of(cls, held_out: HeldOut, threshold: Threshold) -> Self:
         """Count held-out traffic.
 
         Args:
             held_out: Normal traffic.
-            p_value: The detector's threshold.
-            rate: The budget, per entity and second.
+            threshold: The detector's.
         """
-        nats, lengths, base = -np.log(held_out.p_value), held_out.lengths, -float(np.log(p_value))
+        nats, lengths, base = -np.log(held_out.p_value), held_out.lengths, -float(np.log(threshold.p_value))
         ended, peak, _ = _stretches(np.zeros(len(lengths), dtype=STEERING_STATE), nats, lengths, base)
         counts = (peak[ended][:, None] >= LEVELS).sum(axis=0) / len(lengths)
-        weight = _HELD_OUT_WEIGHT
-        return cls(base, weight * counts, weight * float(held_out.span_s.mean()), _OVERSPENT * rate)
+        weight, watched_s = _HELD_OUT_WEIGHT, float(held_out.span_s.mean())
+        return cls(base, weight * counts, weight * watched_s, _BEARABLE * threshold.aimed_rate)
 
     def initial_state(self, n: int) -> SteeringRows:
         """Return the state of entities never seen, shape (n,)."""

@@ -12,6 +12,8 @@ from detector.models.contract import Arrays
 # Share of the calibration rows that shape the tail, and how few of them can.
 _TAIL_SHARE = 0.02
 _FEWEST_EXCESSES = 20
+# Beyond this shape a variance no longer exists: an incident in held-out time would make all others ordinary.
+_HEAVIEST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,5 +125,6 @@ def _fit_pareto(excess: FloatArray) -> tuple[float, float]:
     shape, _, scale = genpareto.fit(excess, floc=0)
     if not (np.isfinite(shape) and np.isfinite(scale) and scale > 0 and shape > 0):
         return 0.0, float(excess.mean())
-    # Beyond this a mean no longer exists and every p-value of the tail is the same.
-    return float(min(shape, 1.0)), float(scale)
+    if shape > _HEAVIEST:
+        return _HEAVIEST, float(excess.mean()) * (1.0 - _HEAVIEST)
+    return float(shape), float(scale)

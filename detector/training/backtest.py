@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.alerting.episodes import initial_alert_state
 from detector.alerting.event import AlertEvent
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Status
 from detector.models.sequences import runs_of, starts_of
@@ -64,8 +63,10 @@ def backtest(detector: Detector, batch: Batch, warmup: BoolArray | None = None) 
         past = warmup[order]
         starts = starts_of(lengths)
         # Every entity's first row is in its past, so no run is empty here.
+        fresh = state
         state = run(detector, state, batch, order[past], _counted(past, starts)).state
-        state = replace(state, alert=initial_alert_state(len(lengths)))
+        # What trained the model says nothing of how loud traffic is to it.
+        state = replace(state, alert=fresh.alert, steering=fresh.steering)
         left = _counted(~past, starts)
         order, lengths, state = order[~past], left[left > 0], take(state, np.flatnonzero(left > 0))
     if order.size == 0:

@@ -31,7 +31,7 @@ _INDEPENDENT_CANDIDATES: Mapping[str, MemberPlan] = {
     family: MemberPlan(family, "none") for family in ("vae", "rbm", "gan")
 }
 _FEWEST_CANARIES = 60
-_LEAST_GAIN = 0.05
+_LEAST_GAIN = 0.1
 _MOST_UNSTEADY = 0.05
 
 
@@ -55,7 +55,7 @@ def choose_committee(
 
     Every member is fitted on the older part of the records and listens to the newer part, and to copies of it
     with canaries. A committee is worth the share of canaries that it hears louder than all but one in twenty
-    normal stretches. A further member is taken if that share rises by more than 0.05 and more than twice its
+    normal stretches. A further member is taken if that share rises by more than 0.1 and more than twice its
     standard error, and if newer normal stretches do not get much louder than they were. Where records are too
     few to tell, there is none.
 

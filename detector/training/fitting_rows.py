@@ -106,11 +106,14 @@ def complete_rows(x: FloatArray, lengths: IntArray) -> FittingRows:
 def absurd(x: FloatArray, scale: FloatArray) -> BoolArray:
     """Mark values 10,000 standard deviations of their feature's body from its median, shape (N, D).
 
+    Where the body is narrower than a standardised feature is wide, 10,000 of the latter: what rests at one
+    value, and once in a while jumps to another, measures no errors.
+
     Args:
-        x: Shape (N, D); NaN is missing, and not absurd.
+        x: Standardised, shape (N, D); NaN is missing, and not absurd.
         scale: Shape (D,), from ``body_std``.
     """
-    return np.asarray(np.abs(x - np.nanmedian(x, axis=0)) / scale > _ABSURD_STD)
+    return np.asarray(np.abs(x - np.nanmedian(x, axis=0)) / np.maximum(scale, 1.0) > _ABSURD_STD)
 
 
 def lengths_kept(lengths: IntArray, kept: BoolArray) -> IntArray:

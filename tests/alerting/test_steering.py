@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.alerting.budget import HeldOut
+from detector.alerting.budget import HeldOut, Threshold
 from detector.alerting.steering import Steering
 from detector.batch import FloatArray
 
@@ -14,7 +14,8 @@ RNG = np.random.default_rng(2)
 
 def steering(budget_per_day: float = 1.0, p_value: float = 1e-4) -> Steering:
     held_out = HeldOut(RNG.uniform(size=10 * 1440), np.array([10 * 1440]), np.array([10 * DAY_S]))
-    return Steering.of(held_out, p_value, budget_per_day / DAY_S)
+    rate = budget_per_day / DAY_S
+    return Steering.of(held_out, Threshold(p_value, rate, aimed_rate=rate / 2, smallest_rate=0.0))
 
 
 def thresholds(p_value: FloatArray, own: Steering, batch: int | None = None) -> FloatArray:

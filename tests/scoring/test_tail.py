@@ -42,6 +42,12 @@ def test_tail_beyond_the_last_rank_is_that_of_the_distribution(shape: float) -> 
     np.testing.assert_allclose(np.mean(estimates, axis=0), [-4, -5], atol=0.3)
 
 
+def test_incidents_in_held_out_time_do_not_make_all_others_ordinary() -> None:
+    incident = np.geomspace(1e2, 1e6, 40)
+    tail = Tail.fit(np.concatenate([np.random.default_rng(4).exponential(size=2000), incident]))
+    assert tail.p_value(np.array([1e8]))[0] < 1e-7
+
+
 def test_bounded_surprise_still_leaves_room_for_more() -> None:
     surprise = np.random.default_rng(2).uniform(size=5000)
     p_value = Tail.fit(surprise).p_value(np.array([1.01, 1.05, 2.0]))

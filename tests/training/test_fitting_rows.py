@@ -96,6 +96,11 @@ def test_absurd_rows_are_left_out_and_far_ones_are_not() -> None:
     np.testing.assert_allclose(rows.x * rows.scale, np.delete(x, [3, 7, 11], axis=0))
 
 
+def test_a_feature_that_rests_and_once_jumps_to_its_other_state_measures_no_error() -> None:
+    switch = np.concatenate([np.random.default_rng(1).normal(0.0, 0.01, 1999), [800.0]])[:, None]
+    assert len(complete_rows(switch, np.array([2000])).x) == 2000
+
+
 def test_held_out_time_is_that_of_the_runs_before_they_were_cut() -> None:
     x = np.random.default_rng(0).normal(size=(100, 1))
     x = np.column_stack([x, np.where(np.arange(100) % 4 == 3, np.nan, 0.0)])
