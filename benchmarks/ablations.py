@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from detector.config.members import MOST_MEMBERS
 from detector.models.families import FAMILIES
 from detector.models.predictors import PREDICTORS
 from detector.scoring.time_scale import BY_ITSELF, TimeScale
 from detector.training.plan import CANDIDATES, MemberPlan
 
 Changes = Mapping[str, Any]
-"""Keys of a detector's configuration, nested as in the file, and what they are to be. The key ``without``
-names one of ``WITHOUT``, or ``STEERING``: what no configuration turns off."""
+"""Keys of a detector's configuration, nested as in the file, and what they are to be. Two keys are no part of
+it: ``committee`` names one of ``COMMITTEES``, and ``steering: off`` leaves thresholds where they begin."""
 
 DEFAULT: dict[str, Changes] = {"default": {}}
 _QUICK = {
@@ -32,6 +33,11 @@ STREAM_COMMITTEE = [_QUICK, _SLOW | {"confirming_records": 3}]
 """What training takes by default for records of several features that follow one another."""
 
 
+_THREE = TimeScale(1 / 3)
+# A VAE takes no fewer, of which part is held out.
+_FEWEST_FOR_VAE = 400
+
+
 def _by_itself(member: MemberPlan) -> MemberPlan:
     return replace(member, time_scale=BY_ITSELF)
 
@@ -49,33 +55,45 @@ def _plain(member: MemberPlan) -> MemberPlan:
     return replace(member, options={})
 
 
-def _alone(i: int) -> Callable[[list[MemberPlan]], list[MemberPlan]]:
-    return lambda members: members[i : i + 1] or members
+def _alone(i: int) -> "CommitteeChange":
+    return lambda members, _: members[i : i + 1] or members
 
 
-def _each(change: Callable[[MemberPlan], MemberPlan]) -> Callable[[list[MemberPlan]], list[MemberPlan]]:
-    return lambda members: [change(member) for member in members]
+def _each(change: Callable[[MemberPlan], MemberPlan]) -> "CommitteeChange":
+    return lambda members, _: [change(member) for member in members]
 
 
-STEERING = "steering"
-WITHOUT: Mapping[str, Callable[[list[MemberPlan]], list[MemberPlan]]] = {
-    "second member": _alone(0),
-    "first member": _alone(1),
-    "averages": _each(_by_itself),
-    "confirmation": _each(_unconfirmed),
-    "heavy tails": _each(_bell),
-    "simple densities": _each(_plain),
-    "level": lambda members: [member for member in members if member.predictor != "level"] or members,
+def _without_level(members: list[MemberPlan], _: int) -> list[MemberPlan]:
+    return [member for member in members if member.predictor != "level"] or members
+
+
+def _with_vae(members: list[MemberPlan], records: int) -> list[MemberPlan]:
+    if len(members) >= MOST_MEMBERS or records < _FEWEST_FOR_VAE:
+        return members
+    predictor = members[0].predictor
+    return [*members, MemberPlan("vae", predictor, time_scale=BY_ITSELF if predictor == "none" else _THREE)]
+
+
+CommitteeChange = Callable[[list[MemberPlan], int], list[MemberPlan]]
+"""What is made of the members that were chosen, and of how many training records there are."""
+COMMITTEES: Mapping[str, CommitteeChange] = {
+    "without second member": _alone(0),
+    "without first member": _alone(1),
+    "without averages": _each(_by_itself),
+    "without confirmation": _each(_unconfirmed),
+    "without heavy tails": _each(_bell),
+    "without simple densities": _each(_plain),
+    "without level": _without_level,
+    "with VAE always": _with_vae,
 }
-"""What is done to the members that were chosen."""
 ABLATIONS: dict[str, Changes] = {
     "default without further members": {"training": {"candidates": []}},
-    **{f"default without {technique}": {"without": technique} for technique in WITHOUT},
+    **{f"default {change}": {"committee": change} for change in COMMITTEES},
     "default without predictor": {"predictor": "none"},
     "default without learning": {"training": {"learn": "off"}},
-    "default without steering": {"without": STEERING},
+    "default without steering": {"steering": "off"},
     "default with episodes of two records": {"alerting": {"fire": {"m": 2, "of": 3}}},
-    "default with VAE": {"training": {"candidates": [*CANDIDATES, "vae"]}},
+    "default with VAE tried": {"training": {"candidates": [*CANDIDATES, "vae"]}},
 }
 """What each technique is worth: the default without it, or with one that is off by default."""
 GRID: dict[str, Changes] = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.ablations import STEERING, WITHOUT, Changes
+from benchmarks.ablations import COMMITTEES, Changes
 from benchmarks.data_sets import Series
 from benchmarks.detection import ranking
 from detector.batch import BoolArray, FloatArray, Status
@@ -61,16 +61,16 @@ def answers(series: Series, seed: int, changes: Changes) -> Answers:
         TrainingError: These rows cannot give a model.
         ValueError: The changes make no configuration.
     """
-    without = str(changes.get("without"))
-    config = configuration(series, seed, {key: changes[key] for key in changes if key != "without"})
+    configured = {key: value for key, value in changes.items() if key not in ("committee", "steering")}
+    config = configuration(series, seed, configured)
     started = time.process_time()
     records, plan = series.batch(0, series.n_train), plan_of(config)
-    if without in WITHOUT:
+    if "committee" in changes:
         plan = choose(records, plan, no_report, None).plan
-        plan = plan.with_members(WITHOUT[without](list(plan.members)))
+        plan = plan.with_members(COMMITTEES[changes["committee"]](list(plan.members), len(records)))
     bundle = train(records, plan, now_s=0.0)
     detector = serve(bundle, config.alerting.rules(), min_features_share=config.min_features)
-    if without == STEERING:
+    if changes.get("steering") == "off":
         detector = replace(detector, steering=None)
     fitted = time.process_time()
     batch = series.batch(0, len(series.values))

@@ -151,7 +151,7 @@ class BundleStore:
             if named is None:
                 raise BundleNotFoundError(
                     f"detector {detector!r} has no {version[1:]} in {self.root}; "
-                    f"run 'detector train CONFIG {detector}' first"
+                    f"run 'detector train CONFIG {detector}' first, or let the daemon train (bootstrap)"
                 )
             version = named
         folder = self.root / _safe(detector, "detector") / _safe(version, "version")

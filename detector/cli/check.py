@@ -60,7 +60,7 @@ def summary(config: Config) -> list[str]:
         lines.append(
             f"detector  {detector.name}: {len(detector.features)} features of {detector.input}, "
             f"{'; '.join(_members_text(detector))}, "
-            f"budget {budget_text(budget)}"
+            f"budget {budget_text(budget)}{_bootstrap_text(detector)}"
         )
     lines.append(
         f"outputs   scores to {outputs.scores_topic or '(none)'}, alerts to {outputs.alerts_topic}, "
@@ -91,6 +91,12 @@ def _window_text(window: MaintenanceConfig) -> str:
         when = f"every {days} from {begins} until {ends} {window.time_zone}"
     under = f" under {', '.join(window.detectors)}" if window.detectors else ""
     return f"{window.kind} of {', '.join(window.entities)}{under} {when}"
+
+
+def _bootstrap_text(detector: DetectorConfig) -> str:
+    if detector.bootstrap is None:
+        return ""
+    return f", trained by the daemon once an entity has {detector.bootstrap.records} records"
 
 
 def _members_text(detector: DetectorConfig) -> list[str]:

@@ -35,6 +35,10 @@ _DELAY_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21600, 864
 _SCORES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
 
 
+TRAINING_OUTCOMES = ("trained", "too_few_records", "failed")
+"""What becomes of a job that bootstrapping starts."""
+
+
 @dataclass(frozen=True, slots=True)
 class DetectorFacts:
     """What is known of a detector once its bundle is loaded."""
@@ -241,8 +245,9 @@ class Metrics:
         """Set how many records of an entity there are, and with how many the next version is trained."""
         self._history.labels(detector).set(records)
         self._goal.labels(detector).set(goal)
-        # From 0 on, or the first failure would be no increase to Prometheus.
-        self._trainings.labels(detector, "failed")
+        # From 0 on, or the first of them would be no increase to Prometheus.
+        for outcome in TRAINING_OUTCOMES:
+            self._trainings.labels(detector, outcome)
         self._health.note(detector, note)
 
     def grown(self, detector: str) -> None:

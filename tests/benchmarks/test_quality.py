@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.ablations import ABLATIONS, WITHOUT
+from benchmarks.ablations import ABLATIONS, COMMITTEES
 from benchmarks.data_sets import READERS, read
 from benchmarks.event_metrics import EventCounts
 from benchmarks.peer_alarms import ROWS, peer_answers
@@ -79,17 +79,17 @@ def test_the_configuration_is_features_and_a_budget_and_what_is_changed(tmp_path
     assert configuration(read(data, "skab", "valve/1", 0), 0, {}).alerting.budget.every_s == 1000.0
 
 
-@pytest.mark.parametrize("technique", [name for name in WITHOUT if name != "level"])
-def test_what_is_left_out_is_in_the_committee_to_begin_with(technique: str) -> None:
+@pytest.mark.parametrize("change", [name for name in COMMITTEES if "level" not in name])
+def test_every_change_is_one_to_the_committee_to_begin_with(change: str) -> None:
     members = ordered_members("autoregressive", {"cpu": "continuous", "memory": "continuous"})
-    assert WITHOUT[technique](members) != members
-    assert WITHOUT["level"]([*members, FOLLOWING]) == members
+    assert COMMITTEES[change](members, 1000) != members
+    assert COMMITTEES["without level"]([*members, FOLLOWING], 1000) == members
 
 
-def test_techniques_that_no_configuration_turns_off_are_left_out(tmp_path: Path) -> None:
+def test_what_no_configuration_turns_off_is_taken_out(tmp_path: Path) -> None:
     series = read(write_data(tmp_path / "data"), "asd", "server", 0)
-    with_all, one_member = answers(series, 0, {}), answers(series, 0, {"without": "second member"})
-    assert not np.array_equal(with_all.anomaly, one_member.anomaly)
+    both, one = answers(series, 0, {}), answers(series, 0, {"committee": "without second member"})
+    assert not np.array_equal(both.anomaly, one.anomaly)
 
 
 @pytest.mark.parametrize("row", ROWS)

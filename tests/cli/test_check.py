@@ -117,3 +117,18 @@ def test_schema_is_json_schema() -> None:
 )
 def test_durations_are_written_in_their_largest_unit(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_detector_that_trains_itself_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("""
+inputs: [{name: t, topics: t}]
+detectors: [{name: d, input: t, features: [cpu], bootstrap: {records: 300}}]
+""")
+    result = CliRunner().invoke(main, ["check", str(path)])
+    assert "trained by the daemon once an entity has 300 records\n" in result.stdout
+    monkeypatch.setattr("detector.config.root.importlib.util.find_spec", lambda name: None)
+    result = CliRunner().invoke(main, ["check", str(path)])
+    assert result.exit_code == 2
+    assert "bootstrap: trains beside the daemon, and scikit-learn is not installed" in result.stderr

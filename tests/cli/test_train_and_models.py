@@ -217,6 +217,21 @@ def test_show_of_an_unknown_detector(trained: Project) -> None:
     assert "there are: hosts" in result.stderr
 
 
+def test_labels_that_judged_are_in_the_report(project: Project) -> None:
+    pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
+    rng = np.random.default_rng(0)
+    rows = [(60 * i, *rng.normal(size=2), int(400 <= i < 540 and i % 10 == 0)) for i in range(900)]
+    shown = [f"{t},{a + 9 * label},{b},{label}" for t, a, b, label in rows]
+    project.data.write_text("time,cpu,rps,incident\n" + "\n".join(shown) + "\n")
+    text = project.config.read_text().replace("    family: gmm\n    predictor: none\n", "")
+    project.config.write_text(text.replace("    training: {n_components: 1}\n", ""))
+    result = project.train("hosts", "--input", str(project.data), "--anomaly-field", "incident")
+    assert "newer records labelled anomalous, in 10 events" in result.stdout, result.output
+    page = project.folder / "report.html"
+    assert project.call("models", "report", str(project.store), "hosts", "--out", str(page)).exit_code == 0
+    assert "average precision on labelled records" in page.read_text()
+
+
 def test_report_of_a_version_is_one_page_with_its_plots_inside(trained: Project) -> None:
     pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
     page = trained.folder / "report.html"
