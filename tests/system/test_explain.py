@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
@@ -16,7 +17,8 @@ from tests.system.telemetry import FEATURES, HOSTS, Telemetry, produce, read_all
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 STEPS = 300
-HOST, FEATURE, FIRST = "host-05", "disk", 250
+HOST, FEATURE, FIRST = "host-05", "disk", 285
+TOGETHER, THEN = HOSTS[10:18], 100
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class Left:
     topics: Topics
     alert_id: str
     source: Source
+    incidents: list[dict[str, Any]]
+    members: list[dict[str, Any]]
+    """Events of the hosts that were ill together."""
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +42,21 @@ def left(
     telemetry = Telemetry(TRAINING_STEPS + STEPS, seed=3)
     ill = slice(TRAINING_STEPS + FIRST, TRAINING_STEPS + FIRST + 8)
     telemetry.values[ill, HOSTS.index(HOST), FEATURES.index(FEATURE)] += 15.0
-    produce(settings, topics.telemetry, *telemetry.records(TRAINING_STEPS, TRAINING_STEPS + STEPS))
+    together = slice(TRAINING_STEPS + THEN, TRAINING_STEPS + THEN + 8)
+    telemetry.values[together, HOSTS.index(TOGETHER[0]) : HOSTS.index(TOGETHER[-1]) + 1] += 12.0
     with Daemon(
         configuration(kafka_broker, topics, trained.store), tmp_path_factory.mktemp("explained")
     ) as daemon:
+        daemon.wait_until_ready()
+        produce(settings, topics.telemetry, *telemetry.records(TRAINING_STEPS, TRAINING_STEPS + STEPS))
         daemon.wait_for_records(STEPS * len(HOSTS))
         assert daemon.terminate() == 0
         alerts = [alert.json() for alert in read_all(settings, topics.alerts)]
         [alert] = [a for a in alerts if a.get("entity") == HOST and a["state"] == "firing"]
-        origin = alert["origin"]
-        yield Left(daemon.config, topics, alert["alert_id"], Source(origin["topic"], origin["partition"]))
+        source = Source(alert["origin"]["topic"], alert["origin"]["partition"])
+        incidents = [a for a in alerts if a.get("kind") == "incident"]
+        members = [a for a in alerts if a.get("entity") in TOGETHER]
+        yield Left(daemon.config, topics, alert["alert_id"], source, incidents, members)
 
 
 def test_it_names_the_ill_feature_with_its_band_and_the_replay_agrees(left: Left) -> None:
@@ -62,6 +72,19 @@ def test_it_names_the_ill_feature_with_its_band_and_the_replay_agrees(left: Left
     # Both happened today.
     assert "of watch was trained" in done.stdout
     assert "of watch was promoted" in done.stdout
+
+
+def test_hosts_that_are_ill_together_are_one_incident_that_is_explained_too(left: Left) -> None:
+    assert {incident["alert_id"] for incident in left.incidents} == {left.incidents[0]["alert_id"]}
+    assert left.incidents[0]["state"] == "firing"
+    assert left.incidents[-1]["state"] == "resolved"
+    assert left.incidents[-1]["entities"] == len(TOGETHER)
+    over = [member for member in left.members if member["state"] == "resolved"]
+    assert {member["incident_id"] for member in over} == {left.incidents[0]["alert_id"]}
+    done = run("explain", str(left.config), left.incidents[0]["alert_id"])
+    assert done.returncode == 0, done.stderr
+    assert f"{len(TOGETHER)} entities of detector watch" in done.stdout
+    assert all(host in done.stdout for host in TOGETHER)
 
 
 def test_an_unknown_alert_says_how_many_events_were_searched(left: Left) -> None:
