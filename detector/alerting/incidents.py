@@ -104,7 +104,14 @@ class IncidentState:
     recent: Mapping[str, _Begun] = field(default_factory=dict)
     """Episodes that began lately and belong to no incident, by id."""
     incident: _Incident | None = None
-    """The one that goes on."""
+    """The one that goes on; without anybody firing, it waits for those who may still join."""
+    over: _Incident | None = None
+    """The last one that ended: a partition that is behind in time may still bring members of it."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether time alone may end an incident."""
+        return self.incident is not None and not self.incident.firing
 
 
 class Grouped(NamedTuple):
@@ -122,11 +129,13 @@ def group(
     rules: IncidentRules,
     entities: int,
     episodes_per_entity_s: float,
+    now: float,
 ) -> Grouped:
     """Group the events of one detector's episodes.
 
     At most one incident goes on at a time: it takes whoever begins within ``rules.within_s`` of its newest
-    member, or together with as many others as would make an incident. It is over when all members are.
+    member, or together with as many others as would make an incident. It is over when all members are, and
+    nobody may join any more. Somebody who began in its time and is read of later, opens it again.
 
     Args:
         state: Before.
@@ -134,25 +143,28 @@ def group(
         rules: How many, within what time.
         entities: How many are watched.
         episodes_per_entity_s: Episodes that one entity's normal traffic has per second, by the budget.
+        now: Event time of the newest record that was read.
     """
     recent = dict(state.recent)
-    current = _copy(state.incident)
+    current, over = _copy(state.incident), state.over
     incident_of: dict[str, str] = {}
     events: list[IncidentEvent] = []
     fewest = None
     for episode in sorted(episodes, key=lambda event: event.time):
         id = episode.alert_id
         if episode.transition != "firing":
-            over = episode.transition == "resolved"
+            resolves = episode.transition == "resolved"
             if id in recent:
-                recent[id] = _Begun(recent[id].episode, not over)
+                recent[id] = _Begun(recent[id].episode, not resolves)
             elif current is not None and id in current.firing:
                 incident_of[id] = current.id
-                _noted(current, episode, over=over)
-                if not current.firing:
-                    events += _told(current, resolved=True)
-                    current = None
+                _noted(current, episode, over=resolves)
             continue
+        if current is not None and not current.firing and episode.time > current.joined + rules.within_s:
+            events += _told(current, resolved=True)
+            current, over = None, current
+        if current is None and over is not None and _in_time_of(over, episode, rules):
+            current, over = _copy(over), None
         if current is not None and episode.time <= current.joined + rules.within_s:
             _join(current, episode, firing=True)
             incident_of[id] = current.id
@@ -173,24 +185,28 @@ def group(
             _join(current, begun.episode, firing=begun.firing)
             incident_of[begun.episode.alert_id] = current.id
         recent = {}
+    if current is not None and not current.firing and now > current.joined + rules.within_s:
+        events += _told(current, resolved=True)
+        current, over = None, current
     if current is not None:
         events += _told(current)
     here = {episode.alert_id for episode in episodes}
     return Grouped(
-        IncidentState(recent, current), {id: of for id, of in incident_of.items() if id in here}, events
+        IncidentState(recent, current, over), {id: of for id, of in incident_of.items() if id in here}, events
     )
 
 
 def forget(state: IncidentState, entities: Collection[str]) -> IncidentState:
     """Return the state without entities whose records somebody else reads now; nothing is told of them."""
-    if not state.recent and state.incident is None:
+    if state == IncidentState():
         return state
     gone = frozenset(entities)
     recent = {id: begun for id, begun in state.recent.items() if begun.episode.entity not in gone}
     current = _copy(state.incident)
-    if current is not None:
+    if current is not None and current.firing:
         current.firing = {id: entity for id, entity in current.firing.items() if entity not in gone}
-    return IncidentState(recent, current if current is not None and current.firing else None)
+        current = current if current.firing else None
+    return IncidentState(recent, current, state.over)
 
 
 def fewest_entities(rules: IncidentRules, entities: int, episodes_per_entity_s: float) -> int:
@@ -222,6 +238,10 @@ def _join(incident: _Incident, episode: AlertEvent, *, firing: bool) -> None:
     _noted(incident, episode, over=False)
 
 
+def _in_time_of(incident: _Incident, episode: AlertEvent, rules: IncidentRules) -> bool:
+    return incident.start - rules.within_s <= episode.time <= incident.joined + rules.within_s
+
+
 def _noted(incident: _Incident, episode: AlertEvent, *, over: bool) -> None:
     incident.time = max(incident.time, episode.time)
     incident.severity = max(incident.severity, episode.severity, key=_rank)
@@ -251,7 +271,7 @@ def _told(incident: _Incident, *, resolved: bool = False) -> list[IncidentEvent]
 def _event(incident: _Incident, transition: Literal["firing", "updated", "resolved"]) -> IncidentEvent:
     first, members = incident.first, list(incident.members.values())
     features = Counter(member.feature for member in members if member.feature is not None)
-    again = f"|{incident.time}" if transition == "updated" else ""
+    again = "" if transition == "firing" else f"|{incident.time}"
     return IncidentEvent(
         id=str(uuid.uuid5(_NAMESPACE, f"{incident.id}|{transition}{again}")),
         incident_id=incident.id,

@@ -81,7 +81,7 @@ class Watch:
             else run_around(self.detector, state, own, order, lengths, kind)
         )
         put(self._state, touched, outcome.state)
-        return outcome.scores, self._grouped(outcome.events)
+        return outcome.scores, self._grouped(outcome.events, float(batch.time.max()))
 
     def take_incidents(self) -> list[IncidentEvent]:
         """Return, once, what happened to incidents since the last call."""
@@ -115,15 +115,15 @@ class Watch:
         steering = self.detector.steering
         return 0 if steering is None else int((self._known & steering.steered(self._state.steering)).sum())
 
-    def _grouped(self, events: list[AlertEvent]) -> list[AlertEvent]:
+    def _grouped(self, events: list[AlertEvent], now: float) -> list[AlertEvent]:
         """Return the events, those of members of an incident saying so."""
         rules = self.detector.rules.incident
-        if rules is None or not events:
+        if rules is None or not (events or self._grouping.waits):
             return events
         # Entities notice the same cause at their own next records.
         rules = replace(rules, within_s=max(rules.within_s, 2 * self.detector.interval_s))
         live, rate = int(np.count_nonzero(self._known)), self.detector.threshold.budget_rate
-        grouped = group(self._grouping, events, rules, live, rate)
+        grouped = group(self._grouping, events, rules, live, rate, now)
         self._grouping = grouped.state
         self._incidents += grouped.events
         of = grouped.incident_of

@@ -35,8 +35,9 @@ class Fleet:
         self.state = IncidentState()
         self.told: list[IncidentEvent] = []
 
-    def take(self, *episodes: AlertEvent) -> Grouped:
-        grouped = group(self.state, episodes, self.rules, self.entities, WEEKLY)
+    def take(self, *episodes: AlertEvent, now: float | None = None) -> Grouped:
+        now = max((each.time for each in episodes), default=-np.inf) if now is None else now
+        grouped = group(self.state, episodes, self.rules, self.entities, WEEKLY, now)
         self.state = grouped.state
         self.told += grouped.events
         return grouped
@@ -98,17 +99,42 @@ def test_members_that_join_are_told_of_seldom_and_none_is_lost() -> None:
 def test_it_is_over_when_the_last_member_is() -> None:
     fleet = Fleet()
     fleet.take(*(of(name, 10.0) for name in "abcd"))
-    assert fleet.take(*(of(name, 30.0, "resolved") for name in "abc")).events == []
-    last = fleet.take(of("d", 40.0, "resolved"))
+    fleet.take(*(of(name, 330.0, "resolved") for name in "abc"))
+    assert fleet.transitions() == ["firing", "updated"]
+    last = fleet.take(of("d", 340.0, "resolved"))
     [over] = last.events
-    assert (over.transition, over.end, over.firing, over.entities) == ("resolved", 40.0, 0, 4)
+    assert (over.transition, over.end, over.firing, over.entities) == ("resolved", 340.0, 0, 4)
     assert last.incident_of == {of("d", 10.0).alert_id: over.incident_id}
-    assert fleet.state == IncidentState()
+
+
+def test_as_long_as_somebody_may_join_it_is_not_over() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 10.0) for name in "abc"), *(of(name, 15.0, "resolved") for name in "abc"))
+    assert fleet.transitions() == ["firing"]
+    # One host after the other, each for a moment.
+    fleet.take(of("d", 300.0), of("d", 305.0, "resolved"))
+    assert fleet.told[-1].entities == 4
+    assert not fleet.take(now=600.0).events
+    [over] = fleet.take(now=601.0).events
+    assert (over.transition, over.end) == ("resolved", 305.0)
+    assert not fleet.state.waits
+
+
+def test_members_on_a_partition_that_is_behind_open_it_again_and_others_do_not() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 10.0) for name in "abc"), *(of(name, 15.0, "resolved") for name in "abc"))
+    fleet.take(of("z", 5000.0), now=5000.0)
+    assert fleet.transitions() == ["firing", "resolved"]
+    late = fleet.take(of("d", 12.0), of("d", 17.0, "resolved"), now=20.0)
+    assert late.incident_of == {of("d", 12.0).alert_id: fleet.told[0].incident_id}
+    assert fleet.take(now=5001.0).events[-1].entities == 4
+    assert len({told.id for told in fleet.told}) == len(fleet.told)
+    assert fleet.take(of("y", 5002.0)).incident_of == {}
 
 
 def test_a_whole_incident_within_a_batch_is_told_whole() -> None:
     fleet = Fleet()
-    fleet.take(*(of(n, 10.0) for n in "abc"), *(of(n, 90.0, "resolved") for n in "abc"))
+    fleet.take(*(of(n, 10.0) for n in "abc"), *(of(n, 90.0, "resolved") for n in "abc"), now=1000.0)
     assert fleet.transitions() == ["firing", "resolved"]
     assert fleet.told[0].incident_id == fleet.told[1].incident_id
 
@@ -145,10 +171,12 @@ def test_entities_read_elsewhere_are_forgotten_without_a_word() -> None:
     fleet = Fleet()
     fleet.take(*(of(name, 0.0) for name in "abc"))
     fleet.state = forget(fleet.state, ["a", "b"])
-    fleet.take(of("c", 10.0, "resolved"))
+    fleet.take(of("c", 10.0, "resolved"), now=1000.0)
     assert fleet.transitions() == ["firing", "resolved"]
-    fleet.take(*(of(name, 1000.0, episode=1) for name in "abc"))
-    assert forget(fleet.state, "abc") == IncidentState()
+    fleet.take(*(of(name, 2000.0, episode=1) for name in "abc"))
+    forgotten = forget(fleet.state, "abc")
+    assert forgotten.incident is None
+    assert not forgotten.recent
 
 
 def test_the_state_given_is_left_as_it_was() -> None:
@@ -156,7 +184,7 @@ def test_the_state_given_is_left_as_it_was() -> None:
     fleet.take(*(of(name, 0.0) for name in "abc"))
     before = fleet.state
     results: Sequence[Grouped] = [
-        group(before, [of("d", 5.0), of("a", 6.0, "resolved")], RULES, 10, WEEKLY) for _ in range(2)
+        group(before, [of("d", 5.0), of("a", 6.0, "resolved")], RULES, 10, WEEKLY, 6.0) for _ in range(2)
     ]
     assert results[0].state == results[1].state
     assert before.incident is not None

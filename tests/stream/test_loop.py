@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.alerting.rules import AlertRules
+from detector.alerting.rules import AlertRules, IncidentRules
 from detector.batch import IntArray, Source
 from detector.pipeline import Detector
 from detector.stream.codec_json import InputSchema, JsonCodec
@@ -161,7 +161,8 @@ def fleet(*, anomalous: range, n: int = 40, entities: int = 6) -> list[bytes | N
 
 
 def test_entities_that_alarm_together_are_one_incident_with_members(watcher: Detector) -> None:
-    rig = Rig(FakeBroker({P0: fleet(anomalous=range(20, 30))}), watcher)
+    quick = replace(watcher, rules=replace(watcher.rules, incident=IncidentRules(within_s=5.0)))
+    rig = Rig(FakeBroker({P0: fleet(anomalous=range(20, 30))}), quick)
     rig.made(OUTPUTS, max_poll_records=5)
     rig.loop.run()
     alerts = [json.loads(record.value or b"") for record in rig.broker.topic("alerts")]

@@ -67,7 +67,7 @@ def test_it_names_the_ill_feature_with_its_band_and_the_replay_agrees(left: Left
     assert because[0].split()[1] == FEATURE
     value, low, high = (float(because[0].split()[i].rstrip(",")) for i in (2, 4, 6))
     assert low < high < value
-    assert sum("suspicious" in line or "  peak" in line for line in lines) >= 8
+    assert sum("suspicious" in line or "  peak" in line for line in lines) >= 6
     assert "the replay says what the alert said" in done.stdout
     # Both happened today.
     assert "of watch was trained" in done.stdout
