@@ -58,6 +58,8 @@ def _anomaly_score(series: Series, held_out: FloatArray, tested: FloatArray) -> 
         fire_of=1,
         resolve_below=1.0,
         resolve_records=MERGED_GAP + 1,
+        cooldown_s=0.0,
     )
-    seen = HeldOut(tail.p_value(held_out), np.array([len(held_out)]), np.array([time_s[-1] - time_s[0]]))
+    lengths, span_s = np.array([len(held_out)]), np.array([time_s[-1] - time_s[0]])
+    seen = HeldOut(tail.p_value(held_out), lengths, span_s, time_s)
     return np.asarray(np.log(tail.p_value(tested)) / np.log(threshold_for(seen, rules, 1).p_value))

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.alerting.episodes import initial_alert_state
+from detector.alerting.alert_state import initial_alert_state
 from detector.batch import Batch, IntArray, Scores
 from detector.models.sequences import lagged, runs_of, starts_of
 from detector.pipeline import (

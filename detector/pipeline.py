@@ -12,12 +12,23 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.alerting.alert_state import Scored, StateRows, initial_alert_state
 from detector.alerting.budget import Threshold
 from detector.alerting.entity_rules import EntityRules
-from detector.alerting.episodes import Scored, StateRows, Transition, decide, initial_alert_state
-from detector.alerting.event import AlertEvent, FeatureReason, alert_id, event_id
+from detector.alerting.episodes import decide
+from detector.alerting.event import (
+    AlertEvent,
+    Explained,
+    FeatureReason,
+    ResolvedBecause,
+    UpdatedBecause,
+    alert_id,
+    event_id,
+    expires_at,
+)
 from detector.alerting.feature_rules import FeatureRules
-from detector.alerting.rules import AlertRules
+from detector.alerting.rules import CRITICAL, INFO, AlertRules
+from detector.alerting.spans import Told, Transition
 from detector.alerting.steering import STEERING_STATE, Steering, SteeringRows
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, OperatorRule, Scores, Status
 from detector.models.contract import Explanation, Regime
@@ -28,6 +39,12 @@ from detector.scoring.explained_rows import explain_rows
 from detector.scoring.scoring_model import ScoringModel
 
 _TOP_FEATURES = 5
+_UPDATES: dict[Told, UpdatedBecause] = {"escalated": "severity", "rose": "peak", "kept_alive": "keep_alive"}
+_ENDS: dict[Told, ResolvedBecause] = {
+    "resolved": "calm",
+    "released": "new_normal",
+    "interrupted": "maintenance",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +90,8 @@ class EntityState:
     sketch: tuple[FloatArray, ...]
     """What each member has counted of surprise, one row per entity."""
     alert: StateRows
+    explained: NDArray[np.object_]
+    """``Explained`` of the entities that were told of last, None of the others, shape (E,)."""
     steering: SteeringRows
     counters: FloatArray
     """The last value of every counter and its time, shape (E, transforms.state_size)."""
@@ -106,6 +125,7 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
         tuple(member.initial_average(model) for member in members),
         tuple(member.initial_sketch(n) for member in members),
         initial_alert_state(n),
+        np.full(n, None),
         np.zeros(n, STEERING_STATE) if detector.steering is None else detector.steering.initial_state(n),
         detector.model.transforms.initial_state(n),
         (
@@ -318,6 +338,7 @@ def _score(
         tuple(averages),
         tuple(sketches),
         before.alert,
+        before.explained,
         before.steering,
         rows.counters,
         before.override,
@@ -470,53 +491,67 @@ def _decide(
     scores.alert[out] = decision.firing
     alert = before.alert.copy()
     np.put(alert, with_scores, decision.state)
+    after = replace(after, alert=alert)
+    if not decision.transitions:
+        return after, []
     explainer = _Explainer(detector, batch, rows, before, said)
-    events = []
+    explained, events = before.explained.copy(), []
     for transition in decision.transitions:
-        row, override = int(position[transition.row]), before.override[with_scores[transition.entity]]
-        event = _event(detector, batch, transition, int(rows.order[row]), _severity(detector, override))
-        if transition.fires:
-            event = replace(event, reasons=explainer.reasons(row), regime=explainer.regime(row))
-        events.append(event)
-    return replace(after, alert=alert), events
+        row, e = int(position[transition.row]), int(with_scores[transition.entity])
+        if transition.explained:
+            explained[e] = explainer.explained(row)
+        severity = _severity(detector, before.override[e])
+        at = int(rows.order[row])
+        events.append(_event(detector, batch, transition, at, explained[e], severity))
+    return replace(after, explained=explained), events
 
 
 def resolved_by_maintenance(
     detector: Detector, batch: Batch, state: EntityState, e: int, at: int
 ) -> AlertEvent:
     """Return the end of the alert that entity e's state has open, because of row ``at`` of the batch."""
-    transition = Transition(at, e, fires=False, released=False, span=state.alert[e])
-    event = _event(detector, batch, transition, at, _severity(detector, state.override[e]))
-    return replace(event, resolved_because="maintenance")
+    transition = Transition(at, e, "interrupted", explained=False, span=state.alert[e])
+    severity = _severity(detector, state.override[e])
+    return _event(detector, batch, transition, at, state.explained[e], severity)
 
 
 def _severity(detector: Detector, override: int) -> str:
-    """Return the severity of an entity's alerts, by its override."""
+    """Return the severity of an entity's alerts at first, by its override."""
     severity = detector.rules.severity
     return severity if detector.entity_rules is None else detector.entity_rules.severity(override, severity)
 
 
-def _event(detector: Detector, batch: Batch, transition: Transition, at: int, severity: str) -> AlertEvent:
-    """Return what is told at row ``at`` of the batch, but for the reasons."""
-    span = transition.span
-    source = batch.sources[int(batch.source[at])]
-    entity = batch.entity[at]
+def _event(
+    detector: Detector, batch: Batch, transition: Transition, at: int, explained: Explained, severity: str
+) -> AlertEvent:
+    """Return what is told at row ``at`` of the batch, of an alert that has this severity at first."""
+    span, told = transition.span, transition.told
+    if severity == INFO and told == "escalated":
+        # Who asks for information alone does not expect to be woken.
+        told = "rose" if transition.explained else "kept_alive"
+    source, entity = batch.sources[int(batch.source[at])], batch.entity[at]
+    time, offset = float(batch.time[at]), int(batch.offset[at])
     alert = alert_id(source, int(span["first_offset"]), detector.name, entity)
-    kind: Literal["firing", "resolved"] = "firing" if transition.fires else "resolved"
+    kind: Literal["firing", "updated", "resolved"] = (
+        "firing" if told == "firing" else "resolved" if told in _ENDS else "updated"
+    )
+    over = kind == "resolved"
     p_value = float(span["peak_p_value"])
     return AlertEvent(
-        id=event_id(alert, kind),
+        id=event_id(alert, kind, offset),
         alert_id=alert,
         transition=kind,
         detector=detector.name,
         role=detector.role,
         version=detector.version,
         entity=entity,
-        severity=severity,
-        time=float(batch.time[at]),
+        severity=CRITICAL if span["critical"] and severity != INFO else severity,
+        reopened=int(span["stretches"]) - 1,
+        time=time,
+        expires_at=None if over else expires_at(time, detector.rules.keep_alive_s, detector.interval_s),
         start=float(span["start"]),
         peak=float(span["peak"]),
-        end=None if transition.fires else float(span["last_suspicious"]),
+        end=float(span["last_suspicious"]) if over else None,
         records=int(span["records"]),
         surprise_nats=float(span["surprise_nats"]),
         p_value=p_value,
@@ -525,19 +560,21 @@ def _event(detector: Detector, batch: Batch, transition: Transition, at: int, se
         return_period_s=detector.interval_s / p_value,
         side="too_likely" if span["peak_too_likely"] else "unlikely",
         member=detector.model.members[int(span["peak_member"])].name,
-        reasons=(),
-        regime=None,
+        explained=explained.time,
+        reasons=explained.reasons,
+        regime=explained.regime,
         labels={name: value for name, column in batch.labels.items() if (value := column[at]) is not None},
-        resolved_because=None if transition.fires else "new_normal" if transition.released else "calm",
+        updated_because=_UPDATES.get(told),
+        resolved_because=_ENDS.get(told),
         source=source,
         first_offset=int(span["first_offset"]),
-        last_offset=int(batch.offset[at]),
+        last_offset=offset,
     )
 
 
 @dataclass(slots=True)
 class _Explainer:
-    """Why rows of a batch are improbable, for the few that start an episode."""
+    """Why rows of a batch are improbable, for the few that alerts are explained by."""
 
     detector: Detector
     batch: Batch
@@ -546,12 +583,15 @@ class _Explainer:
     said: _Said
     _reached: dict[tuple[int, int], tuple[int, FloatArray]] = field(default_factory=dict)
 
-    def reasons(self, row: int) -> tuple[FeatureReason, ...]:
+    def explained(self, row: int) -> Explained:
+        """Return why a row is improbable; rows of one entity must be asked for in rising order."""
+        time = float(self.batch.time[self.rows.order[row]])
+        return Explained(time, self._reasons(row), self._regime(row))
+
+    def _reasons(self, row: int) -> tuple[FeatureReason, ...]:
         """Return the features that surprised most (least, if too likely), with what they should have been.
 
-        Those outside their valid range come first.
-
-        They are those of the member that was heard. Rows of one entity must be asked for in rising order.
+        Those outside their valid range come first. They are those of the member that was heard.
         """
         explanation, actual = self._explained(row)
         nats = explanation.nats[0]
@@ -599,8 +639,8 @@ class _Explainer:
             valid_range=None if rules is None else rules.range_left(j, actual),
         )
 
-    def regime(self, row: int) -> Regime | None:
-        """Return the most probable cause of a row; asked for in the same order as ``reasons``."""
+    def _regime(self, row: int) -> Regime | None:
+        """Return the most probable cause of a row."""
         k = int(self.said.member[row])
         e, family_row = self._state_before(k, row)
         residual = self.said.conditionals[k].residual[row : row + 1]
@@ -641,6 +681,7 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
         tuple(own.take(rows, axis=0) for own in state.average),
         tuple(own.take(rows, axis=0) for own in state.sketch),
         state.alert.take(rows),
+        state.explained.take(rows),
         state.steering.take(rows),
         state.counters.take(rows, axis=0),
         state.override.take(rows),
@@ -664,6 +705,7 @@ def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     # Structures by index would be assigned field by field, put() moves them whole.
     np.put(state.alert, rows, new.alert)
     np.put(state.steering, rows, new.steering)
+    state.explained[rows] = new.explained
     state.counters[rows] = new.counters
     state.override[rows] = new.override
     state.matters[rows] = new.matters

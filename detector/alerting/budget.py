@@ -35,6 +35,8 @@ class HeldOut:
     """Records of each entity, shape (E,)."""
     span_s: FloatArray
     """Event time that each entity's records cover, shape (E,), seconds."""
+    time: FloatArray
+    """Of each record, shape (N,), seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Thresh
 
     Args:
         held_out: Normal traffic that did not fit the model.
-        rules: The budget, m of n, and hysteresis.
+        rules: The budget, and when an episode starts and ends.
         entities: How many entities share a budget per fleet.
 
     Raises:
@@ -83,7 +85,7 @@ def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Thresh
     log_p = np.log(held_out.p_value)
 
     def episodes(log_threshold: float) -> int:
-        return count_episodes(log_p / log_threshold, held_out.lengths, rules)
+        return count_episodes(log_p / log_threshold, held_out.time, held_out.lengths, rules)
 
     low, high = np.log(_LOWEST_THRESHOLD), np.log(_HIGHEST_THRESHOLD)
     if episodes(high) <= counted:

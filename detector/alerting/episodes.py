@@ -1,95 +1,29 @@
 """The alert state machine: from anomaly scores to firing episodes, for all entities at once.
 
 Whether an entity is firing is a latch: a record that completes m of n sets it, one that completes a calm run
-clears it, and the newer of the two decides. So the whole of a batch is a few array operations, and only
-transitions, which are rare, are looked at one by one.
+clears it, and the newer of the two decides. So the whole of a batch is a few array operations, nearly all of
+them over the few entities that are suspicious or were lately, and only what is told is looked at one by one.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.alerting.alert_state import Scored, StateRows, initial_alert_state
 from detector.alerting.rules import AlertRules
+from detector.alerting.spans import Marks, Transition, follow_spans
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.sequences import lagged, running_last, starts_of
 
-# What is remembered of an entity between batches. A span is an unbroken stretch in which the entity was
-# firing or some of its last n records were suspicious; an episode is the part of a span from its start on.
-ALERT_STATE = np.dtype(
-    [
-        ("suspicious", np.uint64),  # the last 64 records, newest in the lowest bit
-        ("calm_records", np.int64),
-        ("firing", np.bool_),
-        ("fired_at", np.float64),
-        ("released", np.bool_),  # from a lasting episode, and not calm since
-        ("records", np.int64),  # of the open span, as all that follows
-        ("start", np.float64),
-        ("first_offset", np.int64),
-        ("surprise_nats", np.float64),
-        ("peak", np.float64),
-        ("peak_score", np.float64),
-        ("peak_p_value", np.float64),
-        ("peak_log_likelihood", np.float64),
-        ("peak_member", np.int64),
-        ("peak_too_likely", np.bool_),
-        ("last_suspicious", np.float64),
-    ]
-)
-
-
-_SPAN_FIELDS = (
-    "records",
-    "start",
-    "first_offset",
-    "surprise_nats",
-    "peak",
-    "peak_score",
-    "peak_p_value",
-    "peak_log_likelihood",
-    "peak_member",
-    "peak_too_likely",
-    "last_suspicious",
-)
+RISE = 1.5
+"""A peak is told again when it reaches this times what fired, this squared times, and so on."""
+_RISES: FloatArray = np.power(RISE, np.arange(1.0, 60.0))
 
 Bits = NDArray[np.uint64]
-StateRows = NDArray[np.void]
-"""Shape (E,), dtype ALERT_STATE."""
 
 
-class Scored(NamedTuple):
-    """The scored records of a batch: N rows of E entities, entity after entity, each in time order."""
-
-    time: FloatArray
-    offset: IntArray
-    log_likelihood: FloatArray
-    p_value: FloatArray
-    anomaly_score: FloatArray
-    member: IntArray
-    """Which member of a committee was heard."""
-    too_likely: BoolArray
-    """Which side of surprise the p-value speaks of."""
-    lengths: IntArray
-    """Records of each entity, shape (E,), each >= 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """An episode starts firing, or resolves, at ``row``."""
-
-    row: int
-    entity: int
-    """Index into the E entities."""
-    fires: bool
-    released: bool
-    """Whether it resolves for having lasted too long."""
-    span: np.void
-    """What is known of it so far, the fields of ALERT_STATE."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What the rules make of a batch."""
 
     state: StateRows
@@ -100,58 +34,163 @@ class Decision:
     """In row order."""
 
 
-def initial_alert_state(n: int) -> StateRows:
-    """Return the state of entities never seen, shape (n,), dtype ALERT_STATE."""
-    return np.zeros(n, dtype=ALERT_STATE)
-
-
 def decide(state: StateRows, scored: Scored, rules: AlertRules) -> Decision:
     """Run the state machine over a batch.
 
     Args:
         state: State before, shape (E,), dtype ALERT_STATE.
         scored: The batch's scored records.
-        rules: m of n, and hysteresis.
+        rules: When an episode starts, gets critical and ends, and what is told of it.
     """
     lengths, starts = scored.lengths, starts_of(scored.lengths)
+    ends = starts + lengths - 1
     after = state.copy()
     suspicious = scored.anomaly_score >= 1.0
-    window = _window(suspicious, state["suspicious"], starts, lengths, rules.fire_of)
     calm_run = _calm_run(scored.anomaly_score < rules.resolve_below, state["calm_records"], starts, lengths)
-    ends = starts + lengths - 1
     after["suspicious"] = _newest_bits(suspicious, state["suspicious"], starts, lengths)
     after["calm_records"] = calm_run[ends]
 
-    fires = suspicious & (window >= rules.fire_m)
-    resolves = calm_run >= rules.resolve_records
-    idle = not (suspicious.any() or state["firing"].any() or (state["records"] > 0).any())
-    if idle and not state["released"].any():
-        return Decision(after, np.zeros(suspicious.size, dtype=bool), [])
+    firing = np.zeros(suspicious.size, dtype=bool)
+    # The others have nothing open, and nothing begins.
+    awake = state["firing"] | (state["records"] > 0) | state["released"]
+    if suspicious.any():
+        awake |= np.logical_or.reduceat(suspicious, starts)
+    if not awake.any():
+        return Decision(after, firing, [])
+    entities, rows = np.flatnonzero(awake), np.flatnonzero(np.repeat(awake, lengths))
+    part = Scored(
+        scored.time.take(rows),
+        scored.offset.take(rows),
+        scored.log_likelihood.take(rows),
+        scored.p_value.take(rows),
+        scored.anomaly_score.take(rows),
+        scored.member.take(rows),
+        scored.too_likely.take(rows),
+        lengths.take(entities),
+    )
+    moved = after.take(entities)
+    here = _decide_awake(moved, state.take(entities), part, calm_run.take(rows), rules)
+    np.put(after, entities, moved)
+    firing[rows] = here.firing
+    transitions = [t._replace(row=int(rows[t.row]), entity=int(entities[t.entity])) for t in here.transitions]
+    return Decision(after, firing, transitions)
 
+
+def count_episodes(anomaly_score: FloatArray, time: FloatArray, lengths: IntArray, rules: AlertRules) -> int:
+    """Return how often ``decide`` would have fired over E runs of scored records.
+
+    Again within the cooldown counts as well: people are told of it. And if it did not, a threshold that lets
+    something fire at any time would look like one alert that never ends, the quietest of all.
+
+    Args:
+        anomaly_score: Shape (N,), entity after entity.
+        time: Seconds, shape (N,), rising within each entity.
+        lengths: Records of each entity, shape (E,), each >= 1.
+        rules: As for ``decide``.
+    """
+    starts, state = starts_of(lengths), initial_alert_state(len(lengths))
+    calm_run = _calm_run(anomaly_score < rules.resolve_below, state["calm_records"], starts, lengths)
+    latch = _latch(state, anomaly_score, time, lengths, calm_run, rules)
+    return int((latch.firing & ~latch.was_firing).sum())
+
+
+class _Latch(NamedTuple):
+    """Who fires at each of N rows."""
+
+    in_window: BoolArray
+    """Whether some of the last n are suspicious."""
+    suspected_since: FloatArray
+    firing: BoolArray
+    was_firing: BoolArray
+    """At the record before."""
+    fired_at: FloatArray
+    """Of the stretch, where firing."""
+    released: BoolArray
+
+
+def _latch(
+    state: StateRows,
+    anomaly_score: FloatArray,
+    time: FloatArray,
+    lengths: IntArray,
+    calm_run: IntArray,
+    rules: AlertRules,
+) -> _Latch:
+    starts = starts_of(lengths)
+    suspicious = anomaly_score >= 1.0
+    window = _window(suspicious, state["suspicious"], starts, lengths, rules.fire_of)
+    in_window = window > 0
+    seen = np.uint64((1 << rules.fire_of) - 1)
+    suspected_since = _since(
+        in_window, (state["suspicious"] & seen) > 0, time, state["suspected_since"], starts, lengths
+    )
+    fires = suspicious & (window >= rules.fire_m) & (time - suspected_since >= rules.fire_for_s)
+    resolves = calm_run >= rules.resolve_records
     last_fire = running_last(fires, starts, lengths)
     last_resolve = running_last(resolves, starts, lengths)
     untouched = (last_fire < 0) & (last_resolve < 0)
     firing = np.where(untouched, np.repeat(state["firing"], lengths), last_fire > last_resolve)
-    fired_at = _fired_at(firing, state, scored.time, starts, lengths)
-    lasting = firing & (scored.time - fired_at > rules.release_after_s)
+    fired_at = _since(firing, state["firing"], time, state["fired_at"], starts, lengths)
+    lasting = firing & (time - fired_at > rules.release_after_s)
     released = lasting | (np.repeat(state["released"], lengths) & (last_resolve < 0))
     firing &= ~released
-    transitions = _spans(after, state, scored, suspicious, window > 0, firing, released)
-    after["firing"], after["fired_at"], after["released"] = firing[ends], fired_at[ends], released[ends]
-    return Decision(after, firing, transitions)
+    was_firing = lagged(firing, state["firing"], starts)
+    return _Latch(in_window, suspected_since, firing, was_firing, fired_at, released)
 
 
-def count_episodes(anomaly_score: FloatArray, lengths: IntArray, rules: AlertRules) -> int:
-    """Return how many episodes would have fired over E runs of scored records."""
-    starts = starts_of(lengths)
-    nothing = np.zeros(len(lengths), dtype=np.int64)
-    suspicious = anomaly_score >= 1.0
-    window = _window(suspicious, nothing.astype(np.uint64), starts, lengths, rules.fire_of)
-    calm_run = _calm_run(anomaly_score < rules.resolve_below, nothing, starts, lengths)
-    last_fire = running_last(suspicious & (window >= rules.fire_m), starts, lengths)
-    last_resolve = running_last(calm_run >= rules.resolve_records, starts, lengths)
-    firing = last_fire > last_resolve
-    return int((firing & ~_previous(firing, nothing > 0, starts)).sum())
+def _decide_awake(
+    after: StateRows, state: StateRows, scored: Scored, calm_run: IntArray, rules: AlertRules
+) -> Decision:
+    """Decide over entities of which something is open, or begins; writes into ``after``."""
+    lengths, starts = scored.lengths, starts_of(scored.lengths)
+    ends = starts + lengths - 1
+    time, score = scored.time, scored.anomaly_score
+    latch = _latch(state, score, time, lengths, calm_run, rules)
+    firing, was_firing = latch.firing, latch.was_firing
+    begins, resolves = firing & ~was_firing, was_firing & ~firing
+    resolved_at = _at_last(resolves, time, state["resolved_at"], starts, lengths)
+    cooling = ~firing & (time - resolved_at < rules.cooldown_s)
+    was_over = lagged(cooling | resolves, (state["stretches"] > 0) & ~state["firing"], starts)
+    cooled = time - lagged(resolved_at, state["resolved_at"], starts) >= rules.cooldown_s
+    severed = was_over & cooled
+    # What was suspicious before the last alert was over begins nothing.
+    suspect, end = running_last(score >= 1.0, starts, lengths), running_last(severed, starts, lengths)
+    pending = np.where((suspect < 0) & (end < 0), np.repeat(state["records"] > 0, lengths), suspect >= end)
+    pending &= latch.in_window
+
+    severe = score >= rules.critical_score
+    severe_since = _since(severe, state["severe"], time, state["severe_since"], starts, lengths)
+    escalates = firing & severe & (time - severe_since >= rules.critical_for_s)
+
+    fired_score = _at_last(begins, score, state["fired_score"], starts, lengths)
+    rises = _rises(firing, begins, score, fired_score, state["rises"], starts)
+    keep_alives = np.where(firing, (time - latch.fired_at) // rules.keep_alive_s, 0).astype(np.int64)
+    goes_on = firing & was_firing
+    marks = Marks(
+        is_open=pending | firing | resolves | cooling,
+        is_kept=(pending & ~resolves) | firing | cooling,
+        severed=severed,
+        begins=begins,
+        resolves=resolves,
+        released=latch.released,
+        escalates=escalates,
+        rises=goes_on & (rises > lagged(rises, state["rises"], starts)),
+        keeps_alive=goes_on & (keep_alives > lagged(keep_alives, state["keep_alives"], starts)),
+    )
+    for name, column in (
+        ("suspected_since", latch.suspected_since),
+        ("severe", severe),
+        ("severe_since", severe_since),
+        ("released", latch.released),
+        ("resolved_at", resolved_at),
+        ("firing", firing),
+        ("fired_at", latch.fired_at),
+        ("fired_score", fired_score),
+        ("rises", rises),
+        ("keep_alives", keep_alives),
+    ):
+        after[name] = column[ends]
+    return Decision(after, firing, follow_spans(after, state, scored, marks))
 
 
 def _window(suspicious: BoolArray, before: Bits, starts: IntArray, lengths: IntArray, n: int) -> IntArray:
@@ -190,96 +229,40 @@ def _calm_run(calm: BoolArray, before: IntArray, starts: IntArray, lengths: IntA
     return np.where(last_loud >= 0, row - last_loud, since_start + np.repeat(before, lengths))
 
 
-def _spans(
-    after: StateRows,
-    state: StateRows,
-    scored: Scored,
-    suspicious: BoolArray,
-    in_window: BoolArray,
-    firing: BoolArray,
-    released: BoolArray,
-) -> list[Transition]:
-    """Write the open spans into ``after`` and return the transitions."""
-    starts = starts_of(scored.lengths)
-    entity = np.repeat(np.arange(len(starts)), scored.lengths)
-    was_firing = _previous(firing, state["firing"], starts)
-    closes = was_firing & ~firing
-    is_open = in_window | firing | was_firing
-    rows = np.flatnonzero(is_open)
-    for name in _SPAN_FIELDS:
-        after[name] = 0
-    if rows.size == 0:
-        return []
-
-    continues = _previous(is_open & ~closes, state["records"] > 0, starts)
-    # A group is the part of one span that lies in this batch; the first of an entity may go on from before.
-    first = np.flatnonzero(~continues[rows] | np.isin(rows, starts))
-    before = state[entity[rows[first]]]
-    before[~continues[rows[first]]] = np.zeros(1, dtype=ALERT_STATE)
-    spans = _extend(before, scored, suspicious, rows, first)
-
-    transitions = []
-    for row in np.flatnonzero(firing != was_firing):
-        position = int(np.searchsorted(rows, row))
-        group = int(np.searchsorted(first, position, side="right")) - 1
-        so_far = rows[first[group] : position + 1]
-        span = _extend(before[group : group + 1], scored, suspicious, so_far, np.zeros(1, dtype=np.int64))[0]
-        transitions.append(
-            Transition(int(row), int(entity[row]), bool(firing[row]), bool(released[row]), span)
-        )
-
-    last_rows = starts + scored.lengths - 1
-    still_open = np.flatnonzero((is_open & ~closes)[last_rows])
-    group_of = np.searchsorted(first, np.searchsorted(rows, last_rows[still_open]), side="right") - 1
-    for name in _SPAN_FIELDS:
-        after[name][still_open] = spans[name][group_of]
-    return transitions
-
-
-def _fired_at(
-    firing: BoolArray, state: StateRows, time: FloatArray, starts: IntArray, lengths: IntArray
+def _since(
+    marked: BoolArray,
+    marked_before: BoolArray,
+    time: FloatArray,
+    before: FloatArray,
+    starts: IntArray,
+    lengths: IntArray,
 ) -> FloatArray:
-    """Return for each firing row when its episode began to fire."""
-    begins = firing & ~_previous(firing, state["firing"], starts)
-    last = running_last(begins, starts, lengths)
-    return np.where(last >= 0, time[np.maximum(last, 0)], np.repeat(state["fired_at"], lengths))
+    """Return for each marked row the time at which the unbroken run of marked rows up to it began."""
+    return _at_last(marked & ~lagged(marked, marked_before, starts), time, before, starts, lengths)
 
 
-def _extend(
-    before: StateRows, scored: Scored, suspicious: BoolArray, rows: IntArray, first: IntArray
-) -> StateRows:
-    """Add records to spans: ``rows`` fall into one group per span, which begin at ``first``."""
-    spans = before.copy()
-    new = spans["records"] == 0
-    sizes = np.diff(np.concatenate((first, [rows.size])))
-    head = rows[first]
-    spans["records"] += sizes
-    spans["start"] = np.where(new, scored.time[head], spans["start"])
-    spans["first_offset"] = np.where(new, scored.offset[head], spans["first_offset"])
-
-    guilty = suspicious[rows]
-    nats = np.where(guilty, -np.log(scored.p_value[rows]), 0.0)
-    spans["surprise_nats"] += np.add.reduceat(nats, first)
-    when = np.maximum.reduceat(np.where(guilty, scored.time[rows], -np.inf), first)
-    spans["last_suspicious"] = np.where(np.isfinite(when), when, spans["last_suspicious"])
-
-    score = scored.anomaly_score[rows]
-    highest = np.maximum.reduceat(score, first)
-    at_peak = np.where(score == np.repeat(highest, sizes), np.arange(rows.size), rows.size)
-    peak = rows[np.minimum.reduceat(at_peak, first)]
-    higher = new | (highest > spans["peak_score"])
-    for name, column in (
-        ("peak", scored.time),
-        ("peak_score", scored.anomaly_score),
-        ("peak_p_value", scored.p_value),
-        ("peak_log_likelihood", scored.log_likelihood),
-        ("peak_member", scored.member),
-        ("peak_too_likely", scored.too_likely),
-    ):
-        spans[name] = np.where(higher, column[peak], spans[name])
-    return spans
+def _at_last(
+    marked: BoolArray, value: FloatArray, before: FloatArray, starts: IntArray, lengths: IntArray
+) -> FloatArray:
+    """Return the value at the last marked row up to each row; ``before`` (E,) where there is none yet."""
+    last = running_last(marked, starts, lengths)
+    return np.where(last >= 0, value[np.maximum(last, 0)], np.repeat(before, lengths))
 
 
-def _previous(marked: BoolArray, before: BoolArray, starts: IntArray) -> BoolArray:
-    """Return each row's predecessor within its entity: ``before`` (E,) at the first."""
-    return lagged(marked, before, starts)
+def _rises(
+    firing: BoolArray,
+    begins: BoolArray,
+    score: FloatArray,
+    fired_score: FloatArray,
+    before: IntArray,
+    starts: IntArray,
+) -> IntArray:
+    """Return how many factors ``RISE`` a stretch has got above the score that fired, so far; 0 outside."""
+    level = np.zeros(score.size, dtype=np.int64)
+    level[firing] = np.searchsorted(_RISES, score[firing] / fired_score[firing], side="right")
+    fresh = begins | ~firing
+    level[starts] = np.where(fresh[starts], level[starts], np.maximum(level[starts], before))
+    fresh[starts] = True
+    # A running maximum that starts afresh with every stretch.
+    above = np.cumsum(fresh) * (_RISES.size + 1)
+    return np.asarray(np.maximum.accumulate(above + level) - above)

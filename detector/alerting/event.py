@@ -1,15 +1,19 @@
-"""The alert event: one when an episode starts firing, one when it resolves."""
+"""The alert event: one when an alert fires, some while it goes on, one when it resolves."""
 
 import uuid
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from detector.batch import Source
 from detector.models.contract import Regime
 
-Transition = Literal["firing", "resolved"]
+Transition = Literal["firing", "updated", "resolved"]
 Side = Literal["unlikely", "too_likely"]
+UpdatedBecause = Literal["severity", "peak", "keep_alive"]
 ResolvedBecause = Literal["calm", "new_normal", "maintenance"]
+
+# A keep-alive that is late or lost is no end yet.
+_LASTS_KEEP_ALIVES = 3.0
 
 # A fixed namespace, so that the same record under the same detector gives the same id for ever.
 _NAMESPACE = uuid.UUID("6d7f1c1e-5b55-5a0e-9a57-0d3a3d3c6a11")
@@ -34,6 +38,14 @@ class FeatureReason:
     """The range that the value is outside of, None for an open end; None where it is not."""
 
 
+class Explained(NamedTuple):
+    """Why one record is improbable."""
+
+    time: float
+    reasons: tuple[FeatureReason, ...]
+    regime: Regime | None
+
+
 @dataclass(frozen=True, slots=True)
 class AlertEvent:
     """What happened to one entity under one detector. Times are event times, seconds since 1970 UTC."""
@@ -41,15 +53,20 @@ class AlertEvent:
     id: str
     """Unique per transition and the same after a redelivery, so consumers can drop repeats."""
     alert_id: str
-    """The same for both events of one episode."""
+    """The same for all events of one alert."""
     transition: Transition
     detector: str
     role: str
     version: str
     entity: str
     severity: str
+    """The configured one, or ``critical`` once it was very anomalous for long; it never falls."""
+    reopened: int
+    """How often it fired again within the cooldown after it had resolved."""
     time: float
-    """Of the record that caused the transition."""
+    """Of the record that caused the event."""
+    expires_at: float | None
+    """When to take it to be over, unless more was heard of it by then; None when resolved."""
     start: float
     """Of the first suspicious record that counted towards firing."""
     peak: float
@@ -57,7 +74,7 @@ class AlertEvent:
     end: float | None
     """Of the last suspicious record; None while firing."""
     records: int
-    """Records since ``start``, it included."""
+    """Scored records since ``start``, it included."""
     surprise_nats: float
     """Sum of -log(p_value) over the suspicious records since ``start``."""
     p_value: float
@@ -70,12 +87,16 @@ class AlertEvent:
     """Of the peak. ``too_likely``: it is improbable for being more typical than normal traffic ever is."""
     member: str
     """To which member of the committee the peak was most improbable, and over how many records."""
+    explained: float
+    """Of the record that fired, or of the newest one since whose score rose far above those before it."""
     reasons: tuple[FeatureReason, ...]
-    """Of the record that fired, most surprising first (least, if it was too likely); empty when resolved."""
+    """Of that record, most surprising first (least, if it was too likely)."""
     regime: Regime | None
-    """What the model takes for the cause of the record that fired; None when resolved, and where the family
-    has no discrete cause."""
+    """What the model takes for the cause of the same record; None where the family has no discrete cause."""
     labels: dict[str, str]
+    """Of the record that caused the event."""
+    updated_because: UpdatedBecause | None
+    """What is new: the severity, the peak, or nothing but that it goes on; None unless updated."""
     resolved_because: ResolvedBecause | None
     """``calm``; ``new_normal``: it lasted so long that it counts as normal; ``maintenance``: a window began
     in which nothing fires. None while firing."""
@@ -83,17 +104,30 @@ class AlertEvent:
     first_offset: int
     """Of the first suspicious record that counted towards firing."""
     last_offset: int
-    """Of the record that caused the transition."""
+    """Of the record that caused the event."""
     incident_id: str | None = None
     """The incident that it is a part of, with other entities; None: of none, so far as is known by now."""
 
 
 def alert_id(source: Source, first_offset: int, detector: str, entity: str) -> str:
-    """Return the id of an episode: a function of where it started and who watched."""
+    """Return the id of an alert: a function of where it started and who watched."""
     name = f"{source.topic}|{source.partition}|{first_offset}|{detector}|{entity}"
     return str(uuid.uuid5(_NAMESPACE, name))
 
 
-def event_id(alert: str, transition: Transition) -> str:
-    """Return the id of one event of an episode."""
-    return str(uuid.uuid5(_NAMESPACE, f"{alert}|{transition}"))
+def event_id(alert: str, transition: Transition, offset: int) -> str:
+    """Return the id of one event of an alert, caused by the record at ``offset``."""
+    return str(uuid.uuid5(_NAMESPACE, f"{alert}|{transition}|{offset}"))
+
+
+def expires_at(time: float, keep_alive_s: float, interval_s: float) -> float:
+    """Return when an alert is over that nothing is heard of after ``time``.
+
+    That is three keep-alives later, or three records where these come more rarely.
+
+    Args:
+        time: Of the record that caused its newest event, seconds.
+        keep_alive_s: How often more is told of it, provided that there are records.
+        interval_s: The usual time between two records of an entity.
+    """
+    return time + _LASTS_KEEP_ALIVES * max(keep_alive_s, interval_s)

@@ -58,6 +58,8 @@ class IncidentEvent:
     """Of the member that began first."""
     end: float | None
     """When the last member resolved; None while firing."""
+    expires_at: float | None
+    """When the last of its members expires that nothing more is heard of; None when resolved."""
     entities: int
     """How many are or were in it."""
     firing: int
@@ -87,6 +89,7 @@ class _Incident:
     """By entity."""
     firing: dict[str, str] = field(default_factory=dict)
     """Entity by episode."""
+    expires_at: float = -np.inf
     told_time: float = -np.inf
     told_entities: int = 0
     told_severity: str = ""
@@ -244,6 +247,8 @@ def _in_time_of(incident: _Incident, episode: AlertEvent, rules: IncidentRules) 
 
 def _noted(incident: _Incident, episode: AlertEvent, *, over: bool) -> None:
     incident.time = max(incident.time, episode.time)
+    if episode.expires_at is not None:
+        incident.expires_at = max(incident.expires_at, episode.expires_at)
     incident.severity = max(incident.severity, episode.severity, key=_rank)
     if over:
         del incident.firing[episode.alert_id]
@@ -283,6 +288,7 @@ def _event(incident: _Incident, transition: Literal["firing", "updated", "resolv
         time=incident.time,
         start=incident.start,
         end=incident.time if transition == "resolved" else None,
+        expires_at=None if transition == "resolved" else incident.expires_at,
         entities=len(members),
         firing=len(incident.firing),
         members=tuple(members[:MEMBERS_LISTED]),

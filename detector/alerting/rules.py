@@ -4,6 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+CRITICAL = "critical"
+"""The severity that an alert rises to, ..."""
+INFO = "info"
+"""... but for one that has this severity."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -31,19 +36,30 @@ class IncidentRules:
 
 @dataclass(frozen=True, slots=True)
 class AlertRules:
-    """When suspicious records become an episode, and when it is over."""
+    """When suspicious records become an episode, and when it is over. Times are event times."""
 
     budget: Budget = Budget()
     fire_m: int = 2
     """Fires when this many ..."""
     fire_of: int = 3
-    """... of the entity's last so many scored records are suspicious, the newest one among them."""
+    """... of the entity's last so many scored records are suspicious, the newest one among them, ..."""
+    fire_for_s: float = 0.0
+    """... and some of them were at every record for so long."""
     resolve_below: float = 0.7
     """Resolves when the anomaly score stayed below this ..."""
     resolve_records: int = 5
     """... for so many records in a row."""
+    cooldown_s: float = 1800.0
+    """What fires again less than this after it resolved is the same alert, and counted as another episode."""
     release_after_s: float = math.inf
     """An episode that lasts longer is closed as the new normal; nothing fires until a calm stretch came."""
     severity: str = "warning"
+    """Of an alert at first."""
+    critical_score: float = 2.0
+    """An alert is critical once the anomaly score was at least this, 1 or more, ..."""
+    critical_for_s: float = 300.0
+    """... at every record for so long."""
+    keep_alive_s: float = 300.0
+    """What fires is told of again this often."""
     incident: IncidentRules | None = IncidentRules()
     """When episodes of several entities are one incident; None: never."""

@@ -101,6 +101,7 @@ class BundleStore:
                     "p_value": held_out.p_value,
                     "lengths": held_out.lengths,
                     "span_s": held_out.span_s,
+                    "time": held_out.time,
                 }
             ),
         }
@@ -186,7 +187,7 @@ def load_bundle(folder: Path) -> Bundle:
             entities=manifest.entities,
         )
         held = load_tensors(payloads[HELD_OUT])
-        held_out = HeldOut(held["p_value"], held["lengths"], held["span_s"])
+        held_out = HeldOut(held["p_value"], held["lengths"], held["span_s"], held["time"])
     except (ValueError, KeyError, SafetensorError) as error:
         raise BundleRejectedError(
             f"{folder} does not hold a model that this version can use ({error}); train it again"

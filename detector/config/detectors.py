@@ -37,10 +37,15 @@ class BudgetConfig(Section):
 
 
 class FireConfig(Section):
-    """m of n. One suffices where the members of a committee average over records."""
+    """m of n, for a while. One suffices where the members of a committee average over records."""
 
     m: int = Field(1, ge=1, description="This many suspicious records ...")
-    of: int = Field(1, ge=1, le=64, description="... among the last so many start an alert.")
+    of: int = Field(1, ge=1, le=64, description="... among the last so many start an alert ...")
+    for_s: Duration | None = Field(
+        None,
+        alias="for",
+        description="... once there were some at every record for so long; at once without.",
+    )
 
     @model_validator(mode="after")
     def _m_is_at_most_n(self) -> Self:
@@ -56,6 +61,13 @@ class ResolveConfig(Section):
         0.7, gt=0, le=1, description="Anomaly score to stay below (1.0 is the threshold) ..."
     )
     records: int = Field(5, ge=1, description="... for so many records in a row.")
+
+
+class CriticalConfig(Section):
+    """When an alert becomes a critical one."""
+
+    score: float = Field(2.0, ge=1, description="Anomaly score to reach (1.0 is the threshold) ...")
+    for_s: Duration = Field(300.0, alias="for", description="... at every record for so long.")
 
 
 class IncidentConfig(Section):
@@ -79,18 +91,33 @@ class IncidentConfig(Section):
 
 
 class AlertingConfig(Section):
-    """From p-values to alerts."""
+    """From p-values to alerts. Times are those of records."""
 
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="False alarms that are bearable.")
     fire: FireConfig = Field(default_factory=FireConfig, description="When an alert starts.")
     resolve: ResolveConfig = Field(default_factory=ResolveConfig, description="When it ends.")
+    cooldown_s: Duration | None = Field(
+        1800.0,
+        alias="cooldown",
+        description="What fires again so soon after it resolved is the same alert; null: always another one.",
+    )
     release_after_s: Duration | None = Field(
         None,
         alias="release_after",
         description="An alert that lasts longer, say 6h, ends as the new normal, and nothing fires until a "
         "calm stretch came; never, without: what happens on top of a new level is then missed as well.",
     )
-    severity: Severity = Field("warning", description="Label of its alerts.")
+    severity: Severity = Field("warning", description="Label of its alerts, at first.")
+    critical: CriticalConfig | None = Field(
+        default_factory=CriticalConfig,
+        description="When a warning becomes critical, which info never does; null: never.",
+    )
+    keep_alive_s: Duration = Field(
+        300.0,
+        alias="keep_alive",
+        description="What fires is told of again this often, and expires three times as long after the last "
+        "time: then nothing scores it any more.",
+    )
     overrides: tuple[OverrideConfig, ...] = Field(
         (),
         description="What is different for some entities, by patterns of their names; the first that matches "
@@ -107,14 +134,20 @@ class AlertingConfig(Section):
 
     def rules(self) -> AlertRules:
         """Return the same in the words of the core."""
+        critical = self.critical
         return AlertRules(
             budget=Budget(self.budget.false_alarms, self.budget.per, self.budget.every_s),
             fire_m=self.fire.m,
             fire_of=self.fire.of,
+            fire_for_s=self.fire.for_s or 0.0,
             resolve_below=self.resolve.below,
             resolve_records=self.resolve.records,
+            cooldown_s=self.cooldown_s or 0.0,
             release_after_s=math.inf if self.release_after_s is None else self.release_after_s,
             severity=self.severity,
+            critical_score=math.inf if critical is None else critical.score,
+            critical_for_s=0.0 if critical is None else critical.for_s,
+            keep_alive_s=self.keep_alive_s,
             incident=None if self.incident is None else self.incident.rules(),
         )
 

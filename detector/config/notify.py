@@ -175,7 +175,8 @@ class NotifyConfig(Section):
     expire_after_s: Duration = Field(
         86400.0,
         alias="expire_after",
-        description="An alert that nothing is heard of for so long is resolved: its scorer may be dead.",
+        description="An alert that nothing is heard of for so long is resolved: its scorer may be dead. "
+        "Alerts say themselves when they expire, if this version wrote them.",
     )
     generator_url: Url | None = Field(
         None,

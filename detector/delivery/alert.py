@@ -99,6 +99,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """To which member of the committee the peak was most improbable."""
     reasons: tuple[Reason, ...] = ()
     regime: Regime | None = None
+    reopened: int = 0
+    """How often it fired again soon after it had resolved."""
     incident_id: str | None = None
     """Of what incident it is a part."""
     entities: int = 0
@@ -112,7 +114,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[Shared, ...] = ()
     origin: Origin | None = None
     expires_at: Time | None = None
-    """When to take the episode for over unless more is heard of it."""
+    """When to take the episode for over unless more is heard of it, on the clock of ``time``."""
 
     def __post_init__(self) -> None:
         """Refuse an alert about nobody."""

@@ -73,7 +73,7 @@ class Episodes:
         """Args:
         max_alert_age_s: Events whose record is older when they are read, wake nobody.
         expire_after_s: Silence after which an open episode is taken to be over, unless its last event
-            says when.
+            says how long.
         generator_url: Link with ``{entity}``, ``{detector}`` and ``{alert_id}``; may be empty.
         """
         self._max_alert_age_s = max_alert_age_s
@@ -279,8 +279,11 @@ class Episodes:
         )
 
     def _expiry_s(self, episode: _Episode) -> float:
-        said = episode.alert.expires_at
-        return episode.news_s + self._expire_after_s if said is None else said.timestamp()
+        alert, lasts_s = episode.alert, self._expire_after_s
+        if alert.expires_at is not None:
+            # How long, not when: records may lag behind the clock, and their alerts are no less alive.
+            lasts_s = (alert.expires_at - alert.time).total_seconds()
+        return episode.news_s + lasts_s
 
     def _is_repeat(self, record: AlertRecord, id: str) -> bool:
         """Say whether the event was seen at another place before; the same place is only read again."""

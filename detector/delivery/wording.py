@@ -28,7 +28,12 @@ def resolved_summary(alert: Alert) -> str:
     lasted_s = (alert.time - alert.start).total_seconds()
     if alert.kind in ABSENCES:
         return _return_summary(alert, lasted_s)
-    return f"{subject(alert)}: as usual again after {duration_text(lasted_s)}"
+    lasted = duration_text(lasted_s)
+    if alert.resolved_because == "new_normal":
+        return f"{subject(alert)}: still unusual after {lasted}, taken to be normal from now on"
+    if alert.resolved_because == "maintenance":
+        return f"{subject(alert)}: in maintenance after {lasted}, so no alert any more"
+    return f"{subject(alert)}: as usual again after {lasted}"
 
 
 def expired_summary(alert: Alert, silent_s: float) -> str:
@@ -56,6 +61,9 @@ def description(alert: Alert) -> str:
         nats = "" if alert.surprise_nats is None else f", {alert.surprise_nats:.1f} nats of surprise in all"
         records = "1 record" if alert.records == 1 else f"{alert.records} records"
         told.append(f"{records} since it began{nats}.")
+    if alert.reopened > 0:
+        times = "once" if alert.reopened == 1 else f"{alert.reopened} times"
+        told.append(f"It had resolved {times} before, not long ago.")
     return " ".join(told)
 
 

@@ -59,6 +59,7 @@ class AlertLine(msgspec.Struct):
     anomaly_score: float
     return_period: str
     """In words."""
+    reopened: int = 0
     end: datetime | None = None
     reasons: list[ReasonLine] = []
     regime: RegimeLine | None = None
@@ -70,6 +71,7 @@ class Alert:
 
     firing: AlertLine
     resolved: AlertLine | None = None
+    reopened: int = 0
 
     def episode(self, now: float) -> Episode:
         """Return it as an interval; one that still fires lasts until ``now``, seconds since 1970."""
@@ -133,7 +135,9 @@ class Observed:
                 if known is None:
                     alert = self.alerts[line.alert_id] = Alert(line)
                     self.recent.append((alert, True))
-            elif known is not None and known.resolved is None:
+                elif line.reopened > known.reopened:
+                    known.reopened, known.resolved = line.reopened, None
+            elif line.state == "resolved" and known is not None and known.resolved is None:
                 known.resolved = line
                 self.recent.append((known, False))
 

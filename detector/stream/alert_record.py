@@ -35,7 +35,7 @@ class AlertRecord(NamedTuple):
 def encode_alert(event: AlertEvent, group_id: str) -> AlertRecord:
     """Return the record of an event.
 
-    ``ce_source`` names the consumer group and ``ce_id`` the transition, which is the same again after a
+    ``ce_source`` names the consumer group and ``ce_id`` the event, which is the same again after a
     redelivery: together they tell consumers which repeats to drop.
 
     Args:
@@ -78,8 +78,10 @@ def _value(event: AlertEvent) -> bytes:
         "version": event.version,
         "entity": event.entity,
         "severity": event.severity,
+        "reopened": event.reopened,
         "labels": {name: text[:LABEL_LENGTH] for name, text in event.labels.items()},
         "time": time_text(event.time),
+        "expires_at": None if event.expires_at is None else time_text(event.expires_at),
         "start": time_text(event.start),
         "peak": time_text(event.peak),
         "end": None if event.end is None else time_text(event.end),
@@ -92,6 +94,7 @@ def _value(event: AlertEvent) -> bytes:
         "return_period": return_period_text(event.return_period_s),
         "side": event.side,
         "member": event.member,
+        "explained": time_text(event.explained),
         "reasons": [
             {
                 "feature": reason.feature,
@@ -104,7 +107,8 @@ def _value(event: AlertEvent) -> bytes:
             }
             for reason in event.reasons
         ],
-        "regime": None if event.regime is None else _regime(event.regime, event.time - event.start),
+        "regime": None if event.regime is None else _regime(event.regime, event.explained - event.start),
+        "updated_because": event.updated_because,
         "resolved_because": event.resolved_because,
         "incident_id": event.incident_id,
         "origin": {
@@ -132,7 +136,7 @@ def regime_text(regime: Regime, episode_s: float) -> str:
     """Say where the entity is: ``left state 3, where it had been for 4 hours, ...``, or ``in state 3 ...``.
 
     Args:
-        regime: At the record that fired.
+        regime: At the record that is explained.
         episode_s: Seconds from the start of the episode to that record; a state that was left before is
             no news.
     """

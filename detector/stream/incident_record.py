@@ -37,6 +37,7 @@ def _data(event: IncidentEvent, listed: int) -> dict[str, Any]:
         "severity": event.severity,
         "labels": {name: text[:LABEL_LENGTH] for name, text in event.labels.items()},
         "time": time_text(event.time),
+        "expires_at": None if event.expires_at is None else time_text(event.expires_at),
         "start": time_text(event.start),
         "end": None if event.end is None else time_text(event.end),
         "entities": event.entities,

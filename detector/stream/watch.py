@@ -103,6 +103,7 @@ class Watch:
         size = before._known.size
         self._grow(size)
         self._state.alert[:size] = before._state.alert
+        self._state.explained[:size] = before._state.explained
         self._inherited[:size] = before._known | before._inherited
         self._grouping = before._grouping
 
@@ -134,6 +135,7 @@ class Watch:
         state = initial_state(self.detector, names)
         inherited = np.flatnonzero(self._inherited[slots])
         state.alert[inherited] = self._state.alert[slots[inherited]]
+        state.explained[inherited] = self._state.explained[slots[inherited]]
         self._inherited[slots] = False
         return state
 

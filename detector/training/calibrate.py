@@ -152,7 +152,7 @@ def calibrate(
         p_value[usable] = confirmed(p_value[usable], by_faster)
     of_run = np.arange(e) if entity is None else entity
     evidence = held_out_evidence(
-        p_value[usable], np.repeat(of_run, lengths)[usable], gap_s[usable], interval_s
+        p_value[usable], time[usable], np.repeat(of_run, lengths)[usable], gap_s[usable], interval_s
     )
     return Calibrated(
         calibration, examples, evidence, conditionals, reference, usable, p_value, checked, confirmation
@@ -216,22 +216,26 @@ def _examples(
     )
 
 
-def held_out_evidence(p_value: FloatArray, entity: IntArray, gap_s: FloatArray, interval_s: float) -> HeldOut:
+def held_out_evidence(
+    p_value: FloatArray, time: FloatArray, entity: IntArray, gap_s: FloatArray, interval_s: float
+) -> HeldOut:
     """Return the evidence for a budget.
 
     Args:
         p_value: Of held-out rows, entity after entity, each in time order, shape (M,).
+        time: Of each row, shape (M,), seconds.
         entity: Of each row, shape (M,), rising.
         gap_s: Seconds since the record before, shape (M,); NaN where none is known.
         interval_s: Usual time between two records of an entity.
     """
-    time_s = np.minimum(np.nan_to_num(gap_s, nan=interval_s), _LONGEST_GAP * interval_s)
+    watched_s = np.minimum(np.nan_to_num(gap_s, nan=interval_s), _LONGEST_GAP * interval_s)
     lengths = runs_of(entity)
-    span_s = np.add.reduceat(time_s, starts_of(lengths))
+    span_s = np.add.reduceat(watched_s, starts_of(lengths))
     kept = np.ones(len(lengths), dtype=bool)
     if p_value.size > _LARGEST_HELD_OUT:
         # Whole entities, evenly picked, so that time stays contiguous.
         share = max(1, round(len(lengths) * _LARGEST_HELD_OUT / p_value.size))
         kept[:] = False
         kept[np.unique(np.linspace(0, len(lengths) - 1, share).astype(np.int64))] = True
-    return HeldOut(p_value[np.repeat(kept, lengths)], lengths[kept], span_s[kept])
+    rows = np.repeat(kept, lengths)
+    return HeldOut(p_value[rows], lengths[kept], span_s[kept], time[rows])

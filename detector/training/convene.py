@@ -36,6 +36,10 @@ def convene(members: Sequence[Calibrated], material: Material) -> Convened:
     learns = any(member.calibration.sketch is not None for member in members)
     committee = Committee.fit(p_value, learns=learns)
     evidence = held_out_evidence(
-        committee.judge(p_value).p_value, rows.entity[usable], rows.gap_s[usable], material.interval_s
+        committee.judge(p_value).p_value,
+        rows.time[usable],
+        rows.entity[usable],
+        rows.gap_s[usable],
+        material.interval_s,
     )
     return Convened(committee, evidence)

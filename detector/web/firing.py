@@ -27,10 +27,13 @@ class FiringAlerts:
         self._episodes: dict[str, dict[int, _Episode]] = {}
 
     def update(self, detector: str, events: Sequence[tuple[int, AlertEvent]], now_s: float) -> None:
-        """Take the events of a batch, each with its entity's slot, in order."""
+        """Take the events of a batch, each with its entity's slot, in order.
+
+        Where the severity of an alert rises, the series of the old one vanishes at once.
+        """
         episodes = self._episodes.setdefault(detector, {})
         for slot, event in events:
-            gone_at_s = None if event.transition == "firing" else now_s + RESOLVED_STAYS_S
+            gone_at_s = now_s + RESOLVED_STAYS_S if event.transition == "resolved" else None
             episodes[slot] = _Episode(event.entity, event.severity, gone_at_s)
 
     def forget(self, detector: str, slots: Sequence[int]) -> None:

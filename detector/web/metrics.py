@@ -131,7 +131,12 @@ class Metrics:
             "outcome",
         )
         self._alerts = counter(
-            "detector_alerts_total", "Episodes that started firing or resolved.", "detector", "transition"
+            "detector_alerts_total", "Alert events, by what happened.", "detector", "transition"
+        )
+        self._reopened = counter(
+            "detector_alerts_reopened_total",
+            "Alerts that fired again within the cooldown; they are among those that fired.",
+            "detector",
         )
         self._incidents = counter(
             "detector_incidents_total",
@@ -234,9 +239,10 @@ class Metrics:
         self._young.labels(facts.name).set(facts.young_records_missing)
         self._watched.setdefault(facts.name, WatchedTime(facts.interval_s))
         self._expected.labels(facts.name)
-        for transition in ("firing", "resolved"):
+        for transition in ("firing", "updated", "resolved"):
             self._alerts.labels(facts.name, transition)
             self._incidents.labels(facts.name, transition)
+        self._reopened.labels(facts.name)
         self._per_entity.detectors.add(facts.name)
 
     # --- bootstrapping -------------------------------------------------------------------------
@@ -295,6 +301,8 @@ class Metrics:
             self._ruled(detector, np.bincount(scores.rule, minlength=len(OperatorRule)).tolist())
         for event in events:
             self._alerts.labels(detector, event.transition).inc()
+            if event.transition == "firing" and event.reopened:
+                self._reopened.labels(detector).inc()
         in_order = (scores.status != Status.LATE) & (scores.status != Status.DUPLICATE)
         if scores.rule is not None:
             # Nothing can fire there, so no budget is spent.

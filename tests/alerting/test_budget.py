@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.alerting.budget import HeldOut, aim, threshold_for, threshold_while_learning
+from detector.alerting.budget import HeldOut, Threshold, aim, threshold_for, threshold_while_learning
 from detector.alerting.episodes import count_episodes
 from detector.alerting.rules import AlertRules, Budget
 
@@ -16,7 +16,13 @@ def held_out(records: int = 20_000, entities: int = 4, seed: int = 0) -> HeldOut
         rng.uniform(size=records * entities),
         np.full(entities, records),
         np.full(entities, records * 60.0),
+        np.tile(60.0 * np.arange(records), entities),
     )
+
+
+def count_at(threshold: Threshold, traffic: HeldOut, rules: AlertRules) -> int:
+    score = np.log(traffic.p_value) / np.log(threshold.p_value)
+    return count_episodes(score, traffic.time, traffic.lengths, rules)
 
 
 @pytest.mark.parametrize(("m", "of"), [(1, 1), (2, 3), (3, 5)])
@@ -24,7 +30,7 @@ def test_held_out_traffic_stays_within_the_budget_and_uses_it(m: int, of: int) -
     rules = AlertRules(Budget(1.0, "entity", DAY_S), m, of)
     evidence = held_out()
     threshold = threshold_for(evidence, rules, 4)
-    episodes = count_episodes(np.log(evidence.p_value) / np.log(threshold.p_value), evidence.lengths, rules)
+    episodes = count_at(threshold, evidence, rules)
     bearable = threshold.aimed_rate * evidence.span_s.sum()
     assert 0.8 * bearable <= episodes <= bearable
     assert threshold.supported
@@ -34,7 +40,7 @@ def test_fresh_traffic_keeps_the_budget_too() -> None:
     rules = AlertRules(Budget(1.0, "entity", DAY_S))
     threshold = threshold_for(held_out(), rules, 4)
     fresh = held_out(seed=1)
-    episodes = count_episodes(np.log(fresh.p_value) / np.log(threshold.p_value), fresh.lengths, rules)
+    episodes = count_at(threshold, fresh, rules)
     bearable = threshold.aimed_rate * fresh.span_s.sum()
     assert bearable / 2 < episodes < 2 * bearable
 
@@ -79,7 +85,7 @@ def test_budget_beyond_the_evidence_is_extrapolated_towards_silence_and_says_so(
 
 def test_no_held_out_time_says_to_train_with_more() -> None:
     with pytest.raises(ValueError, match="train with more records"):
-        threshold_for(HeldOut(np.empty(0), np.empty(0, int), np.empty(0)), AlertRules(), 1)
+        threshold_for(HeldOut(np.empty(0), np.empty(0, int), np.empty(0), np.empty(0)), AlertRules(), 1)
 
 
 def test_while_learning_a_suspicious_record_counts_as_an_episode_but_none_is_rarer_than_one_in_300() -> None:

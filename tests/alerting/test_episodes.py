@@ -1,30 +1,27 @@
-"""Tests for detector.alerting.episodes."""
+"""Tests for detector.alerting.episodes, and for spans.py behind it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
-from detector.alerting.episodes import (
-    ALERT_STATE,
-    Decision,
-    Scored,
-    count_episodes,
-    decide,
-    initial_alert_state,
-)
+from detector.alerting.alert_state import ALERT_STATE, Scored, StateRows, initial_alert_state
+from detector.alerting.episodes import RISE, Decision, count_episodes, decide
 from detector.alerting.rules import AlertRules
-from detector.batch import FloatArray
+from detector.batch import FloatArray, IntArray
 
-RULES = AlertRules(fire_m=2, fire_of=3, resolve_below=0.7, resolve_records=2)
+RULES = AlertRules(fire_m=2, fire_of=3, resolve_below=0.7, resolve_records=2, cooldown_s=0.0)
+AT_ONCE = AlertRules(fire_m=1, fire_of=1, resolve_below=0.7, resolve_records=2, cooldown_s=60.0)
 
 
-def scored(score: FloatArray, lengths: list[int], first_offset: int = 0) -> Scored:
+def scored(
+    score: FloatArray, lengths: list[int], first_offset: int = 0, time: FloatArray | None = None
+) -> Scored:
     offset = np.arange(first_offset, first_offset + len(score))
     p_value: FloatArray = np.exp(-3.0 * score)
     # By hand: whether a row is too likely says nothing of how anomalous it is.
     too_likely = offset % 3 == 0
-    time = offset.astype(np.float64) * 10.0
+    time = offset.astype(np.float64) * 10.0 if time is None else time
     return Scored(time, offset, -score, p_value, score, offset % 2, too_likely, np.array(lengths))
 
 
@@ -32,43 +29,193 @@ def one(score: list[float], rules: AlertRules = RULES) -> Decision:
     return decide(initial_alert_state(1), scored(np.array(score, dtype=np.float64), [len(score)]), rules)
 
 
-class ByHand:
-    """The state machine, one record at a time."""
+def told(decision: Decision) -> list[tuple[int, str]]:
+    return [(transition.row, transition.told) for transition in decision.transitions]
 
-    def __init__(self, rules: AlertRules) -> None:
-        self.rules = rules
-        self.last: list[bool] = []
-        self.calm, self.firing, self.released, self.fired_at = 0, False, False, 0.0
-        self.start: float | None = None
-        self.records, self.nats, self.peak = 0, 0.0, -np.inf
 
-    def step(self, score: float, p_value: float, time: float) -> tuple[bool, str | None]:
-        suspicious = score >= 1
-        self.last = [*self.last, suspicious][-self.rules.fire_of :]
-        self.calm = self.calm + 1 if score < self.rules.resolve_below else 0
-        self.released = self.released and self.calm < self.rules.resolve_records
-        if not (self.firing or any(self.last)):
-            self.start, self.records, self.nats, self.peak = None, 0, 0.0, -np.inf
-            return False, None
-        if self.start is None:
-            self.start = time
+@dataclass
+class Span:
+    """What is known of the open span, record by record."""
+
+    start: float
+    first_offset: int
+    records: int = 0
+    stretches: int = 0
+    critical: bool = False
+    surprise_nats: float = 0.0
+    peak: float = 0.0
+    peak_score: float = -np.inf
+    last_suspicious: float = 0.0
+
+    def seen(self, score: float, p_value: float, time: float) -> None:
         self.records += 1
-        self.nats -= np.log(p_value) if suspicious else 0.0
-        self.peak = max(self.peak, score)
-        fires = suspicious and sum(self.last) >= self.rules.fire_m
-        if not (self.firing or self.released) and fires:
-            self.firing, self.fired_at = True, time
-            return True, "fires"
-        if self.firing and self.calm >= self.rules.resolve_records:
-            self.firing = False
-            return False, "resolves"
-        if self.firing and time - self.fired_at > self.rules.release_after_s:
-            self.firing, self.released = False, True
-            return False, "resolves"
-        return self.firing, None
+        if score >= 1:
+            self.surprise_nats -= float(np.log(p_value))
+            self.last_suspicious = time
+        if score > self.peak_score:
+            self.peak, self.peak_score = time, score
 
-    def close(self) -> None:
-        self.start, self.records, self.nats, self.peak = None, 0, 0.0, -np.inf
+    def known(self) -> tuple[float, ...]:
+        return tuple(vars(self).values())
+
+
+@dataclass
+class ByHand:
+    """The state machine of one entity, one record at a time."""
+
+    rules: AlertRules
+    last: list[bool] = field(default_factory=list)
+    suspected_since: float | None = None
+    severe_since: float | None = None
+    calm: int = 0
+    firing: bool = False
+    released: bool = False
+    resolved_at: float = -np.inf
+    fired_at: float = 0.0
+    fired_score: float = 0.0
+    told_level: int = 0
+    told_beats: int = 0
+    span: Span | None = None
+
+    def step(self, score: float, p_value: float, time: float, offset: int) -> str | None:
+        rules, suspicious = self.rules, score >= 1
+        self.last = [*self.last, suspicious][-rules.fire_of :]
+        self.suspected_since = None if not any(self.last) else self.suspected_since or time
+        self.severe_since = None if score < rules.critical_score else self.severe_since or time
+        self.calm = self.calm + 1 if score < rules.resolve_below else 0
+        self.released = self.released and self.calm < rules.resolve_records
+        over = self.span is not None and self.span.stretches > 0 and not self.firing
+        if over and time - self.resolved_at >= rules.cooldown_s:
+            self.span = None
+        cooling = self.span is not None and self.span.stretches > 0
+        if not (self.firing or any(self.last) or cooling):
+            self.span = None
+            return None
+        if self.span is None:
+            if not suspicious:
+                return None
+            self.span = Span(time, offset)
+        self.span.seen(score, p_value, time)
+        what = self.transition(score, suspicious, time)
+        severe = self.severe_since is not None and time - self.severe_since >= rules.critical_for_s
+        if self.firing and severe and not self.span.critical:
+            self.span.critical = True
+            what = what if what == "firing" else "escalated"
+        return what
+
+    def transition(self, score: float, suspicious: bool, time: float) -> str | None:
+        rules, span = self.rules, self.span
+        assert span is not None
+        lasted = self.suspected_since is not None and time - self.suspected_since >= rules.fire_for_s
+        if not self.firing:
+            if suspicious and sum(self.last) >= rules.fire_m and lasted and not self.released:
+                self.firing, self.fired_at, self.fired_score = True, time, score
+                self.told_level = self.told_beats = 0
+                span.stretches += 1
+                return "firing"
+            return None
+        if self.calm >= rules.resolve_records or time - self.fired_at > rules.release_after_s:
+            self.released = self.calm < rules.resolve_records
+            self.firing, self.resolved_at = False, time
+            return "released" if self.released else "resolved"
+        level, beats = self.told_level, int((time - self.fired_at) // rules.keep_alive_s)
+        while score / self.fired_score >= RISE ** (level + 1):
+            level += 1
+        what = "rose" if level > self.told_level else "kept_alive" if beats > self.told_beats else None
+        self.told_level, self.told_beats = level, beats
+        return what
+
+    def ended(self) -> None:
+        """A record later nothing is left of a span that resolved without a cooldown."""
+        if not self.firing and self.rules.cooldown_s == 0:
+            self.span = None
+
+
+def some_rules(rng: np.random.Generator) -> AlertRules:
+    m = int(rng.integers(1, 4))
+    return AlertRules(
+        fire_m=m,
+        fire_of=int(rng.integers(m, 7)),
+        fire_for_s=float(rng.choice([0.0, 0.0, 40.0])),
+        resolve_below=0.7,
+        resolve_records=int(rng.integers(1, 6)),
+        cooldown_s=float(rng.choice([0.0, 60.0, 400.0])),
+        release_after_s=float(rng.choice([80.0, 400.0, 1e9])),
+        critical_score=1.6,
+        critical_for_s=float(rng.choice([0.0, 25.0])),
+        keep_alive_s=float(rng.choice([35.0, 200.0])),
+    )
+
+
+def some_scores(rng: np.random.Generator, lengths: IntArray) -> FloatArray:
+    levels = np.repeat(rng.choice([0.2, 0.6, 1.3, 2.5], len(lengths)), lengths)
+    scores: FloatArray = levels * rng.exponential(1.0, lengths.sum())
+    return scores
+
+
+SPAN = (
+    "start",
+    "first_offset",
+    "records",
+    "stretches",
+    "critical",
+    "surprise_nats",
+    "peak",
+    "peak_score",
+    "last_suspicious",
+)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_agrees_with_one_record_at_a_time_however_it_is_cut(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rules, n_entities = some_rules(rng), 5
+    state, machines = initial_alert_state(n_entities), [ByHand(rules) for _ in range(n_entities)]
+    offset, seen = 0, set()
+    for _ in range(40):
+        lengths = rng.integers(1, 12, n_entities)
+        time = 1e9 + 10.0 * np.arange(offset, offset + lengths.sum())
+        batch = scored(some_scores(rng, lengths), lengths.tolist(), offset, time)
+        offset += int(lengths.sum())
+        decision = decide(state, batch, rules)
+        state = decision.state
+        expected, row = [], 0
+        for e, machine in enumerate(machines):
+            for _ in range(lengths[e]):
+                what = machine.step(
+                    batch.anomaly_score[row], batch.p_value[row], batch.time[row], int(batch.offset[row])
+                )
+                assert decision.firing[row] == machine.firing
+                if what:
+                    assert machine.span is not None
+                    expected.append((row, e, what, *machine.span.known()))
+                    if what in ("resolved", "released"):
+                        machine.ended()
+                row += 1
+            assert state["firing"][e] == machine.firing
+            known = (0.0,) * len(SPAN) if machine.span is None else machine.span.known()
+            assert tuple(state[name][e] for name in SPAN) == known
+        found = [
+            (t.row, t.entity, t.told, *(t.span[name].item() for name in SPAN)) for t in decision.transitions
+        ]
+        # To the bit, sums included.
+        assert found == expected
+        seen |= {t.told for t in decision.transitions}
+    assert {"firing", "escalated", "rose"} <= seen
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_counting_agrees_with_deciding(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rules = some_rules(rng)
+    lengths = np.array([1000, 1, 2999, 1000])
+    # Hours apart, here and there.
+    time = np.cumsum(10.0 + 500.0 * (rng.uniform(size=5000) < 0.05))
+    score = 0.8 * rng.exponential(0.6, 5000) + 0.6 * (np.arange(5000) % 300 < 40)
+    decision = decide(initial_alert_state(4), scored(score, lengths.tolist(), time=time), rules)
+    fired = sum(t.told == "firing" for t in decision.transitions)
+    assert fired > 5
+    assert count_episodes(score, time, lengths, rules) == fired
 
 
 def test_one_suspicious_record_does_not_fire_two_of_three_do() -> None:
@@ -83,11 +230,19 @@ def test_suspicions_too_far_apart_do_not_fire() -> None:
 def test_episode_resolves_after_calm_records_only() -> None:
     decision = one([2, 2, 0.8, 0.1, 0.8, 0.1, 0.1, 0])
     assert decision.firing.tolist() == [False, True, True, True, True, True, False, False]
-    assert [t.fires for t in decision.transitions] == [True, False]
+    assert told(decision) == [(1, "firing"), (6, "resolved")]
+
+
+def test_what_is_not_suspicious_for_long_enough_does_not_fire() -> None:
+    rules = replace(AT_ONCE, fire_for_s=25.0)
+    assert told(one([2, 2, 2, 0, 2, 2, 0, 2], rules)) == []
+    # 10 s between records: the fourth one completes 25 s.
+    assert told(one([0, 2, 2, 2, 2, 2], rules)) == [(4, "firing")]
 
 
 def test_episode_remembers_start_peak_and_evidence() -> None:
-    fired, resolved = one([0, 2, 3, 5, 0, 0]).transitions
+    fired, rose, resolved = one([0, 2, 3, 5, 0, 0]).transitions
+    assert (fired.told, rose.told, resolved.told) == ("firing", "rose", "resolved")
     assert fired.span["start"] == 10.0
     assert fired.span["first_offset"] == 1
     assert fired.span["peak_score"] == 3.0
@@ -100,11 +255,81 @@ def test_episode_remembers_start_peak_and_evidence() -> None:
 
 def test_an_episode_that_lasts_is_the_new_normal_until_a_calm_stretch() -> None:
     rules = replace(RULES, release_after_s=35.0)
-    score = [2.0] * 9 + [0.1, 0.1] + [2.0] * 2
-    decision = one(score, rules)
+    decision = one([2.0] * 9 + [0.1, 0.1] + [2.0] * 2, rules)
     assert decision.firing.tolist() == [False, True, True, True, True] + [False] * 7 + [True]
-    told = [(t.row, t.fires, t.released) for t in decision.transitions]
-    assert told == [(1, True, False), (5, False, True), (12, True, False)]
+    assert told(decision) == [(1, "firing"), (5, "released"), (12, "firing")]
+
+
+def test_an_alert_is_critical_once_it_was_severe_for_long_and_stays_so() -> None:
+    rules = replace(AT_ONCE, critical_score=2.0, critical_for_s=30.0)
+    decision = one([1.5, 2, 2, 1.9, 2, 2, 2, 2, 1.1, 2, 0, 0], rules)
+    assert told(decision) == [(0, "firing"), (7, "escalated"), (11, "resolved")]
+    assert [bool(t.span["critical"]) for t in decision.transitions] == [False, True, True]
+
+
+def test_one_record_far_beyond_the_threshold_is_not_critical_though_the_next_one_comes_late() -> None:
+    rules = replace(AT_ONCE, critical_for_s=300.0)
+    batch = scored(np.array([3.0, 0.9, 3.0]), [3], time=np.array([0.0, 3600.0, 7200.0]))
+    assert not any(t.span["critical"] for t in decide(initial_alert_state(1), batch, rules).transitions)
+
+
+def test_severity_shows_at_the_start_where_an_alert_has_to_last_before_it_fires() -> None:
+    rules = replace(AT_ONCE, fire_for_s=30.0, critical_score=2.0, critical_for_s=20.0)
+    [fired] = one([2.0] * 4, rules).transitions
+    assert (fired.row, bool(fired.span["critical"])) == (3, True)
+
+
+def test_what_fires_within_the_cooldown_is_the_same_alert() -> None:
+    decision = one([2, 0, 0, 0, 0, 0, 1.2, 0, 0], AT_ONCE)
+    assert told(decision) == [(0, "firing"), (2, "resolved"), (6, "firing"), (8, "resolved")]
+    first, _, again, end = (t.span for t in decision.transitions)
+    assert [int(s["stretches"]) for s in (first, again, end)] == [1, 2, 2]
+    assert first["first_offset"] == again["first_offset"] == end["first_offset"] == 0
+    assert (again["start"], again["records"], again["peak_score"]) == (0.0, 7, 2.0)
+
+
+def test_what_fires_when_the_cooldown_is_over_is_another_alert() -> None:
+    decision = one([2, 0, 0, 0, 0, 0, 0, 0, 2], AT_ONCE)
+    first, _, second = (t.span for t in decision.transitions)
+    assert (int(second["stretches"]), int(second["first_offset"])) == (1, 8)
+    assert int(first["first_offset"]) == 0
+    silent = scored(np.array([2.0, 0.0, 0.0, 2.0]), [4], time=np.array([0.0, 10.0, 20.0, 5000.0]))
+    spans = [t.span for t in decide(initial_alert_state(1), silent, AT_ONCE).transitions]
+    assert [int(s["first_offset"]) for s in spans] == [0, 0, 3]
+
+
+def test_critical_stays_critical_when_it_fires_again() -> None:
+    rules = replace(AT_ONCE, critical_score=2.0, critical_for_s=10.0)
+    decision = one([2, 2, 0, 0, 1.2], rules)
+    assert told(decision) == [(0, "firing"), (1, "escalated"), (3, "resolved"), (4, "firing")]
+    assert bool(decision.transitions[-1].span["critical"])
+
+
+def test_what_goes_on_is_told_of_again_and_again() -> None:
+    rules = replace(AT_ONCE, keep_alive_s=30.0)
+    assert told(one([1.2] * 8, rules)) == [(0, "firing"), (3, "kept_alive"), (6, "kept_alive")]
+    # Of a gap that swallows several, one is told.
+    batch = scored(np.full(3, 1.2), [3], time=np.array([0.0, 500.0, 510.0]))
+    assert told(decide(initial_alert_state(1), batch, rules)) == [
+        (0, "firing"),
+        (1, "kept_alive"),
+        (2, "kept_alive"),
+    ]
+
+
+def test_a_peak_is_told_once_for_every_factor_that_it_grew_by() -> None:
+    decision = one([1, 1.4, 1.5, 1.6, 1.2, 2.2, 2.3, 1.5, 9.0], AT_ONCE)
+    assert told(decision) == [(0, "firing"), (2, "rose"), (6, "rose"), (8, "rose")]
+    assert [t.explained for t in decision.transitions] == [True] * 4
+
+
+def test_a_keep_alive_and_an_end_are_explained_by_what_was_told_before() -> None:
+    decision = one([1.2] * 5 + [0, 0], replace(AT_ONCE, keep_alive_s=30.0))
+    assert [(t.told, t.explained) for t in decision.transitions] == [
+        ("firing", True),
+        ("kept_alive", False),
+        ("resolved", False),
+    ]
 
 
 def test_episode_remembers_on_which_side_its_peak_lay() -> None:
@@ -115,63 +340,6 @@ def test_episode_remembers_on_which_side_its_peak_lay() -> None:
         assert state["peak_too_likely"] == at_peak
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_agrees_with_one_record_at_a_time_however_it_is_cut(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    rules = AlertRules(
-        fire_m=int(rng.integers(1, 4)),
-        fire_of=int(rng.integers(3, 7)),
-        resolve_below=0.7,
-        resolve_records=int(rng.integers(1, 8)),
-        release_after_s=float(rng.choice([40.0, 200.0, 1e9])),
-    )
-    n_entities = 5
-    state = initial_alert_state(n_entities)
-    machines = [ByHand(rules) for _ in range(n_entities)]
-    offset = 0
-    transitions = 0
-    for _ in range(40):
-        lengths = rng.integers(1, 12, n_entities)
-        levels = np.repeat(rng.choice([0.2, 0.6, 1.3], n_entities), lengths)
-        batch = scored(levels * rng.exponential(1.0, lengths.sum()), lengths.tolist(), offset)
-        offset += int(lengths.sum())
-        decision = decide(state, batch, rules)
-        state = decision.state
-        expected = []
-        row = 0
-        for e, machine in enumerate(machines):
-            for _ in range(lengths[e]):
-                firing, transition = machine.step(
-                    batch.anomaly_score[row], batch.p_value[row], batch.time[row]
-                )
-                assert decision.firing[row] == firing
-                if transition:
-                    fires = transition == "fires"
-                    expected.append((row, fires, machine.start, machine.records, machine.nats, machine.peak))
-                    if transition == "resolves":
-                        machine.close()
-                row += 1
-            assert state["firing"][e] == machine.firing
-            assert state["records"][e] == machine.records
-        fields = ["start", "records", "surprise_nats", "peak_score"]
-        found = [(t.row, t.fires, *(t.span[name] for name in fields)) for t in decision.transitions]
-        assert len(found) == len(expected)
-        for left, right in zip(found, expected, strict=True):
-            assert left == pytest.approx(right)
-        transitions += len(found)
-    assert transitions > 20
-
-
-def test_counting_agrees_with_deciding() -> None:
-    rng = np.random.default_rng(3)
-    score = rng.exponential(0.6, 5000)
-    lengths = np.array([1000, 1, 2999, 1000])
-    decision = decide(initial_alert_state(4), scored(score, lengths.tolist()), RULES)
-    fired = sum(t.fires for t in decision.transitions)
-    assert fired > 10
-    assert count_episodes(score, lengths, RULES) == fired
-
-
 def test_more_than_64_records_at_once_leave_the_same_memory_as_one_by_one() -> None:
     rng = np.random.default_rng(5)
     score = rng.exponential(0.7, 200)
@@ -179,5 +347,21 @@ def test_more_than_64_records_at_once_leave_the_same_memory_as_one_by_one() -> N
     state = initial_alert_state(1)
     for i in range(200):
         state = decide(state, scored(score[i : i + 1], [1], i), RULES).state
+    assert_same(at_once, state)
+
+
+def test_entities_that_sleep_keep_their_state_to_the_bit() -> None:
+    rng = np.random.default_rng(6)
+    lengths = np.full(6, 30)
+    score = np.where(np.arange(180) < 90, rng.exponential(0.9, 180), 0.1)
+    state = decide(initial_alert_state(6), scored(score, lengths.tolist()), AT_ONCE).state
+    quiet = scored(np.full(6, 0.1), [1] * 6, first_offset=180)
+    together = decide(state, quiet, AT_ONCE).state
+    for e in range(6):
+        alone = scored(np.full(1, 0.1), [1], first_offset=180 + e)
+        assert_same(decide(state[e : e + 1], alone, AT_ONCE).state, together[e : e + 1])
+
+
+def assert_same(left: StateRows, right: StateRows) -> None:
     for name in ALERT_STATE.names or ():
-        np.testing.assert_allclose(at_once[name], state[name], err_msg=name)
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)

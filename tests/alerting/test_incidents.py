@@ -151,7 +151,7 @@ def test_who_begins_long_after_the_others_is_no_member_but_a_second_wave_is() ->
 def test_the_severity_is_the_worst_of_the_members_and_news_at_once() -> None:
     fleet = Fleet()
     fleet.take(*(of(name, 0.0) for name in "abc"))
-    worse = replace(of("b", 5.0), transition="updated", severity="critical")  # type: ignore[arg-type]
+    worse = replace(of("b", 5.0), transition="updated", severity="critical")
     [told] = fleet.take(worse).events
     assert (told.transition, told.severity) == ("updated", "critical")
 
@@ -215,3 +215,18 @@ def test_a_larger_fleet_needs_more() -> None:
     counts = [fewest_entities(IncidentRules(), entities, WEEKLY) for entities in (1, 1000, 100_000)]
     assert counts[0] == 5
     assert counts == sorted(set(counts))
+
+
+def test_an_incident_lives_as_long_as_the_last_of_its_members() -> None:
+    fleet = Fleet()
+    fleet.take(
+        *(
+            replace(of(name, 0.0), expires_at=expiry)
+            for name, expiry in zip("abc", (9.0, 7.0, 8.0), strict=True)
+        )
+    )
+    assert fleet.told[-1].expires_at == 9.0
+    fleet.take(replace(of("b", 100.0), transition="updated", expires_at=107.0))
+    assert (fleet.told[-1].transition, fleet.told[-1].expires_at) == ("updated", 107.0)
+    fleet.take(*(of(name, 200.0, "resolved") for name in "abc"))
+    assert fleet.told[-1].expires_at is None

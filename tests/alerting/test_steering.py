@@ -13,7 +13,12 @@ RNG = np.random.default_rng(2)
 
 
 def steering(budget_per_day: float = 1.0, p_value: float = 1e-4) -> Steering:
-    held_out = HeldOut(RNG.uniform(size=10 * 1440), np.array([10 * 1440]), np.array([10 * DAY_S]))
+    held_out = HeldOut(
+        RNG.uniform(size=10 * 1440),
+        np.array([10 * 1440]),
+        np.array([10 * DAY_S]),
+        MINUTE_S * np.arange(10.0 * 1440),
+    )
     rate = budget_per_day / DAY_S
     return Steering.of(held_out, Threshold(p_value, rate, aimed_rate=rate / 2, smallest_rate=0.0))
 

@@ -25,3 +25,16 @@ def test_incidents_can_be_tuned_and_turned_off() -> None:
     tuned = AlertingConfig.model_validate({"incident": {"entities": 20, "within": "10m"}})
     assert tuned.rules().incident == IncidentRules(20, 600.0)
     assert AlertingConfig.model_validate({"incident": None}).rules().incident is None
+
+
+def test_what_is_left_out_is_what_readers_are_told() -> None:
+    rules = AlertingConfig().rules()
+    assert (rules.fire_for_s, rules.cooldown_s, rules.keep_alive_s) == (0.0, 1800.0, 300.0)
+    assert (rules.severity, rules.critical_score, rules.critical_for_s) == ("warning", 2.0, 300.0)
+
+
+def test_null_switches_off_what_time_decides() -> None:
+    rules = AlertingConfig.model_validate(
+        {"cooldown": None, "critical": None, "fire": {"for": "10m"}}
+    ).rules()
+    assert (rules.fire_for_s, rules.cooldown_s, rules.critical_score) == (600.0, 0.0, math.inf)

@@ -180,6 +180,37 @@ def test_news_keeps_an_episode_alive_and_wakes_nobody() -> None:
     assert len(topic.episodes.expire([ALERTS], NOW + 600)) == 1
 
 
+def test_records_that_lag_behind_the_clock_expire_no_sooner() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW - 600), NOW, expires_at="2027-01-15T07:55:00Z")
+    assert topic.episodes.expire([ALERTS], NOW + 299) == []
+    assert len(topic.episodes.expire([ALERTS], NOW + 300)) == 1
+
+
+def test_what_fires_again_is_told_again_under_the_same_labels() -> None:
+    topic = Topic(episodes())
+    firing = replace(event("firing", NOW), labels={"team": "shop"})
+    _, [first] = topic.take(firing, NOW)
+    topic.take(event("resolved", NOW + 60), NOW + 60)
+    again = replace(firing, id="again", time=NOW + 120, reopened=1, labels={"team": "other"})
+    reading, [letter] = topic.take(again, NOW + 120)
+    assert reading is Reading.NOTIFIED
+    assert (letter.notification.status, letter.notification.quiet) == ("firing", False)
+    assert letter.notification.fingerprint == first.notification.fingerprint
+    assert "resolved once before" in letter.notification.annotations["description"]
+    assert told(topic.take(event("resolved", NOW + 180), NOW + 180)) == ["resolved"]
+
+
+def test_what_counts_as_normal_now_is_not_said_to_be_as_usual() -> None:
+    topic = Topic(episodes())
+    topic.take(event("firing", NOW), NOW)
+    released = replace(event("resolved", NOW + 7200, start_s=NOW), resolved_because="new_normal")
+    _, [end] = topic.take(released, NOW + 7200)
+    assert end.notification.annotations["summary"] == (
+        "web-17: still unusual after 2 hours, taken to be normal from now on"
+    )
+
+
 def test_news_of_an_old_episode_that_goes_on_is_told() -> None:
     topic = Topic(episodes())
     firing = event("firing", NOW - 6 * HOUR)

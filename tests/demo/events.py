@@ -20,7 +20,7 @@ def alert_values(
     source = Source(TOPIC, 1)
     alert = alert_id(source, int(start), detector, entity)
     firing = AlertEvent(
-        id=event_id(alert, "firing"),
+        id=event_id(alert, "firing", int(start) + 1),
         alert_id=alert,
         transition="firing",
         detector=detector,
@@ -28,6 +28,8 @@ def alert_values(
         version="v1",
         entity=entity,
         severity="warning",
+        reopened=0,
+        expires_at=None,
         time=start + 300.0,
         start=start,
         peak=start,
@@ -40,9 +42,11 @@ def alert_values(
         return_period_s=23 * 86400.0,
         side="unlikely",
         member="gmm on none",
+        explained=start,
         reasons=(FeatureReason("f07", 0.97, 0.31, 0.06, 40.0), FeatureReason("f02", None, 0.5, 0.1, 2.0)),
         regime=Regime("component", 1, 0.9),
         labels={},
+        updated_because=None,
         resolved_because=None,
         source=source,
         first_offset=int(start),
@@ -50,7 +54,7 @@ def alert_values(
     )
     resolved = replace(
         firing,
-        id=event_id(alert, "resolved"),
+        id=event_id(alert, "resolved", int(end) + 2),
         transition="resolved",
         time=end + 1500.0,
         end=end,

@@ -15,7 +15,7 @@ from detector.stream.alert_record import MAX_VALUE_BYTES, encode_alert, regime_t
 SOURCE = Source("telemetry", 0)
 ALERT = alert_id(SOURCE, 40, "hosts", "web-17")
 EVENT = AlertEvent(
-    id=event_id(ALERT, "firing"),
+    id=event_id(ALERT, "firing", 42),
     alert_id=ALERT,
     transition="firing",
     detector="hosts",
@@ -23,7 +23,9 @@ EVENT = AlertEvent(
     version="v1",
     entity="web-17",
     severity="warning",
+    reopened=1,
     time=1795186800.0,
+    expires_at=1795187700.0,
     start=1795186740.0,
     peak=1795186800.0,
     end=None,
@@ -35,12 +37,14 @@ EVENT = AlertEvent(
     return_period_s=23 * 86_400.0,
     side="too_likely",
     member="gmm on none",
+    explained=1795186800.0,
     reasons=(
         FeatureReason("cpu", 0.97, 0.31, 0.06, 12.5, "1", valid_range=(None, 0.9)),
         FeatureReason("memory", None, 0.5, 0.1, 0.0),
     ),
     regime=Regime("state", 5, 0.9996, 30.0, LeftRegime(3, 4 * 3600.0, 1e-7)),
     labels={"team": "shop"},
+    updated_because=None,
     resolved_because=None,
     source=SOURCE,
     first_offset=40,
@@ -69,8 +73,10 @@ def test_golden_event() -> None:
         "version": "v1",
         "entity": "web-17",
         "severity": "warning",
+        "reopened": 1,
         "labels": {"team": "shop"},
         "time": "2026-11-20T15:00:00Z",
+        "expires_at": "2026-11-20T15:15:00Z",
         "start": "2026-11-20T14:59:00Z",
         "peak": "2026-11-20T15:00:00Z",
         "end": None,
@@ -83,6 +89,7 @@ def test_golden_event() -> None:
         "return_period": "normally once in 23 days on this entity",
         "side": "too_likely",
         "member": "gmm on none",
+        "explained": "2026-11-20T15:00:00Z",
         "reasons": [
             {
                 "feature": "cpu",
@@ -112,6 +119,7 @@ def test_golden_event() -> None:
             "text": "left state 3, where it had been for 4 hours, by a transition of probability 1e-7; "
             "now in state 5",
         },
+        "updated_because": None,
         "resolved_because": None,
         "incident_id": None,
         "origin": {"topic": "telemetry", "partition": 0, "first_offset": 40, "last_offset": 42},
@@ -121,7 +129,7 @@ def test_golden_event() -> None:
 def test_resolved_event_has_an_id_of_its_own_and_an_end() -> None:
     resolved = replace(
         EVENT,
-        id=event_id(ALERT, "resolved"),
+        id=event_id(ALERT, "resolved", 60),
         transition="resolved",
         end=1795186799.5,
         reasons=(),

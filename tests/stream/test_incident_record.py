@@ -31,6 +31,7 @@ def test_golden_incident() -> None:
         "severity": "warning",
         "labels": {"team": "shop"},
         "time": "2026-11-20T15:00:00Z",
+        "expires_at": None,
         "start": "2026-11-20T14:59:00Z",
         "end": "2026-11-20T15:00:00Z",
         "entities": 1,

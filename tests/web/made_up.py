@@ -1,14 +1,13 @@
 """Made-up batches and answers, as the loop would report them."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from prometheus_client import CollectorRegistry
 
 from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.budget import Threshold
-from detector.alerting.event import AlertEvent, alert_id, event_id
+from detector.alerting.event import AlertEvent, Transition, alert_id, event_id
 from detector.batch import Batch, IntArray, Scores, Source, Status
 from detector.stream.reasons import Reason
 from detector.web.health import Health
@@ -67,20 +66,28 @@ def scores_of(
 
 
 def event_of(
-    entity: str, transition: Literal["firing", "resolved"], offset: int, source: Source = SOURCE
+    entity: str,
+    transition: Transition,
+    offset: int,
+    source: Source = SOURCE,
+    *,
+    severity: str = "warning",
+    reopened: int = 0,
 ) -> AlertEvent:
-    """An episode that fires or resolves at one record."""
+    """An event of an alert, caused by one record."""
     episode = alert_id(source, 0, "hosts", entity)
     return AlertEvent(
-        id=event_id(episode, transition),
+        id=event_id(episode, transition, offset),
         alert_id=episode,
         transition=transition,
         detector="hosts",
         role="champion",
         version="20261120T140000Z-3f9a",
         entity=entity,
-        severity="warning",
+        severity=severity,
+        reopened=reopened,
         time=1.8e9,
+        expires_at=None,
         start=1.8e9,
         peak=1.8e9,
         end=None,
@@ -92,9 +99,11 @@ def event_of(
         return_period_s=1e9,
         side="unlikely",
         member="gmm on none",
+        explained=1.8e9,
         reasons=(),
         regime=None,
         labels={},
+        updated_because=None,
         resolved_because=None,
         source=source,
         first_offset=offset,

@@ -145,6 +145,22 @@ def test_firing_is_one_then_zero_for_minutes_then_gone(scraped: Scraped) -> None
         assert scraped.value("detector_alerts_total", detector="hosts", transition=transition) == 1
 
 
+def test_the_series_of_a_severity_that_rose_vanishes(scraped: Scraped) -> None:
+    events = [event_of("a", "firing", 0), event_of("a", "updated", 1, severity="critical")]
+    scraped.metrics.scored(batch_of(["a", "a"]), slots_of(4, 4), scores_of([2.0, 2.0]), events, 1.8e9)
+    assert scraped.labels_of("detector_alert_firing") == [
+        {"detector": "hosts", "entity": "a", "severity": "critical"}
+    ]
+    assert scraped.value("detector_alert_firing", detector="hosts", entity="a", severity="critical") == 1
+
+
+def test_alerts_that_fire_again_are_among_those_that_fired(scraped: Scraped) -> None:
+    events = [event_of("a", "firing", 0), event_of("a", "firing", 1, reopened=1)]
+    scraped.metrics.scored(batch_of(["a", "a"]), slots_of(4, 4), scores_of([2.0, 2.0]), events, 1.8e9)
+    assert scraped.value("detector_alerts_total", detector="hosts", transition="firing") == 2
+    assert scraped.value("detector_alerts_reopened_total", detector="hosts") == 1
+
+
 def test_firing_entities_beyond_the_cap_keep_both_series() -> None:
     scraped = Scraped(entity_series=2)
     quiet = [f"host-{i}" for i in range(50)]
