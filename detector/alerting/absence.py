@@ -41,6 +41,8 @@ class AbsenceRules:
     severity: Severity = "warning"
     silence_after_s: float = 60.0
     """By the wall clock, before an input from which nothing comes at all counts as silent."""
+    features: bool = True
+    """Whether features that vanish from an entity's records are missed, too."""
 
 
 def initial_gaps(n: int) -> FloatArray:

@@ -29,6 +29,11 @@ class AbsenceConfig(Section):
         description="The shortest time without any record after which the input as a whole counts as silent.",
     )
 
+    features: bool = Field(
+        True,
+        description="Whether a feature is missed that vanishes from an entity's records.",
+    )
+
     @field_validator("after")
     @classmethod
     def _after_is_a_duration(cls, after: str) -> str:
@@ -39,4 +44,4 @@ class AbsenceConfig(Section):
     def rules(self) -> AbsenceRules:
         """Return the same in the words of the core."""
         after_s = None if self.after == AUTO else parse_duration(self.after)
-        return AbsenceRules(after_s, self.severity, self.silence_after_s)
+        return AbsenceRules(after_s, self.severity, self.silence_after_s, self.features)

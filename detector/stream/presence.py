@@ -36,6 +36,7 @@ from detector.alerting.absence_event import (
 )
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Source
 from detector.models.sequences import lagged, runs_of, starts_of
+from detector.stream.feature_presence import FeaturePresence
 from detector.stream.stream_clock import StreamClock
 
 CHECK_S = 1.0
@@ -130,6 +131,7 @@ class Presence:
         self._check_every_s = CHECK_S
         self._longest_hole_s = np.inf
         self._incident: _Incident | None = None
+        self._features = FeaturePresence(input_name, rules.severity) if rules.features else None
         self._absent: dict[int, AbsenceEvent] = {}
         """What was told last of single entities, by slot."""
         self._events: list[AbsenceEvent] = []
@@ -182,6 +184,10 @@ class Presence:
             self._returned(touched[back], first[back], batch)
         if silence_over and self._incident is not None:
             self._incident_over(float(batch.time.min()), "returned")
+        if self._features is not None:
+            self._events += self._features.saw(
+                batch, order, lengths, touched, rows.missed, self._entity, self._labels
+            )
 
     def lags(self, lag: Mapping[Source, int], monotonic_s: float) -> None:
         """Take the records that wait on each partition: those where none do share one clock."""
@@ -244,7 +250,8 @@ class Presence:
     def firing(self) -> list[AbsenceEvent]:
         """Return what is absent now, as it was told."""
         incident = [] if self._incident is None else [self._incident.told]
-        return [*self._absent.values(), *incident]
+        features = [] if self._features is None else self._features.told.values()
+        return [*self._absent.values(), *incident, *features]
 
     def expired(self, slots: IntArray) -> None:
         """End quietly what was told of entities that are gone for good, and forget them."""
@@ -263,6 +270,8 @@ class Presence:
         slots = slots[rows.known[slots]]
         for number in np.unique(rows.source[slots]).tolist():
             self._clocks[number].forget(slots[rows.source[slots] == number])
+        if self._features is not None:
+            self._features.forget(slots)
         rows.known[slots] = rows.missed[slots] = False
         for slot in slots[rows.state[slots] == _ABSENT].tolist():
             del self._absent[slot]
@@ -380,6 +389,8 @@ class Presence:
             if time_s >= event.time + KEEP_ALIVE_S:
                 self._absent[slot] = kept_alive(event, time_s)
                 self._events.append(self._absent[slot])
+        if self._features is not None:
+            self._events += self._features.keep_alive(float(clocks.max()))
         incident = self._incident
         if incident is not None and clocks.max() >= incident.told.time + KEEP_ALIVE_S:
             incident.told = kept_alive(incident.told, float(clocks.max()))
