@@ -77,8 +77,8 @@ def _with_vae(members: list[MemberPlan], records: int) -> list[MemberPlan]:
 CommitteeChange = Callable[[list[MemberPlan], int], list[MemberPlan]]
 """What is made of the members that were chosen, and of how many training records there are."""
 COMMITTEES: Mapping[str, CommitteeChange] = {
-    "without second member": _alone(0),
-    "without first member": _alone(1),
+    "with first member alone": _alone(0),
+    "with second member alone": _alone(1),
     "without averages": _each(_by_itself),
     "without confirmation": _each(_unconfirmed),
     "without heavy tails": _each(_bell),

@@ -3,6 +3,7 @@
 What happens to a poll, and what a crash after each of the steps costs:
 
 1. poll        whatever is there, without waiting to fill a batch. Nothing is lost: offsets are not committed.
+               Before it, versions that arrived take over.
 2. follow      partitions that went: their state is forgotten. Partitions that came: they start afresh.
 3. decode      bad records aside. Decoding remembers nothing.
 4. place       every entity has its slot in the state arrays.

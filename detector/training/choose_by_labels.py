@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import average_precision_score
 
 from detector.batch import Batch, BoolArray, FloatArray
 from detector.bundles.choice import LabelledTried
@@ -103,6 +102,8 @@ class _LabelledTrial:
 
     def average_precision(self, members: Sequence[MemberPlan]) -> float | None:
         """Return that of a committee, as loud as its loudest member; None where one cannot be fitted."""
+        from sklearn.metrics import average_precision_score
+
         heard = [self._of(member) for member in members]
         present = [loud for loud in heard if loud is not None]
         if self.too_few or len(present) < len(heard):
