@@ -25,7 +25,7 @@ class Moment:
     rule: str
     """Which of the operator's rules decided over it; empty: none."""
     features: tuple[FeatureReason, ...]
-    """Every feature, in the model's order: actual, expected and spread, nats; none of a late record."""
+    """Every feature, in the model's order: actual, expected and spread, nats; none where it is out of order."""
 
     @property
     def suspicious(self) -> bool:
@@ -66,8 +66,8 @@ def replay(
             record = rows_of(piece, np.array([i]))
             outcome = _run(detector, state, record, maintenance)
             scores = outcome.scores
-            late = scores.status[0] == Status.LATE
-            told = () if late else account(detector, state, record, index)
+            skipped = Status(int(scores.status[0])) in (Status.LATE, Status.DUPLICATE)
+            told = () if skipped else account(detector, state, record, index)
             state = outcome.state
             moments.append(
                 Moment(

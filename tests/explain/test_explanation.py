@@ -9,11 +9,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from detector.alerting.event import AlertEvent
 from detector.batch import Batch, Source
 from detector.bundles.store import Bundle, BundleStore
+from detector.cli.main import main
 from detector.config.root import Config
 from detector.daemon import detector_of
 from detector.explain.explanation import RECORDS, Access, ExplainError, Explanation, explain, part_of
@@ -76,20 +78,19 @@ class Rig:
         store.save(bundle.manifest, bundle.model, bundle.held_out)
         store.set_alias("hosts", bundle.manifest.version)
         self.path = folder / "detector.yaml"
-        self.path.write_text("x")
-        self.config = Config.model_validate(
-            {
-                "inputs": [{"name": "telegraf", "topics": ["telemetry"]}],
-                "detectors": [
-                    {
-                        "name": "hosts",
-                        "input": "telegraf",
-                        "features": [*FEATURES],
-                        "store": str(folder / "store"),
-                    }
-                ],
-            }
-        )
+        written = {
+            "inputs": [{"name": "telegraf", "topics": ["telemetry"]}],
+            "detectors": [
+                {
+                    "name": "hosts",
+                    "input": "telegraf",
+                    "features": [*FEATURES],
+                    "store": str(folder / "store"),
+                }
+            ],
+        }
+        self.path.write_text(json.dumps(written))
+        self.config = Config.model_validate(written)
         values = rows(2 * n, 1)
         values[[2 * i for i in ill], 0] += 15.0
         entities = ["web-17", "web-2"] * n
@@ -111,14 +112,16 @@ class Rig:
     def id(self) -> str:
         return next(each for each in self.events if each.start == START + 300).alert_id
 
-    def explain(self, alert_id: str | None = None, offsets: int = OFFSETS) -> Explanation:
-        access = Access(
+    def access(self) -> Access:
+        return Access(
             lambda: [raw_records([b"no event", None, *self.alerts])],
             lambda _: self.partition,
             None if self.control is None else lambda: [raw_records(self.control or [])],
             lambda: NOW_S,
         )
-        return explain(self.config, self.path, alert_id or self.id(), offsets, access)
+
+    def explain(self, alert_id: str | None = None, offsets: int = OFFSETS) -> Explanation:
+        return explain(self.config, self.path, alert_id or self.id(), offsets, self.access())
 
 
 @pytest.fixture
@@ -257,6 +260,13 @@ def test_who_else_alarmed_then_is_told_and_who_did_at_other_times_is_not(rig: Ri
     assert "Who else alarmed within 10 minutes of it: 3 of hosts" in printed(found)
 
 
+def test_a_record_that_came_twice_has_no_score_and_no_bands(rig: Rig) -> None:
+    rig.partition.values[592] = rig.partition.values[590]
+    [twice] = [moment for moment in rig.explain().moments if moment.status != "scored"]
+    assert (twice.offset, twice.status, twice.features) == (592, "duplicate", ())
+    assert "duplicate" in printed(rig.explain())
+
+
 def test_many_others_are_counted(rig: Rig) -> None:
     for i in range(30):
         rig.alerts += [encode_alert(other, "g").value for other in around(rig, f"e{i}", 0.0, 10.0)]
@@ -314,3 +324,18 @@ def test_the_page_has_a_plot_for_the_score_and_two_for_each_feature(rig: Rig) ->
     page = explanation_page(rig.explain())
     assert page.count("<svg") == 1 + 2 * len(FEATURES)
     assert "cpu 1" in page
+
+
+def test_the_command_prints_text_or_json_and_draws(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: no plots")
+    monkeypatch.setattr("detector.explain.explanation.access_to", lambda _: rig.access())
+    page = rig.path.with_suffix(".html")
+    done = CliRunner().invoke(main, ["explain", str(rig.path), rig.id(), "--html", str(page)])
+    assert done.exit_code == 0, done.output
+    assert "because      cpu" in done.stdout
+    assert page.read_text().startswith("<!doctype html>")
+    done = CliRunner().invoke(main, ["explain", str(rig.path), rig.id(), "--json"])
+    assert json.loads(done.stdout)["alert"]["alert_id"] == rig.id()
+    done = CliRunner().invoke(main, ["explain", str(rig.path), "nonsense"])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("no alert 'nonsense' among the ")
