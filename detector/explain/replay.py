@@ -25,7 +25,7 @@ class Moment:
     rule: str
     """Which of the operator's rules decided over it; empty: none."""
     features: tuple[FeatureReason, ...]
-    """Every feature, in the model's order: actual, expected and spread, nats; none where it is out of order."""
+    """Every feature, in the model's order: actual, expected and spread, nats; none if out of order."""
 
     @property
     def suspicious(self) -> bool:

@@ -14,8 +14,14 @@ from typing import Literal
 from detector.batch import Source
 from detector.stream.control_record import ControlRecordError, decode_window
 from detector.stream.maintenance import Window
-from detector.stream.port import ClientSettings, KafkaClientError, RawRecords, TopicMissingError
-from detector.stream.topic_following import Followed, follow_topic
+from detector.stream.port import (
+    ClientSettings,
+    Followed,
+    KafkaClientError,
+    RawRecords,
+    TopicMissingError,
+    follow_topic,
+)
 
 Outcome = Literal["window", "withdrawn", "refused"]
 

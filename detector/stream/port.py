@@ -21,7 +21,7 @@ Errors, all of them ``KafkaClientError``::
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from detector.batch import FloatArray, IntArray, Source
 
@@ -338,6 +338,34 @@ def read_range(
     from detector.stream.topic_range import read_range as read
 
     return read(settings, topics, from_time_s, until_time_s)
+
+
+class Followed(NamedTuple):
+    """What one poll brought."""
+
+    records: RawRecords | None
+    is_whole: bool
+    """Whether everything was read that was there when following began."""
+
+
+def follow_topic(settings: ClientSettings, topic: str, poll_s: float) -> Iterator[Followed]:
+    """Yield after each poll, also where it brought nothing, without end; closing the iterator lets go.
+
+    One implementation serves every setting, as for ``read_range``: kafka-python is always installed, and a
+    topic of announcements is small.
+
+    Args:
+        settings: Where the brokers are.
+        topic: Read from the oldest record of each partition that it has now.
+        poll_s: Longest wait of one poll.
+
+    Raises:
+        TopicMissingError: It does not exist.
+        KafkaClientError: The broker does not answer, or records were removed before they were read.
+    """
+    from detector.stream.topic_following import follow_topic as follow
+
+    return follow(settings, topic, poll_s)
 
 
 class PartitionReader(Protocol):

@@ -2,38 +2,16 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
 
 from kafka import TopicPartition
 
 from detector.stream.kafka_python_client import columns
 from detector.stream.kafka_python_connection import ask, milliseconds, open_kafka_consumer
-from detector.stream.port import ClientSettings, RawRecords, TopicMissingError, check_topics
-
-
-class Followed(NamedTuple):
-    """What one poll brought."""
-
-    records: RawRecords | None
-    is_whole: bool
-    """Whether everything was read that was there when following began."""
+from detector.stream.port import ClientSettings, Followed, TopicMissingError, check_topics
 
 
 def follow_topic(settings: ClientSettings, topic: str, poll_s: float) -> Iterator[Followed]:
-    """Yield after each poll, also where it brought nothing, without end; closing the iterator lets go.
-
-    One implementation serves every setting, as for ``read_range``: kafka-python is always installed, and a
-    topic of announcements is small.
-
-    Args:
-        settings: Where the brokers are.
-        topic: Read from the oldest record of each partition that it has now.
-        poll_s: Longest wait of one poll.
-
-    Raises:
-        TopicMissingError: It does not exist.
-        KafkaClientError: The broker does not answer, or records were removed before they were read.
-    """
+    """Implement ``port.follow_topic``; see there."""
     check_topics([topic])
     consumer = open_kafka_consumer(settings, group_id=None)
     timeout_ms = milliseconds(settings.request_timeout_s)

@@ -228,5 +228,5 @@ def test_an_incident_lives_as_long_as_the_last_of_its_members() -> None:
     assert fleet.told[-1].expires_at == 9.0
     fleet.take(replace(of("b", 100.0), transition="updated", expires_at=107.0))
     assert (fleet.told[-1].transition, fleet.told[-1].expires_at) == ("updated", 107.0)
-    fleet.take(*(of(name, 200.0, "resolved") for name in "abc"))
+    fleet.take(*(of(name, 400.0, "resolved") for name in "abc"))
     assert fleet.told[-1].expires_at is None

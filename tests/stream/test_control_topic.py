@@ -13,8 +13,13 @@ from detector.stream import control_topic
 from detector.stream.control_record import MAX_CONTROL_BYTES, ControlRecordError, decode_window
 from detector.stream.control_topic import KEPT_S, AnnouncedWindows, ControlTopic, Outcome
 from detector.stream.maintenance import Window
-from detector.stream.port import BrokerUnavailableError, ClientSettings, RawRecords, TopicMissingError
-from detector.stream.topic_following import Followed
+from detector.stream.port import (
+    BrokerUnavailableError,
+    ClientSettings,
+    Followed,
+    RawRecords,
+    TopicMissingError,
+)
 from tests.stream.records import ListEnvelope
 
 SETTINGS = ClientSettings("kafka-python", ("localhost:9092",))
