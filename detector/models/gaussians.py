@@ -33,6 +33,8 @@ _CACHED_PATTERNS = 256
 _CACHED_FLOATS = 4_000_000
 # Explanations square differences from here; farther away they would overflow to inf - inf.
 _FARTHEST = 1e100
+# Of an explanation's largest array: it stays in the processor's cache.
+_NUMBERS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,26 +135,60 @@ class Gaussians:
         """
         shape = (len(x), self.n_features)
         explanation = Explanation(nats=np.full(shape, np.nan), expected=np.empty(shape), std=np.empty(shape))
-        for n, record in enumerate(np.clip(x, -_FARTHEST, _FARTHEST)):
-            observed = ~np.isnan(record)
+        if len(x) == 0:
+            return explanation
+        records = np.clip(x, -_FARTHEST, _FARTHEST)
+        # Records with the same features are explained together.
+        present, group = np.unique(~np.isnan(records), axis=0, return_inverse=True)
+        for g, observed in enumerate(present):
+            rows = np.flatnonzero(group.ravel() == g)
             patterns = [(observed, np.flatnonzero(observed))] if observed.any() else []
             for j in np.flatnonzero(~observed):
                 with_j = observed.copy()
                 with_j[j] = True
                 patterns.append((with_j, np.array([j])))
             for pattern, features in patterns:
-                log_others, means, variances = self._leave_one_out(pattern, features, record)
-                weights = normalise(log_weights[n] + log_others)
-                expected = (weights * means).sum(axis=1)
-                spread = variances + (means - expected[:, None]) ** 2
-                explanation.expected[n, features] = expected
-                explanation.std[n, features] = np.sqrt((weights * spread).sum(axis=1))
-                if observed[features[0]]:
-                    error = record[features][:, None] - means
-                    log_density = -0.5 * (error**2 / variances + np.log(variances) + LOG_2PI)
-                    with np.errstate(divide="ignore"):
-                        explanation.nats[n, features] = -log_sum_exp(np.log(weights) + log_density)
+                numbers_each = self.n_components * features.size * int(pattern.sum())
+                at_once = max(1, _NUMBERS_AT_ONCE // numbers_each)
+                for start in range(0, rows.size, at_once):
+                    part = rows[start : start + at_once]
+                    self._explain(explanation, log_weights[part], records[part], part, pattern, features)
         return explanation
+
+    def _explain(
+        self,
+        explanation: Explanation,
+        log_weights: FloatArray,
+        records: FloatArray,
+        rows: IntArray,
+        pattern: BoolArray,
+        features: IntArray,
+    ) -> None:
+        """Write what is said of some features of n records into these rows of an explanation.
+
+        Args:
+            explanation: Of all records.
+            log_weights: Shape (n, K).
+            records: Shape (n, D).
+            rows: Shape (n,).
+            pattern: The observed features and the explained ones, shape (D,).
+            features: Shape (J,), all observed or none.
+        """
+        log_others, means, variances = self._leave_one_out(pattern, features, records)
+        shape, k = means.shape[:2], self.n_components
+        weights = normalise((log_weights[:, None] + log_others).reshape(-1, k)).reshape(means.shape)
+        expected = (weights * means).sum(axis=2)
+        spread = variances + (means - expected[:, :, None]) ** 2
+        at = np.ix_(rows, features)
+        explanation.expected[at] = expected
+        explanation.std[at] = np.sqrt((weights * spread).sum(axis=2))
+        if np.isnan(records[0, features[0]]):
+            return
+        error = records[:, features][:, :, None] - means
+        log_density = -0.5 * (error**2 / variances + np.log(variances) + LOG_2PI)
+        with np.errstate(divide="ignore"):
+            log_terms = np.log(weights) + log_density
+        explanation.nats[at] = -log_sum_exp(log_terms.reshape(-1, k)).reshape(shape)
 
     def sample(self, component: IntArray, rng: np.random.Generator) -> FloatArray:
         """Draw one record from each given Gaussian, shape (N, D); ``component`` has shape (N,)."""
@@ -166,10 +202,10 @@ class Gaussians:
         return noise
 
     def _leave_one_out(
-        self, pattern: BoolArray, features: IntArray, record: FloatArray
+        self, pattern: BoolArray, features: IntArray, records: FloatArray
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return, for J features, each shape (J, K): log density of the pattern's other features, and the
-        feature's mean and variance given them.
+        """Return, for J features of n records, shape (n, J, K): log density of the pattern's other features,
+        and the feature's mean given them; and its variance, shape (J, K).
 
         All three come from the precision P of the pattern's features: the variance is 1 / P_jj, the mean
         x_j - (P (x - mean))_j / P_jj. None of them depends on x_j, so it is set to 0 rather than used: an
@@ -183,15 +219,20 @@ class Gaussians:
         if len(whiten) < self.n_components:
             precision = np.broadcast_to(precision, (self.n_components, m, m))
         position = np.searchsorted(np.flatnonzero(pattern), features)
-        others = np.tile(np.nan_to_num(record[pattern]), (len(features), 1))
-        others[np.arange(len(features)), position] = 0.0
-        difference = others[None] - self.means[:, None, pattern]
+        others = np.repeat(np.nan_to_num(records[:, pattern])[:, None], features.size, axis=1)
+        others[:, np.arange(features.size), position] = 0.0
+        # Axes: record, component, feature that is left out, feature.
+        difference = others[:, None] - self.means[:, None, pattern]
         whitened = difference @ whiten.transpose(0, 2, 1)
-        gradient = np.einsum("kji,kij->jk", difference, precision[:, :, position])
-        variances = 1.0 / precision[:, position, position].T
-        quadratic = (whitened**2).sum(axis=2).T - gradient**2 * variances
-        log_others = log_norm + 0.5 * (LOG_2PI + np.log(variances)) - 0.5 * quadratic
-        return log_others, -gradient * variances, variances
+        gradient = (difference * precision[:, position]).sum(axis=3)
+        variances = 1.0 / precision[:, position, position]
+        quadratic = (whitened**2).sum(axis=3) - gradient**2 * variances
+        log_others = log_norm[:, None] + 0.5 * (LOG_2PI + np.log(variances)) - 0.5 * quadratic
+        return (
+            np.ascontiguousarray(log_others.transpose(0, 2, 1)),
+            np.ascontiguousarray((-gradient * variances).transpose(0, 2, 1)),
+            np.ascontiguousarray(variances.T),
+        )
 
     def _by_pattern(self, x: FloatArray, log_weights: FloatArray | None) -> FloatArray:
         """Return log densities, shape (N, K), or, with weights, those of their mixture, shape (N, 1)."""
