@@ -135,6 +135,8 @@ class Presence:
         self._absent: dict[int, AbsenceEvent] = {}
         """What was told last of single entities, by slot."""
         self._events: list[AbsenceEvent] = []
+        self._slot_of: dict[str, int] = {}
+        """Of an entity on several partitions, the slot that it was found at last."""
         self._entity: list[str] = []
         self._labels: list[dict[str, str]] = []
         self._first_patience_s = float(patience_s(initial_gaps(1), rules)[0])
@@ -272,6 +274,9 @@ class Presence:
             self._clocks[number].forget(slots[rows.source[slots] == number])
         if self._features is not None:
             self._features.forget(slots)
+        for slot in slots.tolist():
+            if self._slot_of.get(self._entity[slot]) == slot:
+                del self._slot_of[self._entity[slot]]
         rows.known[slots] = rows.missed[slots] = False
         for slot in slots[rows.state[slots] == _ABSENT].tolist():
             del self._absent[slot]
@@ -311,6 +316,10 @@ class Presence:
         for row, slot in zip(first[new].tolist(), touched[new].tolist(), strict=True):
             entity, number = batch.entity[row], numbers[int(batch.source[row])]
             self._entity[slot] = entity
+            before = self._slot_of.get(entity)
+            if before is not None:
+                self._moved_away(before, float(batch.time[row]))
+            self._slot_of[entity] = slot
             self._labels[slot] = {
                 name: value for name, column in batch.labels.items() if (value := column[row]) is not None
             }
@@ -318,6 +327,14 @@ class Presence:
             rows.missed[slot] = any(fnmatchcase(entity, pattern) for pattern in self._patterns)
             rows.source[slot] = number
             self._clocks[number].entities += 1
+
+    def _moved_away(self, slot: int, time_s: float) -> None:
+        """Miss an entity no longer where it was: it sends on another partition."""
+        rows = self._rows
+        rows.missed[slot] = False
+        if rows.state[slot] == _ABSENT:
+            self._over(slot, time_s, "returned")
+        rows.state[slot] = _PRESENT
 
     def _number(self, source: Source) -> int:
         number = self._source_ids.setdefault(source, len(self._clocks))

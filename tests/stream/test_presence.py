@@ -340,3 +340,19 @@ def test_fleet_in_maintenance_is_no_incident() -> None:
     play(stream, rounds(names, 0, 30))
     play(stream, rounds(names, 30, 60, without=names[:30]))
     assert stream.told() == []
+
+
+def test_entity_that_moves_to_another_partition_is_not_missed_on_the_one_that_it_left() -> None:
+    stream, names = Stream(), fleet(20)
+    play(stream, rounds(names, 0, 30))
+    # As after a topic got more partitions: half of the entities are found elsewhere from now on.
+    moved = names[:10]
+    for k in range(30, 60):
+        there = [] if k < 33 else rounds(moved, k, k + 1)
+        stream.poll((P0, rounds(names, k, k + 1, without=moved)), (P1, there))
+    assert stream.events == []
+    for k in range(60, 80):
+        here = rounds(names, k, k + 1, without=moved)
+        stream.poll((P0, here), (P1, rounds(moved, k, k + 1, without=["web-004"])))
+    assert stream.told() == [("firing", "web-004")]
+    assert stream.events[0].source == P1
