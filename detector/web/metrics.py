@@ -23,13 +23,15 @@ from detector import __version__
 from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.budget import Threshold
 from detector.alerting.event import AlertEvent
-from detector.batch import Batch, IntArray, OperatorRule, Scores, Source, Status
+from detector.batch import Batch, BoolArray, IntArray, OperatorRule, Scores, Source, Status
+from detector.web.calibration_health import CalibrationHealth
 from detector.web.entity_scores import EntityScores
 from detector.web.firing import FiringAlerts, firing_family
 from detector.web.health import Health
 from detector.web.histogram import ColumnHistogram
 from detector.web.watched_time import WatchedTime
 
+_DAY_S = 86400.0
 _BATCH_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELAY_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21600, 86400)
 _SCORES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
@@ -84,6 +86,7 @@ class Metrics:
         self._absence_labels: dict[str, set[tuple[str, str, str, str]]] = {}
         self._facts: dict[str, DetectorFacts] = {}
         self._watched: dict[str, WatchedTime] = {}
+        self._calibration: dict[str, CalibrationHealth] = {}
 
         def counter(name: str, documentation: str, *labels: str) -> Counter:
             return Counter(name, documentation, labels, registry=registry)
@@ -162,9 +165,29 @@ class Metrics:
             "entity",
             "severity",
         )
-        self._expected = counter(
+        self._borne = counter(
             "detector_budget_episodes_total",
             "Episodes that the budget allowed for the event time watched so far, over all entities.",
+            "detector",
+        )
+        self._expected = counter(
+            "detector_expected_episodes_total",
+            "Episodes of normal traffic that the threshold led one to expect in that time.",
+            "detector",
+        )
+        self._budget = gauge(
+            "detector_budget_episodes_per_entity_day",
+            "The budget: episodes of normal traffic that an entity may have in a day.",
+            "detector",
+        )
+        self._aim = gauge(
+            "detector_expected_episodes_per_entity_day",
+            "Episodes of normal traffic to be expected of an entity in a day at the threshold.",
+            "detector",
+        )
+        self._calibration_ratio = gauge(
+            "detector_calibration_ratio",
+            "How many times as often as they should small p-values came in the last days; 1 is as promised.",
             "detector",
         )
         self._batch_seconds = Histogram(
@@ -238,6 +261,11 @@ class Metrics:
         self._threshold.labels(facts.name).set(facts.threshold.p_value)
         self._young.labels(facts.name).set(facts.young_records_missing)
         self._watched.setdefault(facts.name, WatchedTime(facts.interval_s))
+        self._calibration[facts.name] = CalibrationHealth(facts.threshold.p_value)
+        self._calibration_ratio.labels(facts.name).set(np.nan)
+        self._budget.labels(facts.name).set(facts.threshold.budget_rate * _DAY_S)
+        self._aim.labels(facts.name).set(facts.threshold.aimed_rate * _DAY_S)
+        self._borne.labels(facts.name)
         self._expected.labels(facts.name)
         for transition in ("firing", "updated", "resolved"):
             self._alerts.labels(facts.name, transition)
@@ -310,7 +338,11 @@ class Metrics:
         facts = self._facts.get(detector)
         if facts is not None:
             watched_s = self._watched[detector].add(slots[in_order], batch.time[in_order])
-            self._expected.labels(detector).inc(watched_s * facts.threshold.budget_rate)
+            self._borne.labels(detector).inc(watched_s * facts.threshold.budget_rate)
+            self._expected.labels(detector).inc(watched_s * facts.threshold.aimed_rate)
+            health = self._calibration[detector]
+            health.add(scores.p_value, _ordinary(scores), float(batch.time.max()))
+            self._calibration_ratio.labels(detector).set(health.ratio)
         self._per_entity.take(batch, slots, scores, events, now_s)
 
     def incident(self, detector: str, transition: str) -> None:
@@ -465,6 +497,14 @@ def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily
         ),
         GaugeMetricFamily("detector_entities", "Entities whose state is kept.", labels=["detector"]),
     )
+
+
+def _ordinary(scores: Scores) -> BoolArray:
+    """Return which records are in no alert, and in no maintenance window, shape (N,)."""
+    if scores.rule is None:
+        return ~scores.alert
+    windows = (OperatorRule.MAINTENANCE, OperatorRule.DEPLOY)
+    return np.asarray(~(scores.alert | np.isin(scores.rule, windows)))
 
 
 def _slot_of(event: AlertEvent, batch: Batch, slots: IntArray) -> int | None:

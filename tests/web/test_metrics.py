@@ -202,8 +202,39 @@ def test_the_budget_grows_with_the_time_watched_over_all_entities(scraped: Scrap
     for minute in range(61):
         batch = batch_of(["a", "b"], time_s=1.8e9 + 60 * minute)
         scraped.metrics.scored(batch, slots_of(0, 1), scores_of([0.1, 0.1]), [], 1.8e9)
-    expected = 2 * 3600 * FACTS.threshold.budget_rate
-    assert scraped.value("detector_budget_episodes_total", detector="hosts") == pytest.approx(expected)
+    budget, aimed = (2 * 3600 * rate for rate in (FACTS.threshold.budget_rate, FACTS.threshold.aimed_rate))
+    assert scraped.value("detector_budget_episodes_total", detector="hosts") == pytest.approx(budget)
+    assert scraped.value("detector_expected_episodes_total", detector="hosts") == pytest.approx(aimed)
+
+
+def test_budget_and_expected_rate_are_per_entity_and_day(scraped: Scraped) -> None:
+    assert scraped.value("detector_budget_episodes_per_entity_day", detector="hosts") == pytest.approx(1.0)
+    expected = scraped.value("detector_expected_episodes_per_entity_day", detector="hosts")
+    assert expected == pytest.approx(0.7)
+
+
+def test_small_p_values_that_come_too_often_show_unless_they_are_alerts(scraped: Scraped) -> None:
+    entities = [str(i) for i in range(20_000)]
+    p_value = np.linspace(0.0, 1.0, 20_000) ** 2
+    scores = replace(scores_of([0.1] * 20_000), p_value=p_value)
+    assert np.isnan(scraped.value("detector_calibration_ratio", detector="hosts") or np.nan)
+    scraped.metrics.scored(batch_of(entities), np.arange(20_000), scores, [], 1.8e9)
+    found = scraped.value("detector_calibration_ratio", detector="hosts")
+    assert found == pytest.approx(10.0, rel=0.1)
+    scraped.metrics.detector_loaded(FACTS)
+    in_alerts = replace(scores, alert=p_value < 0.25)
+    scraped.metrics.scored(batch_of(entities), np.arange(20_000), in_alerts, [], 1.8e9)
+    left_out = scraped.value("detector_calibration_ratio", detector="hosts")
+    assert left_out is not None
+    assert left_out < 1
+
+
+def test_maintenance_says_nothing_of_calibration(scraped: Scraped) -> None:
+    n = 20_000
+    rule = np.full(n, OperatorRule.MAINTENANCE, dtype=np.int8)
+    scores = replace(scores_of([0.1] * n), p_value=np.full(n, 1e-3), rule=rule)
+    scraped.metrics.scored(batch_of([str(i) for i in range(n)]), np.arange(n), scores, [], 1.8e9)
+    assert np.isnan(scraped.value("detector_calibration_ratio", detector="hosts") or np.nan)
 
 
 def test_late_records_add_no_watched_time_and_no_score(scraped: Scraped) -> None:
