@@ -58,8 +58,8 @@ def test_little_evidence_aims_at_half_of_the_budget_and_much_at_nine_tenths() ->
 
 
 def test_threshold_of_a_rare_budget_is_found_where_episodes_can_be_counted() -> None:
-    rules = AlertRules(Budget(1.0, "entity", 20 * DAY_S), 1, 1)
-    evidence = [held_out(records=15_000, entities=4, seed=seed) for seed in range(40)]
+    rules = AlertRules(Budget(1.0, "entity", 7 * DAY_S), 1, 1)
+    evidence = [held_out(records=5000, entities=4, seed=seed) for seed in range(20)]
     thresholds = [threshold_for(one, rules, 4) for one in evidence]
     rates = np.array([one.p_value / 60.0 / one.aimed_rate for one in thresholds])
     # Of the two episodes that are borne alone, one would know it to 70 %.
