@@ -133,6 +133,9 @@ class Metrics:
             "Records of the control topic, by what became of them; again after a reconnection.",
             "outcome",
         )
+        # From 0 on, or the first one refused would be no increase.
+        for outcome in ("window", "withdrawn", "refused"):
+            self._control_records.labels(outcome)
         self._alerts = counter(
             "detector_alerts_total", "Alert events, by what happened.", "detector", "transition"
         )
