@@ -6,7 +6,8 @@ What happens to a poll, and what a crash after each of the steps costs:
                Before it, versions that arrived take over.
 2. follow      partitions that went: their state is forgotten. Partitions that came: they start afresh.
 3. decode      bad records aside. Decoding remembers nothing.
-4. place       every entity has its slot in the state arrays.
+4. place       every entity has its slot in the state arrays; those that are gone for good lose theirs. Who
+               sends how often is forgotten with a crash: nobody is missed before it is learnt again.
 5. process     score, decide, learn. The state in memory is ahead of the committed offsets from here on, so it
                is dropped after any failure; a crash drops it anyway. Scores then say ``warming_up``.
 6. write       scores, alerts and dead letters are queued. A crash loses the queue; the records come again.

@@ -10,6 +10,7 @@ from detector.batch import Source
 from detector.pipeline import Detector
 from detector.stream.port import BrokerUnavailableError
 from detector.stream.presence import Presence
+from detector.stream.reasons import Reason
 from tests.made import detector, gmm, scoring_model
 from tests.stream.fakes import FakeBroker, FakeConsumer
 from tests.stream.records import NOW_S
@@ -99,6 +100,21 @@ def test_silence_of_all_is_told_although_no_record_comes(watcher: Detector) -> N
         ("firing", "*", 12),
         ("resolved", "*", 12),
     ]
+
+
+def test_records_of_the_far_future_are_dead_letters_and_change_nothing_else(watcher: Detector) -> None:
+    good = telemetry(range(30))
+    # Two entities, so that they would move the stream's clock if they were believed.
+    future = [json.loads(record or b"") | {"time": NOW_S + 4000.0} for record in telemetry(range(1))[:2]]
+    bad: list[bytes | None] = [json.dumps(record).encode() for record in future]
+    with_bad = [*good[:180], *bad, *good[180:270], *bad, *good[270:]]
+    rigs = [rig_of(FakeBroker({P0: records}), watcher) for records in (good, with_bad)]
+    for rig in rigs:
+        rig.loop.run()
+    clean, mixed = ([s | {"origin": None} for s in rig.scores()] for rig in rigs)
+    assert mixed == clean
+    assert rigs[1].observer.reasons == {Reason.TIME_OUT_OF_RANGE: 4}
+    assert events(rigs[1].broker) == []
 
 
 def test_broker_that_is_away_is_no_silence(watcher: Detector) -> None:
