@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.alerting.alert_state import Scored, StateRows, initial_alert_state
+from detector.alerting.alert_state import Scored, StateRows, initial_alert_state, replaced
 from detector.alerting.budget import Threshold
 from detector.alerting.entity_rules import EntityRules
 from detector.alerting.episodes import decide
@@ -368,9 +368,7 @@ def _steered(
     own = runs_of(entity)
     with_scores = entity[starts_of(own)]
     steered, threshold = detector.steering.steer(state.steering.take(with_scores), p_value, time, own)
-    steering = state.steering.copy()
-    np.put(steering, with_scores, steered)
-    return replace(state, steering=steering), threshold
+    return replace(state, steering=replaced(state.steering, with_scores, steered)), threshold
 
 
 def _selection(chosen: BoolArray) -> IntArray | slice:
@@ -489,9 +487,7 @@ def _decide(
         detector.rules,
     )
     scores.alert[out] = decision.firing
-    alert = before.alert.copy()
-    np.put(alert, with_scores, decision.state)
-    after = replace(after, alert=alert)
+    after = replace(after, alert=replaced(before.alert, with_scores, decision.state))
     if not decision.transitions:
         return after, []
     explainer = _Explainer(detector, batch, rows, before, said)

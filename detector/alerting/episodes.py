@@ -44,7 +44,7 @@ def decide(state: StateRows, scored: Scored, rules: AlertRules) -> Decision:
     """
     lengths, starts = scored.lengths, starts_of(scored.lengths)
     ends = starts + lengths - 1
-    after = state.copy()
+    after = state.take(np.arange(len(state)))
     suspicious = scored.anomaly_score >= 1.0
     calm_run = _calm_run(scored.anomaly_score < rules.resolve_below, state["calm_records"], starts, lengths)
     after["suspicious"] = _newest_bits(suspicious, state["suspicious"], starts, lengths)
