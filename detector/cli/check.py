@@ -66,7 +66,7 @@ def summary(config: Config) -> list[str]:
         f"outputs   scores to {outputs.scores_topic or '(none)'}, alerts to {outputs.alerts_topic}, "
         f"dead letters to {outputs.dead_letter_topic}"
     )
-    lines += [f"maintenance  {_window_text(window)}" for window in config.maintenance]
+    lines += [f"window    {_window_text(window)}" for window in config.maintenance]
     if config.control is not None:
         lines.append(f"control   windows announced on {config.control.topic}")
     if config.notify is not None:
