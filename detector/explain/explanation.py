@@ -13,7 +13,7 @@ from detector.bundles.store import BundleError, BundleStore
 from detector.config.detectors import DetectorConfig
 from detector.config.root import Config
 from detector.daemon import client_settings, detector_of, input_schema, maintenance
-from detector.delivery.alert import ABSENCES
+from detector.delivery.alert import ABSENCES, Reason
 from detector.explain.alerts import AlertsRead, Episode, Event, overlapping, read_alerts
 from detector.explain.changes import BEFORE_S, Change, file_changes, version_changes, windows
 from detector.explain.records import EntityRecords, entity_records
@@ -55,7 +55,7 @@ class Explanation:
     alert: Event
     """Its newest event."""
     firing: Event
-    """The first one, which has the reasons."""
+    """Its first one."""
     unit: dict[str, str] = field(default_factory=dict)
     features: tuple[str, ...] = ()
     """The features of ``moments`` worth showing, most surprising first."""
@@ -210,7 +210,7 @@ def _add_replay(
         return
     first, end = _window(records.pieces, origin.first_offset)
     found.moments = replay(served, records.pieces, alert.entity, first, end - 1, alert.member, work)
-    found.features = _worth_showing(found.firing, found.moments)
+    found.features = _worth_showing(found.firing.reasons, found.moments)
     found.unit = {
         name: unit for name, unit in zip(served.model.feature_names, served.model.units, strict=True) if unit
     }
@@ -246,10 +246,10 @@ def _window(pieces: Sequence[Batch], first_offset: int) -> tuple[int, int]:
     return max(end - RECORDS, 0), end
 
 
-def _worth_showing(firing: Event, moments: Sequence[Moment]) -> tuple[str, ...]:
+def _worth_showing(reasons: Sequence[Reason], moments: Sequence[Moment]) -> tuple[str, ...]:
     """Return the alert's own features, else those that surprised most over the suspicious records."""
     known = [reason.feature for moment in moments[:1] for reason in moment.features]
-    named = [reason.feature for reason in firing.reasons if reason.feature in known]
+    named = [reason.feature for reason in reasons if reason.feature in known]
     nats = dict.fromkeys(known, 0.0)
     for moment in moments:
         for reason in moment.features if moment.suspicious else ():

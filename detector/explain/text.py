@@ -12,7 +12,7 @@ from rich.text import Text
 
 from detector.alerting.absence_event import MANY_ENTITIES
 from detector.alerting.event import FeatureReason
-from detector.delivery.alert import ABSENCES
+from detector.delivery.alert import ABSENCES, Reason
 from detector.delivery.wording import duration_text, firing_summary, resolved_summary, subject
 from detector.explain.alerts import Episode
 from detector.explain.explanation import Explanation, part_of, time_text
@@ -63,7 +63,8 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
         yield "input", alert.input
     yield "severity", alert.severity
     begun = time_text(firing.start.timestamp())
-    yield "began", f"{begun}; fired {time_text(firing.time.timestamp())}"
+    again = "" if not alert.reopened else f", and again {alert.reopened} times after it had resolved"
+    yield "began", f"{begun}; fired {time_text(firing.time.timestamp())}{again}"
     if found.peak_s is not None and alert.p_value is not None and alert.anomaly_score is not None:
         side = "" if alert.side == "unlikely" else ", for being more typical than normal traffic ever is"
         yield (
@@ -80,10 +81,10 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
     if alert.surprise_nats is not None:
         yield "so far", f"{alert.records} records, {alert.surprise_nats:.1f} nats of surprise"
     for reason in firing.reasons:
-        unit = f" {reason.unit}" if reason.unit else ""
-        band = "something else" if reason.expected is None else _band(reason.expected, reason.std)
-        nats = "" if reason.nats is None else f", {reason.nats:.1f} nats"
-        yield "because", f"{reason.feature} {_value(reason.actual)}{unit}, expected {band}{unit}{nats}"
+        yield "because", _reason(reason)
+    for reason in alert.reasons if alert.reasons != firing.reasons else ():
+        # Of a record that was far more improbable than the one that fired.
+        yield "later", _reason(reason)
     for member in alert.members:
         feature = f", {member.feature}" if member.feature else ""
         known = f": alert {member.alert_id}" if member.alert_id else ""
@@ -95,6 +96,13 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
         yield "incident", f"{incident}, which 'detector explain' explains too"
     for name, text in sorted(alert.labels.items()):
         yield "label", f"{name}={text}"
+
+
+def _reason(reason: Reason) -> str:
+    unit = f" {reason.unit}" if reason.unit else ""
+    band = "something else" if reason.expected is None else _band(reason.expected, reason.std)
+    nats = "" if reason.nats is None else f", {reason.nats:.1f} nats"
+    return f"{reason.feature} {_value(reason.actual)}{unit}, expected {band}{unit}{nats}"
 
 
 def other_text(other: Episode) -> str:
