@@ -57,7 +57,9 @@ control: {topic: announcements}
 """)
     result = CliRunner().invoke(main, ["check", str(path)])
     assert result.exit_code == 0, result.output
-    assert "window    maintenance of web-* every sat, sun from 22:00 until 04:00 Europe/Berlin\n" in result.output
+    assert (
+        "window    maintenance of web-* every sat, sun from 22:00 until 04:00 Europe/Berlin" in result.output
+    )
     assert "deploy of * under d from 2026-07-01T00:00+00:00 until 2026-07-01T02:30+00:00\n" in result.output
     assert "windows announced on announcements\n" in result.output
 
