@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.alerting.aftermath import judge_aftermath
 from detector.alerting.alert_state import Scored, StateRows, initial_alert_state, replaced
 from detector.alerting.budget import Threshold
 from detector.alerting.entity_rules import EntityRules
@@ -472,10 +473,14 @@ def _decide(
     entity = np.repeat(np.arange(len(rows.lengths)), rows.lengths).take(position)
     lengths = runs_of(entity)
     with_scores = entity.take(starts_of(lengths))
+    alert_rows, time = before.alert.take(with_scores), batch.time.take(out)
+    aftermath, judged = judge_aftermath(alert_rows["aftermath"], judged, time, lengths, detector.rules)
+    if aftermath is not None:
+        alert_rows["aftermath"] = aftermath
     decision = decide(
-        before.alert.take(with_scores),
+        alert_rows,
         Scored(
-            batch.time.take(out),
+            time,
             batch.offset.take(out),
             scores.log_likelihood.take(out),
             scores.p_value.take(out),

@@ -350,3 +350,16 @@ def test_lateness_agrees_with_looking_at_one_record_after_the_other() -> None:
         late = records.time[i] < newest.get(entity, -np.inf)
         assert (scores.status[i] == Status.LATE) == late
         newest[entity] = max(records.time[i], newest.get(entity, -np.inf))
+
+
+def test_a_level_that_stays_is_one_episode_and_what_comes_on_top_of_it_the_next() -> None:
+    model, _ = scoring_model(gmm())
+    rules = AlertRules(fire_m=1, fire_of=1, release_after_s=100.0, cooldown_s=0.0)
+    own = detector(model, threshold=1e-4, rules=rules)
+    rows = records_like(model.density, 450, np.random.default_rng(3))
+    rows[50:, 0] += 30.0
+    rows[400:410, 1] += 300.0
+    _, events = outcome_of(own, batch(rows))
+    told = [(event.time, event.transition, event.resolved_because) for event in events]
+    assert told[:3] == [(50.0, "firing", None), (151.0, "resolved", "new_normal"), (400.0, "firing", None)]
+    assert len(told) <= 4

@@ -52,7 +52,7 @@ class AlertRules:
     cooldown_s: float = 1800.0
     """What fires again less than this after it resolved is the same alert, and counted as another episode."""
     release_after_s: float = math.inf
-    """An episode that lasts longer is closed as the new normal; nothing fires until a calm stretch came."""
+    """An episode that lasts longer is closed as the new normal: what stands out of that level fires."""
     severity: str = "warning"
     """Of an alert at first."""
     critical_score: float = 2.0

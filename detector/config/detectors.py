@@ -104,8 +104,8 @@ class AlertingConfig(Section):
     release_after_s: Duration | None = Field(
         None,
         alias="release_after",
-        description="An alert that lasts longer, say 6h, ends as the new normal, and nothing fires until a "
-        "calm stretch came; never, without: what happens on top of a new level is then missed as well.",
+        description="An alert that lasts longer, say 6h, ends as the new normal: what stands out of that "
+        "level fires, the level itself does not. Never, without.",
     )
     severity: Severity = Field("warning", description="Label of its alerts, at first.")
     critical: CriticalConfig | None = Field(
