@@ -166,9 +166,20 @@ def _read_adbench(path: Path, data_set: str, entity: str, seed: int) -> Series:
     arrays = _arrays(path, "X", "y")
     values, labels = arrays["X"], arrays["y"].astype(bool)
     _check_rows(path, values, labels)
-    order = np.random.default_rng(seed).permutation(len(values))[:LARGEST_ADBENCH_ROWS]
-    n_train = int(_ADBENCH_TRAINING_SHARE * len(order))
-    return _series(data_set, entity, values[order], labels[order], n_train, interval_s=60.0)
+    rng = np.random.default_rng(seed)
+    train, test = _split(labels, rng.permutation(len(values))[:LARGEST_ADBENCH_ROWS])
+    order = np.concatenate([rng.permutation(train), rng.permutation(test)])
+    return _series(data_set, entity, values[order], labels[order], len(train), interval_s=60.0)
+
+
+def _split(labels: BoolArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the rows to train on and those to score, with the same share of anomalies, as ADBench does it:
+    among a handful of anomalies, chance alone would decide how many a test has."""
+    parts = [rows[labels[rows] == label] for label in (False, True)]
+    taken = [round(_ADBENCH_TRAINING_SHARE * len(part)) for part in parts]
+    train = np.concatenate([part[:n] for part, n in zip(parts, taken, strict=True)])
+    test = np.concatenate([part[n:] for part, n in zip(parts, taken, strict=True)])
+    return train, test
 
 
 def _train_and_test(path: Path, data_set: str, entity: str, interval_s: float) -> Series:

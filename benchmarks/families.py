@@ -5,10 +5,11 @@
 
 ``data_sets.py`` says which files the folder of data holds. Each family is trained by the product's own job
 with its defaults and scores through the product's own pipeline; it ranks by p-value. Peers get the same
-training rows, standardised the same way, as they are: they know nothing of time. So where rows follow each
-other, a family has two lines: ``none`` compares the family itself with the peers, like with like, and
-``autoregressive`` is what the product takes for most streams.
-Rows of adbench are independent and have ``none`` alone.
+training rows, standardised the same way, as they are: they know nothing of time, and keep no rows back to
+calibrate on (one line, marked 70 %, fits the rows that a family fits). So where rows follow each other, a
+family has two lines: ``none`` compares the family itself with the peers, like with like, and
+``autoregressive`` is what the product takes for most streams. Rows of adbench are independent and
+have ``none`` alone.
 
 AUC-PR and ROC-AUC are means over a set's series and over seeds (of the models, and of adbench's shuffle); a
 seed's mean that is the worst stands beside. A model that fails on a series counts as 0 there. Times are those

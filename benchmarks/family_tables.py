@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -11,7 +12,10 @@ from benchmarks.measured import Model, Run
 T = TypeVar("T")
 
 LIKE_WITH_LIKE = "none"
-BETTER_THAN = {"gmm": "scikit-learn GMM", "naive_bayes": "histogram naive Bayes"}
+BETTER_THAN = {
+    "gmm": ("scikit-learn GMM", "scikit-learn GMM, 70 %"),
+    "naive_bayes": ("histogram naive Bayes",),
+}
 """On every set."""
 TIME_SERIES = ("smd", "asd")
 NEURAL = ("vae", "rbm", "gan")
@@ -105,8 +109,8 @@ def print_bars(runs: Sequence[Run]) -> None:
     sets = _unique(run.data_set for run in runs)
     present = set(_models(runs))
     print()
-    for family, peer in BETTER_THAN.items():
-        for data_set in sets:
+    for family, peers in BETTER_THAN.items():
+        for peer, data_set in product(peers, sets):
             _print_bar(runs, present, family, peer, [data_set])
     for family in NEURAL:
         _print_bar(runs, present, family, REFERENCE, [s for s in TIME_SERIES if s in sets])

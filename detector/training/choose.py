@@ -19,6 +19,7 @@ from detector.training.default_committee import (
     discrete_members,
     independent_members,
     members_of_one_feature,
+    mixture_beside,
     ordered_members,
 )
 from detector.training.fitting_rows import Progress
@@ -142,7 +143,8 @@ def _labelled(
         The members, a plan with the candidates that labels leave open, and what was tried. The reason is
         appended to the reasons.
     """
-    others = [*(ordered_members(name, kinds) for name in _COMPARED), independent_members(kinds)]
+    ordered = [ordered_members(name, kinds) for name in _COMPARED]
+    others = [*ordered, independent_members(kinds), mixture_beside(kinds)]
     if given.anomalous is None or np.count_nonzero(given.anomalous) < FEWEST_RECORDS:
         return members, plan, ()
     trial = given.of_labelled_entities(given.anomalous).newest(_FAMILY_RECORDS, _FAMILY_RECORDS_EACH)

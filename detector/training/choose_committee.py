@@ -26,7 +26,7 @@ _CANDIDATES: Mapping[str, MemberPlan] = {
     "rbm": MemberPlan("rbm", AUTO, time_scale=TimeScale(1 / 3)),
     "gan": MemberPlan("gan", AUTO, time_scale=TimeScale(1 / 3)),
 }
-# Where records tell nothing about one another, naive Bayes and mixtures are members already.
+# Where records tell nothing about one another, naive Bayes is the member, and mixtures find less.
 _INDEPENDENT_CANDIDATES: Mapping[str, MemberPlan] = {
     family: MemberPlan(family, "none") for family in ("vae", "rbm", "gan")
 }

@@ -22,8 +22,8 @@ def test_prints_a_table_per_set_and_the_bars(tmp_path: Path, capsys: pytest.Capt
     assert printed.count("isolation forest") == 4
     assert "AUC-PR on smd: gmm, none / scikit-learn GMM" in printed
     runs = json.loads(out.read_text())
-    # Both families under one predictor for the table, under two for each series, and four peers.
-    assert len(runs) == 6 + 8 + 8
+    # Both families under one predictor for the table, under two for each series, and five peers.
+    assert len(runs) == 7 + 9 + 9
     assert [run["failure"] for run in runs] == [""] * len(runs)
 
 

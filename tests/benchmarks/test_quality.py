@@ -87,7 +87,7 @@ def test_every_change_is_one_to_the_committee_to_begin_with(change: str) -> None
 
 
 def test_what_no_configuration_turns_off_is_taken_out(tmp_path: Path) -> None:
-    series = read(write_data(tmp_path / "data"), "asd", "server", 0)
+    series = read(write_data(tmp_path / "data"), "nab", "cloud/cpu", 0)
     both, one = answers(series, 0, {}), answers(series, 0, {"committee": "with first member alone"})
     assert not np.array_equal(both.anomaly, one.anomaly)
 
