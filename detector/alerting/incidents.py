@@ -168,6 +168,12 @@ def group(
             current, over = None, current
         if current is None and over is not None and _in_time_of(over, episode, rules):
             current, over = _copy(over), None
+        if current is not None and _was_in(current, episode):
+            # The same alert, open again: no news of how far the incident spreads.
+            current.firing[id] = episode.entity
+            _noted(current, episode, over=False)
+            incident_of[id] = current.id
+            continue
         if current is not None and episode.time <= current.joined + rules.within_s:
             _join(current, episode, firing=True)
             incident_of[id] = current.id
@@ -239,6 +245,11 @@ def _join(incident: _Incident, episode: AlertEvent, *, firing: bool) -> None:
     if firing:
         incident.firing[episode.alert_id] = episode.entity
     _noted(incident, episode, over=False)
+
+
+def _was_in(incident: _Incident, episode: AlertEvent) -> bool:
+    member = incident.members.get(episode.entity)
+    return member is not None and member.alert_id == episode.alert_id
 
 
 def _in_time_of(incident: _Incident, episode: AlertEvent, rules: IncidentRules) -> bool:

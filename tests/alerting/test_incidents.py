@@ -120,6 +120,16 @@ def test_as_long_as_somebody_may_join_it_is_not_over() -> None:
     assert not fleet.state.waits
 
 
+def test_a_member_whose_alert_opens_again_is_still_one_and_lets_nobody_else_join() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 10.0) for name in "abc"))
+    fleet.take(of("a", 400.0, "resolved"))
+    again = fleet.take(replace(of("a", 900.0), reopened=1))
+    assert again.incident_of == {of("a", 10.0).alert_id: fleet.told[0].incident_id}
+    assert (fleet.told[-1].entities, fleet.told[-1].firing) == (3, 3)
+    assert fleet.take(of("x", 1000.0)).incident_of == {}
+
+
 def test_members_on_a_partition_that_is_behind_open_it_again_and_others_do_not() -> None:
     fleet = Fleet()
     fleet.take(*(of(name, 10.0) for name in "abc"), *(of(name, 15.0, "resolved") for name in "abc"))
