@@ -609,7 +609,11 @@ class _Explainer:
         return tuple(self._reason(j, float(actual[j]), explanation) for j in range(actual.size))
 
     def _explained(self, row: int) -> tuple[Explanation, FloatArray]:
-        """Return what a row was expected to be, in the units of the data, and its values."""
+        """Return what a row was expected to be, in the units of the data, and its values.
+
+        Nats are those beyond the usual: in units of the data a feature in bytes would surprise more than one
+        in gigabytes.
+        """
         k = int(self.said.member[row])
         density, conditionals = self.detector.model.members[k].density, self.said.conditionals[k]
         e, family_row = self._state_before(k, row)
@@ -622,8 +626,8 @@ class _Explainer:
             None if conditionals.spread is None else conditionals.spread[row : row + 1],
         )
         transforms = self.detector.model.transforms
-        explanation = transforms.explained_in_units(explanation, self.rows.scaled[row : row + 1])
-        return explanation, self.rows.values[row]
+        in_units = transforms.explained_in_units(explanation, self.rows.scaled[row : row + 1])
+        return replace(in_units, nats=explanation.excess()), self.rows.values[row]
 
     def _reason(self, j: int, actual: float, explanation: Explanation) -> FeatureReason:
         """Return feature j's part; a category is told by its text and has no spread."""

@@ -11,6 +11,7 @@ from detector.batch import Batch, IntArray, Status
 from detector.models.families import FAMILIES
 from detector.models.hmm import Hmm
 from detector.models.predictors import PREDICTORS
+from detector.models.scaling import Scaling
 from detector.pipeline import Detector
 from tests.made import batch, detector, fitted, gmm, predictor_called, records_like, scoring_model
 from tests.models.families_by_hand import random_rbm
@@ -293,6 +294,23 @@ def test_alert_tells_the_state_that_was_left_whatever_the_batches(records_at_onc
     assert event.regime.left is not None
     assert (event.regime.left.index, event.regime.left.for_s) == (0, 240 * 60.0)
     assert event.regime.left.transition_probability == pytest.approx(1e-7)
+
+
+def test_who_is_blamed_does_not_depend_on_units() -> None:
+    model, _ = scoring_model(gmm(n_components=1))
+    rows = records_like(model.density, 60, np.random.default_rng(2))
+    rows[20, 1] += 30.0
+    (member,) = model.members
+    units = np.array([1e6, 1e-6, 1.0])
+    in_units = replace(member.density, scaling=Scaling(np.zeros((1, 3)), units[None]))
+    other = replace(model, members=(replace(member, density=in_units),))
+    rules = AlertRules(fire_m=1, fire_of=1)
+    blamed = []
+    for own, values in ((model, rows), (other, rows * units)):
+        _, events = outcome_of(detector(own, threshold=1e-4, rules=rules), batch(values))
+        blamed.append({reason.feature: reason.nats for reason in events[0].reasons})
+        assert events[0].reasons[0].feature == "f1"
+    assert blamed[1] == pytest.approx(blamed[0])
 
 
 def test_alert_says_that_records_were_too_likely() -> None:

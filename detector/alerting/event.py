@@ -32,7 +32,8 @@ class FeatureReason:
     std: float | None
     """Standard deviation of that expectation; None where the feature is categorical or binary."""
     nats: float
-    """-log p(actual | the other features, the past); large is surprising."""
+    """How much more surprising it is than usual: -log p(actual | the other features, the past), less the mean
+    of that for a Gaussian of the same spread. In no unit, so features compare; about 0 is normal."""
     unit: str | None = None
     valid_range: tuple[float | None, float | None] | None = None
     """The range that the value is outside of, None for an open end; None where it is not."""

@@ -23,8 +23,6 @@ _SIGN = {"above": 1, "below": -1, "both": 0}
 _SHARE = 0.5
 # A value outside the support of a model is infinitely surprising; a share of infinity is none.
 _MOST_NATS = 1e6
-_USUAL_NATS = 0.5 * float(np.log(2.0 * np.pi * np.e))
-"""Entropy of a Gaussian with standard deviation 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +181,6 @@ class FeatureRules:
 def _excess(explanation: Explanation) -> FloatArray:
     """Return how much more surprising every feature is than usual, nats, shape (n, D), at least 0.
 
-    A number is usually as surprising as a Gaussian of the same spread is on average, a category not at all.
     A missing feature surprises nobody.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        usual = np.where(np.isnan(explanation.std), 0.0, np.log(explanation.std) + _USUAL_NATS)
-        over = explanation.nats - usual
-    return np.nan_to_num(np.clip(over, 0.0, _MOST_NATS))
+    return np.nan_to_num(np.clip(explanation.excess(), 0.0, _MOST_NATS))

@@ -13,6 +13,9 @@ TypicalityChoice = Literal["auto", "on", "off"]
 """Whether rows that are too likely are improbable as well; auto: under densities that are not exact."""
 Arrays = dict[str, NDArray[np.float64]]
 
+_USUAL_NATS = 0.5 * float(np.log(2.0 * np.pi * np.e))
+"""Entropy of a Gaussian with standard deviation 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -25,6 +28,16 @@ class Explanation:
     the most probable index."""
     std: FloatArray
     """Shape (N, D), conditional standard deviation; NaN where the values have none, as categories."""
+
+    def excess(self) -> FloatArray:
+        """Return how much more surprising every feature is than usual, nats, shape (N, D), in no unit.
+
+        A number is usually as surprising as a Gaussian of the same spread is on average, a category not at
+        all. NaN where the value is missing.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            usual = np.where(np.isnan(self.std), 0.0, np.log(self.std) + _USUAL_NATS)
+            return np.asarray(self.nats - usual)
 
 
 @dataclass(frozen=True, slots=True)
