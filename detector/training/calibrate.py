@@ -20,6 +20,8 @@ from detector.scoring.typicality import Choice, LowerSide, is_on
 # Rows kept to calibrate patterns of missing features, and held-out p-values kept to count episodes.
 _EXAMPLES = 1000
 _LARGEST_HELD_OUT = 500_000
+# Of faster records hardly one in four counts: an entity would learn for days, most of all from its incidents.
+_FASTEST_TEACHING_S = 15.0
 # A pause longer than this many usual intervals is not time in which an alarm could have been raised.
 _LONGEST_GAP = 10.0
 
@@ -125,7 +127,8 @@ def calibrate(
     surprise, model_of_row = averaged[reference], of_row[reference]
     calibration = _fit(surprise, model_of_row, n_models, of_pattern, two_sided)
     young = surprise.size < ENOUGH_ROWS * np.unique(model).size
-    if learn and young and time_scale.is_average and not two_sided:
+    teaches = interval_s >= _FASTEST_TEACHING_S
+    if learn and young and teaches and time_scale.is_average and not two_sided:
         calibration.sketch = Sketch.fit(calibration.moments.normalise(surprise, model_of_row))
 
     confirmation = None

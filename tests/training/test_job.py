@@ -14,6 +14,7 @@ from detector.bundles.store import Bundle, BundleStore, load_bundle
 from detector.models.naive_bayes import NaiveBayes
 from detector.models.predictors import PREDICTORS
 from detector.models.vae import Vae
+from detector.scoring.time_scale import TimeScale
 from detector.scoring.typicality import Choice
 from detector.training import fit_vae
 from detector.training.job import TrainingError, TrainingPlan, train
@@ -62,6 +63,12 @@ def test_incident_after_training_is_found_and_normal_traffic_keeps_quiet() -> No
     assert isinstance(reason.expected, float)
     assert isinstance(reason.std, float)
     assert reason.actual - reason.expected > 3 * reason.std
+
+
+@pytest.mark.parametrize(("interval_s", "learns"), [(1.0, False), (60.0, True)])
+def test_a_young_version_goes_on_learning_where_single_records_teach(interval_s: float, learns: bool) -> None:
+    plan = replace(PLAN, time_scale=TimeScale(0.3))
+    assert train(batch(rows(), time=interval_s * np.arange(900.0)), plan, 1e9).model.learns == learns
 
 
 def test_calibration_rows_are_the_newest_and_shape_no_density() -> None:
