@@ -1,5 +1,7 @@
 """Tests for detector.demo.observed."""
 
+import msgspec
+
 from detector.batch import Status
 from detector.demo.evaluation import Episode
 from detector.demo.observed import Observed
@@ -45,6 +47,17 @@ def test_episode_lasts_from_its_first_to_its_last_suspicious_record() -> None:
     assert seen.firing() == set()
     assert seen.episodes("gmm", now=9000.0) == [Episode("omi-1", 1000.0, 1300.0, 4000.0)]
     assert seen.episodes("hmm", now=9000.0) == []
+
+
+def test_news_is_no_end_and_what_fires_again_is_not_over() -> None:
+    seen = observed()
+    firing, resolved = alert_values(1000.0, 4000.0)
+    fields = msgspec.json.decode(firing)
+    seen.add_alerts([firing, msgspec.json.encode(fields | {"state": "updated"})])
+    assert seen.firing() == {("gmm", "omi-1")}
+    seen.add_alerts([resolved, msgspec.json.encode(fields | {"reopened": 1})])
+    assert seen.firing() == {("gmm", "omi-1")}
+    assert len(seen.alerts) == 1
 
 
 def test_events_that_come_again_change_nothing() -> None:
