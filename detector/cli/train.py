@@ -180,12 +180,13 @@ def _say_what_the_evidence_supports(bundle: Bundle, chosen: DetectorConfig) -> N
     young = youth(bundle)
     if young is not None:
         click.echo(f"  {young}")
-    if not bundle.model.learns and not threshold.supported:
+    if not bundle.model.learns:
         shared_by = entities if budget.per == "fleet" else 1
         days = 1 / (threshold.smallest_rate * shared_by * 86400)
+        beyond = "; this one is rarer, so the threshold is extrapolated: give more records"
         click.echo(
-            f"  the held-out time is too short to have seen that budget: it supports one false alarm per "
-            f"{budget.per} in {days:.2g} days, none rarer; the threshold is extrapolated, give more records"
+            f"  held-out time supports budgets down to one false alarm per {budget.per} in {days:.2g} days"
+            f"{'' if threshold.supported else beyond}"
         )
 
 

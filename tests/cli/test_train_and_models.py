@@ -61,7 +61,18 @@ def test_training_makes_a_champion(project: Project) -> None:
     assert bundle.manifest.training.records == 600
     assert [(f.name, f.unit) for f in bundle.manifest.features] == [("cpu", None), ("rps", "1/s")]
     assert f"{project.store / 'hosts' / bundle.manifest.version}: champion" in result.stdout
-    assert "supports one false alarm per entity" in result.stdout
+    # 180 records held out of two entities are 3 hours, in which 5 episodes can be counted.
+    assert "one false alarm per entity in 0.025 days; this one is rarer" in result.stdout
+
+
+def test_training_names_the_smallest_budget_that_is_supported(project: Project) -> None:
+    text = project.config.read_text()
+    alerting = "    alerting: {budget: {false_alarms: 100, every: 1d}}\n    training:"
+    project.config.write_text(text.replace("    training:", alerting))
+    result = project.train("hosts", "--input", str(project.data))
+    assert result.exit_code == 0, result.output
+    assert "supports budgets down to one false alarm per entity in " in result.stdout
+    assert "rarer" not in result.stdout
 
 
 def test_a_young_version_says_so_and_how_many_records_it_lacks(project: Project) -> None:
