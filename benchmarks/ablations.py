@@ -11,8 +11,9 @@ from detector.scoring.time_scale import BY_ITSELF, TimeScale
 from detector.training.plan import CANDIDATES, MemberPlan
 
 Changes = Mapping[str, Any]
-"""Keys of a detector's configuration, nested as in the file, and what they are to be. Two keys are no part of
-it: ``committee`` names one of ``COMMITTEES``, and ``steering: off`` leaves thresholds where they begin."""
+"""Keys of a detector's configuration, nested as in the file, and what they are to be. Three keys are no part
+of it: ``committee`` names one of ``COMMITTEES``, ``steering: off`` leaves thresholds where they begin, and
+``echo: off`` lets what is weaker than a moment ago be news."""
 
 DEFAULT: dict[str, Changes] = {"default": {}}
 _QUICK = {
@@ -43,7 +44,7 @@ def _by_itself(member: MemberPlan) -> MemberPlan:
 
 
 def _unconfirmed(member: MemberPlan) -> MemberPlan:
-    return replace(member, time_scale=TimeScale(member.time_scale.weight))
+    return replace(member, time_scale=replace(member.time_scale, confirming=None))
 
 
 def _bell(member: MemberPlan) -> MemberPlan:
@@ -67,6 +68,14 @@ def _without_level(members: list[MemberPlan], _: int) -> list[MemberPlan]:
     return [member for member in members if member.predictor != "level"] or members
 
 
+def _without_drift(members: list[MemberPlan], _: int) -> list[MemberPlan]:
+    return [member for member in members if not member.time_scale.of_deviation] or members
+
+
+def _unlearnt(member: MemberPlan) -> MemberPlan:
+    return replace(member, predictor="autoregressive") if member.predictor == "regression" else member
+
+
 def _with_vae(members: list[MemberPlan], records: int) -> list[MemberPlan]:
     if len(members) >= MOST_MEMBERS or records < _FEWEST_FOR_VAE:
         return members
@@ -84,6 +93,8 @@ COMMITTEES: Mapping[str, CommitteeChange] = {
     "without heavy tails": _each(_bell),
     "without simple densities": _each(_plain),
     "without level": _without_level,
+    "without drift": _without_drift,
+    "without regression learnt on": _each(_unlearnt),
     "with VAE always": _with_vae,
 }
 ABLATIONS: dict[str, Changes] = {
@@ -93,6 +104,7 @@ ABLATIONS: dict[str, Changes] = {
     "default without learning": {"training": {"learn": "off"}},
     "default without steering": {"steering": "off"},
     "default with release of what lasts": {"alerting": {"release_after": "6h"}},
+    "default without echo": {"echo": "off"},
     "default with episodes of two records": {"alerting": {"fire": {"m": 2, "of": 3}}},
     "default with VAE tried": {"training": {"candidates": [*CANDIDATES, "vae"]}},
 }

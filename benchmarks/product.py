@@ -20,6 +20,8 @@ from detector.training.fit_family import no_report
 from detector.training.job import train
 from detector.training.plan import plan_of
 
+_NO_PART = ("committee", "steering", "echo")
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -61,7 +63,7 @@ def answers(series: Series, seed: int, changes: Changes) -> Answers:
         TrainingError: These rows cannot give a model.
         ValueError: The changes make no configuration.
     """
-    configured = {key: value for key, value in changes.items() if key not in ("committee", "steering")}
+    configured = {key: value for key, value in changes.items() if key not in _NO_PART}
     config = configuration(series, seed, configured)
     started = time.process_time()
     records, plan = series.batch(0, series.n_train), plan_of(config)
@@ -72,6 +74,8 @@ def answers(series: Series, seed: int, changes: Changes) -> Answers:
     detector = serve(bundle, config.alerting.rules(), min_features_share=config.min_features)
     if changes.get("steering") == "off":
         detector = replace(detector, steering=None)
+    if changes.get("echo") == "off":
+        detector = replace(detector, echoes=False)
     fitted = time.process_time()
     batch = series.batch(0, len(series.values))
     scores = backtest(detector, batch, warmup_rows(batch, series.n_train)).scores

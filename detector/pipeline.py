@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from detector.alerting.aftermath import judge_aftermath
 from detector.alerting.alert_state import Scored, StateRows, initial_alert_state, replaced
 from detector.alerting.budget import Threshold
+from detector.alerting.echo import no_echo, with_echo
 from detector.alerting.entity_rules import EntityRules
 from detector.alerting.episodes import decide
 from detector.alerting.event import (
@@ -68,6 +69,8 @@ class Detector:
     """None where every deviation matters and every value may be."""
     entity_rules: EntityRules | None = None
     """None where the same holds for all entities."""
+    echoes: bool = False
+    """Whether what is clearly weaker than its entity was a moment ago is no news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class EntityState:
     family: tuple[FloatArray, ...]
     """Of each member, shape (E, family.state_size)."""
     average: tuple[FloatArray, ...]
-    """Of surprise on the time scales of each member, nats, shape (E, A)."""
+    """On the time scales of each member, of surprise or of deviations, shape (E, A)."""
     sketch: tuple[FloatArray, ...]
     """What each member has counted of surprise, one row per entity."""
     alert: StateRows
@@ -100,6 +103,8 @@ class EntityState:
     """Which override holds, as ``EntityRules`` counts them, shape (E,); 0 without such rules."""
     matters: FloatArray
     """Which part of surprise matters of late, shape (E, feature_rules.state_size)."""
+    echo: FloatArray
+    """How loud the entity was of late, as ``with_echo`` has it, shape (E,)."""
 
 
 class Outcome(NamedTuple):
@@ -135,6 +140,7 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
             else detector.entity_rules.index_of(entities)
         ),
         np.empty((n, 0)) if detector.feature_rules is None else detector.feature_rules.initial_state(n),
+        no_echo(n),
     )
 
 
@@ -186,6 +192,8 @@ def run(
     if detector.entity_rules is not None:
         override = np.repeat(before.override, rows.lengths)[which]
         threshold = threshold + detector.entity_rules.threshold_nats[override]
+    if decides and out.size and detector.echoes:
+        after, threshold = _echoing(before, after, -np.log(p_value), threshold, scored, rows.lengths)
     anomaly_score = -np.log(p_value) / threshold
     scores.log_likelihood[out] = said.conditionals[0].log_likelihood[which]
     if transforms.logs.size:
@@ -314,10 +322,9 @@ def _score(
         average, sketch, p_values = member.judge(
             before.average[k],
             before.sketch[k],
-            own.surprise,
+            own,
             of_row,
             missing[k],
-            own.past_missing,
             scored,
             time,
             rows.lengths,
@@ -344,6 +351,7 @@ def _score(
         rows.counters,
         before.override,
         before.matters,
+        before.echo,
     )
     return after, status, said
 
@@ -370,6 +378,26 @@ def _steered(
     with_scores = entity[starts_of(own)]
     steered, threshold = detector.steering.steer(state.steering.take(with_scores), p_value, time, own)
     return replace(state, steering=replaced(state.steering, with_scores, steered)), threshold
+
+
+def _echoing(
+    before: EntityState,
+    after: EntityState,
+    nats: FloatArray,
+    threshold: FloatArray | float,
+    scored: BoolArray,
+    lengths: IntArray,
+) -> tuple[EntityState, FloatArray | float]:
+    """Return the state with what is loud remembered, and thresholds that echoes do not reach."""
+    entity = np.repeat(np.arange(len(lengths)), lengths)
+    records = before.records[entity] + np.arange(len(entity)) - starts_of(lengths)[entity]
+    entity = entity[scored]
+    own = runs_of(entity)
+    with_scores = entity[starts_of(own)]
+    moved, threshold = with_echo(after.echo.take(with_scores), nats, threshold, records[scored], own)
+    echo = after.echo.copy()
+    echo[with_scores] = moved
+    return replace(after, echo=echo), threshold
 
 
 def _selection(chosen: BoolArray) -> IntArray | slice:
@@ -691,6 +719,7 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
         state.counters.take(rows, axis=0),
         state.override.take(rows),
         state.matters.take(rows, axis=0),
+        state.echo.take(rows),
     )
 
 
@@ -714,4 +743,5 @@ def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     state.counters[rows] = new.counters
     state.override[rows] = new.override
     state.matters[rows] = new.matters
+    state.echo[rows] = new.echo
     return state

@@ -12,7 +12,9 @@ from detector.models.contract import Family, Predictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.feature_transforms import FeatureTransforms
 from detector.models.gmm import Gmm
+from detector.models.level import LevelPredictor
 from detector.models.predictors import AutoregressivePredictor, LastPredictor, NoPredictor
+from detector.models.regression import N_REGRESSORS, RegressionPredictor
 from detector.models.scaling import Scaling
 from detector.models.seasonal import N_BINS, SeasonalPredictor
 from detector.models.sequences import starts_of
@@ -69,6 +71,10 @@ def predictor_called(name: str, d: int, *, order: int = 1, seed: int = 0) -> Pre
     if name == "autoregressive":
         weights = 0.3 * rng.normal(size=(1, order * d, d)) / np.sqrt(order * d)
         return AutoregressivePredictor(weights, np.zeros((1, d)))
+    if name == "level":
+        return LevelPredictor(d)
+    if name == "regression":
+        return RegressionPredictor(0.3 * rng.normal(size=(1, N_REGRESSORS, d)), np.ones((1, d)))
     if name == "ewma":
         return EwmaPredictor(np.array([0.2]), d)
     if name == "seasonal":

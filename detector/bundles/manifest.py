@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from detector.bundles.choice import Choice
 from detector.bundles.report import ModelReport
+from detector.models.contract import Averaged
 from detector.models.discrete_columns import DiscreteColumns
 from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.models.kinds import Kind
@@ -55,9 +56,8 @@ class ManifestMember(BaseModel):
     family: str
     predictor: str
     evidence: str
-    weight: float = Field(
-        1.0, description="Of the newest record in an average of surprise; 1: every record by itself."
-    )
+    weight: float = Field(1.0, description="Of the newest record in an average; 1: every record by itself.")
+    averaged: Averaged = Field("surprise", description="Surprise, or deviations with their sign.")
     confirming_weight: float | None = Field(
         None, description="Of the newest record in the faster average that confirms a slow one."
     )

@@ -67,6 +67,8 @@ def serve(
         interval_s=interval_s,
         feature_rules=FeatureRules.of(feature_rules),
         entity_rules=EntityRules.of(overrides, [nats_above(own) for own in overrides]) if overrides else None,
+        # Of several features each may bring news of its own while another still settles.
+        echoes=bundle.model.learns and len(manifest.features) == 1,
     )
 
 

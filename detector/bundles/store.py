@@ -178,7 +178,7 @@ def load_bundle(folder: Path) -> Bundle:
                     member.family,
                     member.predictor,
                     manifest.discrete_columns(member),
-                    TimeScale(member.weight, member.confirming_weight),
+                    TimeScale(member.weight, member.confirming_weight, member.averaged == "deviation"),
                 )
                 for member in manifest.members
             ],

@@ -112,9 +112,10 @@ def _members_text(detector: DetectorConfig) -> list[str]:
             texts.append(f"family auto (chosen from {families}), predictor {predictor}")
             continue
         guarded = is_on(detector.training.typicality, FAMILIES[member.family].evidence)
-        over = f", over {member.time_scale.records} records" if member.time_scale.is_average else ""
         sides = "two-sided (typicality)" if guarded else "one-sided"
-        texts.append(f"family {member.family}, predictor {predictor}{over}, p-values {sides}")
+        texts.append(
+            f"family {member.family}, predictor {predictor}{member.time_scale.text}, p-values {sides}"
+        )
     return texts
 
 

@@ -5,12 +5,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from detector.config.section import Section
+from detector.models.contract import Averaged
 
 MOST_MEMBERS = 3
 """Of a committee."""
 
 FamilyName = Literal["gmm", "hmm", "naive_bayes", "vae", "rbm", "gan"]
-PredictorName = Literal["auto", "none", "last", "ewma", "level", "autoregressive", "seasonal"]
+PredictorName = Literal["auto", "none", "last", "ewma", "level", "autoregressive", "regression", "seasonal"]
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "gmm": ("n_components", "covariance"),
@@ -96,6 +97,11 @@ class MemberConfig(FamilyOptions):
     records: int = Field(
         1, ge=1, le=10_000, description="Surprise is averaged over about so many; 1: each record by itself."
     )
+    averaged: Averaged = Field(
+        "surprise",
+        description="What is averaged: surprise, or deviation from what was expected, with its sign, which "
+        "adds up small departures to one side.",
+    )
     confirming_records: int | None = Field(
         None,
         ge=1,
@@ -110,6 +116,11 @@ class MemberConfig(FamilyOptions):
             raise ValueError(
                 f"confirming_records ({self.confirming_records}) must be fewer than records "
                 f"({self.records}); lower it, or leave it out"
+            )
+        if self.averaged == "deviation" and (self.records == 1 or self.confirming_records is not None):
+            raise ValueError(
+                f"averaged: deviation is over several records (records is {self.records}), and nothing "
+                "confirms it; set records to 2 or more and leave confirming_records out"
             )
         if self.order is not None and self.predictor != "autoregressive":
             raise ValueError(

@@ -9,6 +9,7 @@ from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays, Prediction, Predictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.level import LevelPredictor
+from detector.models.regression import RegressionPredictor
 from detector.models.seasonal import SeasonalPredictor
 from detector.models.sequences import lagged, starts_of
 
@@ -162,6 +163,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
     "ewma": EwmaPredictor,
     "level": LevelPredictor,
     "autoregressive": AutoregressivePredictor,
+    "regression": RegressionPredictor,
     "seasonal": SeasonalPredictor,
 }
 

@@ -97,6 +97,20 @@ class Density:
         families = self.entity_families or self.family
         return self.predictor.warmup_records + families.warmup_records
 
+    @property
+    def n_continuous(self) -> int:
+        """Features that a predictor knows."""
+        columns = self.scaling.continuous
+        return self.family.n_features if columns is None else len(columns)
+
+    def deviation(self, seen: Conditionals) -> FloatArray:
+        """Return how far records lie from what was expected of them, shape (N, n_continuous).
+
+        In usual deviations; NaN is missing.
+        """
+        columns = self.scaling.continuous
+        return seen.residual if columns is None else seen.residual[:, columns]
+
     def family_of(self, model: int) -> Family:
         """Return the family that scores the entities of a model."""
         return self.family if self.entity_families is None else self.entity_families.of(model)

@@ -9,7 +9,8 @@ from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays
 from detector.models.discrete_columns import DiscreteColumns
 from detector.scoring.calibration import Calibration
-from detector.scoring.density import Density, Example, SurpriseOfPattern
+from detector.scoring.density import Conditionals, Density, Example, SurpriseOfPattern
+from detector.scoring.drift import drift
 from detector.scoring.named_arrays import joined, part_of
 from detector.scoring.time_scale import BY_ITSELF, TimeScale
 from detector.scoring.typicality import PValues
@@ -38,11 +39,12 @@ class Member:
     @property
     def name(self) -> str:
         """What people call it: ``gmm on autoregressive``, perhaps ``over 10 records``."""
-        name = f"{self.density.family.name} on {self.density.predictor.name}"
-        return f"{name}, over {self.time_scale.records} records" if self.time_scale.is_average else name
+        return f"{self.density.family.name} on {self.density.predictor.name}{self.time_scale.text}"
 
     def initial_average(self, model: IntArray) -> FloatArray:
-        """Return averages of surprise of entities never seen, shape (E, A): the usual ones of each model."""
+        """Return averages of entities never seen, shape (E, A): the usual ones of each model."""
+        if self.time_scale.of_deviation:
+            return np.zeros((len(model), self.density.n_continuous))
         usual = [self.calibration.moments.location[model]]
         if self.confirmation is not None:
             usual.append(self.confirmation.moments.location[model])
@@ -62,35 +64,37 @@ class Member:
         self,
         average: FloatArray,
         counted: FloatArray,
-        surprise: FloatArray,
+        seen: Conditionals,
         model: IntArray,
         missing: BoolArray,
-        past_missing: BoolArray,
         scored: BoolArray,
         time: FloatArray,
         lengths: IntArray,
     ) -> tuple[FloatArray, FloatArray, PValues]:
-        """Return the averages of surprise after, shape (E, A), the sketch after, and p-values of N rows.
+        """Return the averages after, shape (E, A), the sketch after, and p-values of N rows.
 
         Args:
             average: Before, shape (E, A).
             counted: In the sketch before, one row per entity.
-            surprise: As in ``Conditionals``, shape (N,).
+            seen: What the density makes of the rows.
             model: Of each row, shape (N,).
             missing: Shape (N, D), features the row lacks.
-            past_missing: Shape (N, P), past values the prediction lacked.
             scored: Shape (N,); the others get p-value 1 and count for nothing.
             time: Seconds since 1970 UTC, shape (N,).
             lengths: Rows of each entity, shape (E,).
         """
-        calibration = self.calibration
-        if self.time_scale.is_average:
+        calibration, surprise, past_missing = self.calibration, seen.surprise, seen.past_missing
+        if self.time_scale.of_deviation:
+            deviation = self.density.deviation(seen)
+            average, surprise = drift(average, deviation, self.time_scale.weight, scored, lengths)
+        elif self.time_scale.is_average:
             comparable = np.zeros(len(surprise))
             comparable[scored] = calibration.as_if_complete(
                 surprise[scored], model[scored], missing[scored], past_missing[scored]
             )
             average, averages = self.time_scale.average(average, comparable, scored, lengths)
             surprise = averages[:, 0]
+        if self.time_scale.is_average:
             missing, past_missing = np.zeros_like(missing), np.zeros_like(past_missing)
         if calibration.sketch is not None:
             common = calibration.moments.normalise(surprise, model)

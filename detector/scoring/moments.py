@@ -10,6 +10,9 @@ from detector.models.contract import Arrays
 
 # Rows at which an entity's own moments and the fleet's weigh the same.
 _SHRINKAGE_ROWS = 200
+# Of Gaussian surprise averaged over two records, the first makes a nat a nat. The second is for streams that
+# hardly ever move.
+_OF_BODY, _LEAST_OF_HIGH = 1.5, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class Moments:
     location: FloatArray
     """Shape (M,), the median, nats."""
     scale: FloatArray
-    """Shape (M,), from the median to the 95th percentile, nats, positive."""
+    """Shape (M,), from the median to the 95th percentile or alike, nats, positive."""
 
     @classmethod
     def fit(cls, surprise: FloatArray, model: IntArray, n_models: int) -> Self:
@@ -44,6 +47,19 @@ class Moments:
             scale[m] = weight * own_scale + (1 - weight) * pooled_scale
         location[-1], scale[-1] = pooled_location, pooled_scale
         return cls(location, scale)
+
+    @classmethod
+    def of_few(cls, surprise: FloatArray, n_models: int) -> Self:
+        """Measure few rows, of whom incidents may be a tenth: all models alike, and by the body alone.
+
+        Args:
+            surprise: Nats, shape (M,); infinite values count as the largest or smallest finite one.
+            n_models: Entities plus one.
+        """
+        finite = bounded(surprise)
+        least, third_quartile, high = np.quantile(finite, [0.01, 0.75, 0.95])
+        scale = max(_OF_BODY * (third_quartile - least), _LEAST_OF_HIGH * (high - least), 1e-6)
+        return cls(np.full(n_models, float(least)), np.full(n_models, float(scale)))
 
     def normalise(self, surprise: FloatArray, model: IntArray) -> FloatArray:
         """Return surprise on the scale that all entities share, shape (N,)."""

@@ -20,11 +20,17 @@ class TimeScale:
     """Of the newest record, in (0, 1]; 1: every record by itself."""
     confirming: float | None = None
     """The weight in a faster average, which has to confirm a slow one: that one remembers what is over."""
+    of_deviation: bool = False
+    """Whether it is deviation from what was expected that is averaged, with its sign, as ``drift`` has it."""
 
     def __post_init__(self) -> None:
         for weight in self.weights:
             if not 0 < weight <= 1:
                 raise ValueError(f"the weight of the newest record is {weight}; it must be in (0, 1]")
+        if self.of_deviation and (not self.is_average or self.confirming is not None):
+            raise ValueError(
+                "deviation is averaged over more than one record, and no faster average confirms it"
+            )
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -39,6 +45,13 @@ class TimeScale:
     def records(self) -> int:
         """About how many records an average is over."""
         return round(1 / self.weight)
+
+    @property
+    def text(self) -> str:
+        """What follows the name of a member: ``, over 10 records``."""
+        if not self.is_average:
+            return ""
+        return f", {'drift ' if self.of_deviation else ''}over {self.records} records"
 
     def average(
         self, before: FloatArray, surprise: FloatArray, counted: BoolArray, lengths: IntArray

@@ -10,6 +10,7 @@ from detector.bundles.youth import ENOUGH_ROWS
 from detector.models.sequences import runs_of, starts_of
 from detector.scoring.calibration import Calibration
 from detector.scoring.density import Conditionals, Density, Example, SurpriseOfPattern
+from detector.scoring.drift import drift
 from detector.scoring.member import confirmed
 from detector.scoring.moments import Moments
 from detector.scoring.sketch import Sketch
@@ -74,7 +75,7 @@ def calibrate(
         min_features: Rows with fewer present features are not scored.
         entity: Of each run, shape (E,), where an entity's records are not one run; None: one run each.
         typicality: Whether rows that are too likely get small p-values as well.
-        time_scale: Over how many records surprise is averaged.
+        time_scale: Over how many records what is averaged.
         learn: Whether averages are calibrated on while they are scored, where held-out rows are few.
 
     Raises:
@@ -109,10 +110,17 @@ def calibrate(
     examples = _examples(density, z, time, gap_s, lengths, model, np.flatnonzero(reference))
     n_models = len(density.scaling.location)
     of_pattern = SurpriseOfPattern(density, examples)
-    two_sided = is_on(typicality, density.family.evidence)
+    two_sided = is_on(typicality, density.family.evidence) and not time_scale.of_deviation
     averaged, absent, past_absent = conditionals.surprise, missing, conditionals.past_missing
-    if time_scale.is_average:
-        scored = (position >= density.warmup_records) & ~np.isnan(conditionals.surprise)
+    scored = (position >= density.warmup_records) & ~np.isnan(conditionals.surprise)
+    if time_scale.of_deviation:
+        if density.n_continuous == 0:
+            raise ValueError(
+                "no feature is continuous, so there is no deviation to average; average surprise"
+            )
+        at_first = np.zeros((e, density.n_continuous))
+        averaged = drift(at_first, density.deviation(conditionals), time_scale.weight, scored, lengths)[1]
+    elif time_scale.is_average:
         by_itself = _fit(
             conditionals.surprise[reference], of_row[reference], n_models, of_pattern, two_sided=False
         )
@@ -123,12 +131,15 @@ def calibrate(
         usual = np.repeat(by_itself.moments.location[model][:, None], len(time_scale.weights), axis=1)
         averages = time_scale.average(usual, averaged, scored, lengths)[1]
         averaged = averages[:, 0]
+    if time_scale.is_average:
         absent, past_absent = np.zeros_like(missing), np.zeros_like(past_absent)
     surprise, model_of_row = averaged[reference], of_row[reference]
     calibration = _fit(surprise, model_of_row, n_models, of_pattern, two_sided)
     young = surprise.size < ENOUGH_ROWS * np.unique(model).size
     teaches = interval_s >= _FASTEST_TEACHING_S
     if learn and young and teaches and time_scale.is_average and not two_sided:
+        if z.shape[1] == 1:
+            calibration.moments = Moments.of_few(averaged[scored], n_models)
         calibration.sketch = Sketch.fit(calibration.moments.normalise(surprise, model_of_row))
 
     confirmation = None

@@ -17,11 +17,12 @@ _ORDERED = (
     MemberPlan("gmm", AUTO, options=BELL_EACH, time_scale=TimeScale(0.3)),
     MemberPlan("naive_bayes", AUTO, options=HEAVY_TAILED, time_scale=TimeScale(0.05, confirming=0.3)),
 )
-# One feature alone says little of where a record belongs: what departs from the last record, and what departs
-# from all of training.
+# One feature alone says little of where a record belongs: what departs from all of training, what departs
+# from its last values and its usual one at this hour, and small departures of that kind that add up.
 _ONE_FEATURE = (
-    MemberPlan("gmm", "autoregressive", options=BELL_EACH, time_scale=TimeScale(0.5)),
     MemberPlan("gmm", "none", options=BELL_EACH, time_scale=TimeScale(0.5)),
+    MemberPlan("gmm", "regression", options=BELL_EACH, time_scale=TimeScale(0.5)),
+    MemberPlan("gmm", "regression", options=BELL_EACH, time_scale=TimeScale(0.2, of_deviation=True)),
 )
 FOLLOWING = MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=TimeScale(1 / 2))
 """A member that follows the level of an entity, wherever it goes after training."""

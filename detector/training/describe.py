@@ -95,6 +95,7 @@ def _described(member: TrainedMember) -> ManifestMember:
         predictor=member.plan.predictor,
         evidence=family.evidence,
         weight=member.plan.time_scale.weight,
+        averaged="deviation" if member.plan.time_scale.of_deviation else "surprise",
         confirming_weight=member.plan.time_scale.confirming,
         modelled_as=member.material.kinds,
         choices=choices_of(family) | {"typicality": typicality},

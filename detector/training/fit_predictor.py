@@ -7,6 +7,7 @@ from detector.models.contract import Predictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.level import LevelPredictor
 from detector.models.predictors import PREDICTORS, AutoregressivePredictor, LastPredictor, NoPredictor
+from detector.models.regression import N_REGRESSORS, RegressionPredictor
 from detector.models.scaling import NEGLIGIBLE
 from detector.models.sequences import lagged, starts_of
 from detector.training.fit_seasonal import fit_seasonal
@@ -51,6 +52,8 @@ def fit_predictor(
         return _fit_ewma(z, time, lengths, model, n_models)
     if name == "level":
         return LevelPredictor(z.shape[1])
+    if name == "regression":
+        return _fit_regression(z, lengths, model, n_models)
     if name == "seasonal":
         return fit_seasonal(z, time, lengths, model, n_models)
     if name != "autoregressive":
@@ -111,6 +114,42 @@ def _fit_autoregressive(
             own_penalty[0, 0] = _RIDGE
             stacked[m] = _solve(design[rows], filled[rows], own_penalty, pooled)
     return AutoregressivePredictor(stacked[:, 1:], stacked[:, 0])
+
+
+def _fit_regression(z: FloatArray, lengths: IntArray, model: IntArray, n_models: int) -> RegressionPredictor:
+    """Ridge regression of every feature on its last two values; what is usual at an hour is learnt later.
+
+    An entity's coefficients are shrunk towards the pooled ones. A missing value counts as the mean.
+    """
+    d = z.shape[1]
+    filled = np.clip(np.nan_to_num(z, nan=0.0), -_LARGEST, _LARGEST)
+    starts = starts_of(lengths)
+    last = lagged(filled, np.zeros((len(lengths), d)), starts)
+    before_last = lagged(last, np.zeros((len(lengths), d)), starts)
+    has_past = np.arange(len(z)) - np.repeat(starts, lengths) >= 2
+    of_row = np.repeat(model, lengths)
+    coefficients, variance = np.zeros((n_models, N_REGRESSORS, d)), np.ones((n_models, d))
+    penalty = np.diag([0.0, _RIDGE, _RIDGE])
+    own_penalty = np.diag([_RIDGE] * 3)
+    for j in range(d):
+        design = np.column_stack([np.ones(len(z)), last[:, j], before_last[:, j]])
+        target = filled[:, j : j + 1]
+        pooled = _solve(design[has_past], target[has_past], penalty, np.zeros((3, 1)))
+        coefficients[:, :3, j] = pooled[:, 0]
+        variance[:, j] = _body_variance(target[has_past] - design[has_past] @ pooled)
+        for m in np.unique(model[model < n_models - 1]).tolist():
+            rows = has_past & (of_row == m)
+            if rows.any():
+                own = _solve(design[rows], target[rows], own_penalty, pooled)
+                coefficients[m, :3, j] = own[:, 0]
+                variance[m, j] = _body_variance(target[rows] - design[rows] @ own)
+    return RegressionPredictor(coefficients, variance)
+
+
+def _body_variance(residual: FloatArray) -> float:
+    """Return the mean square, in which a single absurd row does not hide what is usual; positive."""
+    squares = residual**2
+    return max(float(np.minimum(squares, 25.0 * np.median(squares)).mean()), 1e-4) if squares.size else 1.0
 
 
 def _solve(design: FloatArray, target: FloatArray, penalty: FloatArray, centre: FloatArray) -> FloatArray:

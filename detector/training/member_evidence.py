@@ -1,5 +1,7 @@
 """How loud a fitted member is at records in order, as it would be at work."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from detector.batch import FloatArray
@@ -32,10 +34,9 @@ def evidence(member: FittedMember, rows: TrainingRows, values: FloatArray) -> Fl
     _, _, found = judge.judge(
         judge.initial_average(of_run),
         judge.initial_sketch(runs),
-        np.where(scored, seen.surprise, 0.0),
+        replace(seen, surprise=np.where(scored, seen.surprise, 0.0)),
         of_row,
         np.isnan(z),
-        seen.past_missing,
         scored,
         rows.time,
         rows.lengths,

@@ -30,8 +30,7 @@ class MemberPlan:
     def name(self) -> str:
         """What people call it: ``gmm on autoregressive, over 3 records``."""
         settings = f" ({', '.join(str(value) for value in self.options.values())})" if self.options else ""
-        over = f", over {self.time_scale.records} records" if self.time_scale.is_average else ""
-        return f"{self.family}{settings} on {self.predictor}{over}"
+        return f"{self.family}{settings} on {self.predictor}{self.time_scale.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +109,7 @@ def plan_of(detector: DetectorConfig) -> TrainingPlan:
             TimeScale(
                 1.0 / member.records,
                 None if member.confirming_records is None else 1.0 / member.confirming_records,
+                member.averaged == "deviation",
             ),
         )
         for member in detector.members

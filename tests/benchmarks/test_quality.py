@@ -26,7 +26,7 @@ from benchmarks.quality_metrics import (
 )
 from benchmarks.quality_run import QualityRun, failed, judged
 from benchmarks.quality_tables import print_bars
-from detector.training.default_committee import FOLLOWING, ordered_members
+from detector.training.default_committee import FOLLOWING, members_of_one_feature, ordered_members
 from tests.benchmarks.made_data import write_data
 
 
@@ -79,11 +79,20 @@ def test_the_configuration_is_features_and_a_budget_and_what_is_changed(tmp_path
     assert configuration(read(data, "skab", "valve/1", 0), 0, {}).alerting.budget.every_s == 1000.0
 
 
-@pytest.mark.parametrize("change", [name for name in COMMITTEES if "level" not in name])
+OF_ONE_FEATURE = ("without drift", "without regression learnt on")
+
+
+@pytest.mark.parametrize("change", [c for c in COMMITTEES if c not in (*OF_ONE_FEATURE, "without level")])
 def test_every_change_is_one_to_the_committee_to_begin_with(change: str) -> None:
     members = ordered_members("autoregressive", {"cpu": "continuous", "memory": "continuous"})
     assert COMMITTEES[change](members, 1000) != members
     assert COMMITTEES["without level"]([*members, FOLLOWING], 1000) == members
+
+
+def test_every_change_to_the_committee_of_one_feature_is_one() -> None:
+    members = members_of_one_feature()
+    for change in OF_ONE_FEATURE:
+        assert COMMITTEES[change](members, 1000) != members
 
 
 def test_what_no_configuration_turns_off_is_taken_out(tmp_path: Path) -> None:

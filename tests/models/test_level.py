@@ -5,10 +5,12 @@ import pytest
 
 from detector.batch import FloatArray
 from detector.models.contract import Prediction
-from detector.models.level import BLOCK, HALF_LIFE_RECORDS, LevelPredictor
+from detector.models.level import HALF_LIFE_RECORDS, LevelPredictor
 
 RNG = np.random.default_rng(4)
 MINUTE_S = 60.0
+BLOCK = 64
+"""Records, some of the blocks after which it learns."""
 
 
 def scanned(x: FloatArray, interval_s: float = MINUTE_S) -> Prediction:
@@ -19,7 +21,7 @@ def scanned(x: FloatArray, interval_s: float = MINUTE_S) -> Prediction:
 
 
 def test_an_entity_never_seen_is_expected_as_training_was() -> None:
-    prediction = scanned(RNG.normal(size=(BLOCK, 2)))
+    prediction = scanned(RNG.normal(size=(10, 2)))
     np.testing.assert_array_equal(prediction.expected, 0.0)
     np.testing.assert_array_equal(prediction.spread, 1.0)
 

@@ -13,6 +13,7 @@ from detector.models.predictors import (
     predict,
     predictor_from_arrays,
 )
+from detector.models.regression import N_REGRESSORS, RegressionPredictor
 from detector.models.seasonal import BINS_PER_DAY, DAY_S, N_BINS, SeasonalPredictor, season_of
 from detector.training.fit_predictor import fit_predictor
 
@@ -215,6 +216,8 @@ def made(name: str, d: int = 3) -> Predictor:
         return SeasonalPredictor(rng.normal(size=(2, N_BINS, d)))
     if name == "autoregressive":
         return AutoregressivePredictor(rng.normal(size=(2, 3 * d, d)), rng.normal(size=(2, d)))
+    if name == "regression":
+        return RegressionPredictor(rng.normal(size=(2, N_REGRESSORS, d)) / 3, rng.uniform(0.5, 2.0, (2, d)))
     return predictor_from_arrays(name, {}, d)
 
 
@@ -224,7 +227,8 @@ def test_batching_changes_no_bit(name: str, missing: float) -> None:
     """Whole runs of several entities, against one record of one entity at a time."""
     predictor = made(name)
     rng = np.random.default_rng(8)
-    lengths, model = np.array([17, 1, 40, 9]), np.array([1, 0, 0, 1])
+    # More than the blocks after which some predictors learn.
+    lengths, model = np.array([17, 1, 140, 9]), np.array([1, 0, 0, 1])
     n = int(lengths.sum())
     x, time = rng.normal(size=(n, 3)), 777.0 * np.arange(float(n))
     x[rng.uniform(size=x.shape) < missing] = np.nan

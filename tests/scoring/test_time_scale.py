@@ -17,10 +17,9 @@ from tests.scoring.test_calibration import THINNING, two_sample_p_value
 RNG = np.random.default_rng(8)
 
 
-def model_on(weight: float, records: int = 20_000, confirming: float | None = None) -> ScoringModel:
+def model_on(scale: TimeScale, records: int = 20_000) -> ScoringModel:
     own = density(gmm())
     z = records_like(own, records, np.random.default_rng(1))
-    scale = TimeScale(weight, confirming)
     calibrated = calibrate(
         own,
         z,
@@ -51,7 +50,7 @@ def test_average_is_the_weighted_mean_of_the_past_that_counts() -> None:
 
 @pytest.mark.parametrize("hidden", [[], [0, 1]])
 def test_p_values_of_averages_are_uniform(hidden: list[int]) -> None:
-    model = model_on(0.3)
+    model = model_on(TimeScale(0.3))
     rows = records_like(model.density, 50_000, np.random.default_rng(99))
     rows[50::THINNING, hidden] = np.nan
     p_value = scores_of(detector(model, min_features=1), rows).p_value[50::THINNING]
@@ -61,14 +60,18 @@ def test_p_values_of_averages_are_uniform(hidden: list[int]) -> None:
 def test_a_long_faint_shift_is_seen_by_an_average_alone() -> None:
     shifted = records_like(density(gmm()), 400, np.random.default_rng(3))
     shifted[200:] += 1.0
-    by_itself, average = (scores_of(detector(model_on(w, 4000)), shifted).p_value for w in (1.0, 0.05))
+    by_itself, average = (
+        scores_of(detector(model_on(TimeScale(w), 4000)), shifted).p_value for w in (1.0, 0.05)
+    )
     assert np.median(average[250:]) < 0.1 * np.median(by_itself[250:])
 
 
 def test_what_a_slow_average_remembers_has_to_be_confirmed() -> None:
     over = records_like(density(gmm()), 400, np.random.default_rng(3))
     over[150:200] += 3.0
-    alone, asked = (scores_of(detector(model_on(0.02, 4000, c)), over).p_value for c in (None, 0.3))
+    alone, asked = (
+        scores_of(detector(model_on(TimeScale(0.02, c), 4000)), over).p_value for c in (None, 0.3)
+    )
     assert (asked >= alone).all()
     assert np.median(asked[180:200]) < 0.01
     assert np.median(alone[215:230]) < 0.01
@@ -76,7 +79,7 @@ def test_what_a_slow_average_remembers_has_to_be_confirmed() -> None:
 
 
 def test_a_record_without_any_likelihood_is_forgotten() -> None:
-    model = model_on(0.3, 4000)
+    model = model_on(TimeScale(0.3), 4000)
     rows = records_like(model.density, 200, np.random.default_rng(4))
     rows[50] = 1e9
     p_value = scores_of(detector(model), rows).p_value
@@ -85,7 +88,7 @@ def test_a_record_without_any_likelihood_is_forgotten() -> None:
 
 
 def test_averages_go_on_from_batch_to_batch_with_the_same_bits() -> None:
-    model = detector(model_on(0.1, 2000))
+    model = detector(model_on(TimeScale(0.1), 2000))
     rows = records_like(model.model.density, 90, np.random.default_rng(5))
     rows[40, 0] = np.nan
     whole = scores_of(model, rows).p_value
