@@ -38,6 +38,9 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
     values compare. A predictor has to be worth its while, over those tried before it: by more than 0.03 nats
     a feature, and by more than twice the standard error of the gain. ``last`` is taken where no other is.
 
+    A predictor gains something even where records tell nothing about one another, for being fitted and scaled
+    another way than none is. So what it gains over none on the same records in random order does not count.
+
     Args:
         material: Records that shall calibrate nothing; the held-out ones among them judge.
         plan: Its predictor is not looked at.
@@ -57,14 +60,42 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
         return without_evidence(tried, f"{judged} records are too few to compare predictors on")
 
     best, least = "none", _LEAST_GAIN * material.rows.values.shape[1]
+    disordered: Material | None = None
     for name, nats in log_likelihood.items():
         eligible = best == "none" if name == _OTHERWISE else name != best
         gain = float(np.mean(nats - log_likelihood[best]))
-        if eligible and gain > least and is_worth_having(nats, log_likelihood[best]):
-            best = name
+        if not (eligible and gain > least and is_worth_having(nats, log_likelihood[best])):
+            continue
+        if best == "none":
+            disordered = disordered or _disordered(material, plan.seed)
+            if gain - _gain(disordered, plan, name) <= least:
+                continue
+        best = name
     values = ", ".join(f"{entry.name} {entry.nats:.2f}" for entry in tried if entry.nats is not None)
     reason = f"predictor {best}: nats per record on {judged} newer records: {values}"
     return PredictorChoice(best, tuple(tried), reason)
+
+
+def _disordered(material: Material, seed: int) -> Material:
+    """Return the records in random order: of each run the older ones and the newer ones among themselves."""
+    rows = material.rows
+    part = 2 * rows.of_run + rows.held_out
+    # Sorted by part alone they stay where they are; with chance as the second key, each part is shuffled.
+    in_place = np.argsort(part, kind="stable")
+    by_chance = np.lexsort((np.random.default_rng(seed).random(part.size), part))
+    values = rows.values.copy()
+    values[in_place] = rows.values[by_chance]
+    shuffled = replace(rows, values=values)
+    return replace(material, rows=shuffled, to_fit=shuffled.to_fit())
+
+
+def _gain(material: Material, plan: TrainingPlan, name: str) -> float:
+    """Return how many nats a record a predictor is better than none."""
+    nats = [
+        _log_likelihood(material, expect(material, replace(plan, predictor=predictor, order=1)))
+        for predictor in (name, "none")
+    ]
+    return float(np.mean(nats[0] - nats[1]))
 
 
 def without_evidence(tried: Sequence[PredictorTried], why: str) -> PredictorChoice:

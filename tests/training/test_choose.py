@@ -126,6 +126,16 @@ def test_records_that_tell_nothing_about_one_another_are_judged_each_by_itself(c
     assert not any(member.time_scale.is_average for member in members)
 
 
+def test_features_that_hardly_ever_jump_do_not_make_a_table_a_stream() -> None:
+    flags = np.random.default_rng(0).random((2000, 4)) < 0.002
+    choice = chosen(batch(flags.astype(float))).choice
+    assert choice is not None
+    nats = {entry.name: entry.nats for entry in choice.predictors if entry.nats is not None}
+    # Being scaled another way is all that it gains: in any order as much.
+    assert nats["autoregressive"] > nats["none"] + 0.03 * 4
+    assert any("judged each by itself" in reason for reason in choice.reasons)
+
+
 def test_the_newest_records_and_labelled_ones_have_no_say() -> None:
     values = stream(1000, 0.7)
     plan = chosen(batch(values)).plan
