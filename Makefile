@@ -1,7 +1,8 @@
 # The commands of this project; CI runs the same ones.
 #
 #   make demo [ARGS="--seconds 60"]   the demonstration: no server, no Java, no torch needed
-#   make test [ARGS="-k gmm"]         every test; those with a real Kafka need Java 17 and Maven
+#   make test [ARGS="-k gmm"]         every test, two at a time (TEST_JOBS=0: one after another, in this
+#                                     process); those with a real Kafka need Java 17 and Maven
 #   make check                        lint, format, types, import rules
 #
 # All of them make .venv first. VENV=/path uses an environment that exists, as it is, and this
@@ -10,6 +11,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+# Much of a test with real servers is waiting; files stay together, since their tests share what they trained.
+TEST_JOBS ?= 2
 
 RUN := $(VENV)/bin/python
 # One BLAS thread: batches are small, and threads that wait for each other cost more than they give.
@@ -28,7 +31,7 @@ demo: demo-environment
 	$(RUN) -m detector.cli.main demo $(ARGS)
 
 test: test-environment kafka-jars
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
 
 check: test-environment
 	$(VENV)/bin/ruff check .
