@@ -3,8 +3,8 @@
 A detector without a version, or with a young one, has a goal: so many records of an entity. When it begins,
 and whenever the records read since may have reached it, a job trains on what the topics hold, or says that
 they hold too few. With every version the goal becomes four times the records that it was trained on, until
-2,000 records of an entity were held out: from there on, training is the operator's. A version that somebody
-else makes the champion meanwhile is taken as well.
+2,000 records, and 300 of an entity, were held out: from there on, training is the operator's. A version
+that somebody else makes the champion meanwhile is taken as well.
 """
 
 import logging

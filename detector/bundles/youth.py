@@ -5,8 +5,17 @@ import numpy as np
 from detector.batch import IntArray
 from detector.bundles.store import Bundle
 
-ENOUGH_ROWS = 2000
-"""Held out of an entity. With fewer, averages of surprise are calibrated on while they are scored."""
+_ENOUGH_OF_ALL = 2000
+# Entities share what they show of rare surprise; where one's own lies is its own.
+_ENOUGH_OF_EACH = 300
+
+
+def enough_rows(entities: int) -> int:
+    """Return how many rows have to be held out of each of so many entities, on average.
+
+    With fewer, averages of surprise are calibrated on while they are scored.
+    """
+    return max(-(-_ENOUGH_OF_ALL // max(entities, 1)), _ENOUGH_OF_EACH)
 
 
 def held_out_of_an_entity(bundle: Bundle) -> int:
@@ -16,7 +25,7 @@ def held_out_of_an_entity(bundle: Bundle) -> int:
 
 def records_missing(bundle: Bundle) -> int:
     """Return how many held-out records of an entity a young version lacks, 0 for one that is not young."""
-    return max(ENOUGH_ROWS - held_out_of_an_entity(bundle), 0)
+    return max(enough_rows(len(bundle.held_out.lengths)) - held_out_of_an_entity(bundle), 0)
 
 
 def youth(bundle: Bundle) -> str | None:

@@ -50,7 +50,7 @@ class TrainingConfig(FamilyOptions):
     learn: Annotated[Literal["auto", "off"], BeforeValidator(_unquoted)] = Field(
         "auto",
         description="Whether averages of surprise are calibrated on while they are scored; auto: where fewer "
-        "than 2,000 records of an entity are held out.",
+        "than 2,000 records are held out, or 300 of an entity.",
     )
     seed: int = Field(0, ge=0, description="Of everything random in the job.")
     models: Literal["pooled", "per_entity"] = Field(

@@ -6,7 +6,7 @@ import numpy as np
 
 from detector.alerting.budget import HeldOut
 from detector.batch import BoolArray, FloatArray, IntArray
-from detector.bundles.youth import ENOUGH_ROWS
+from detector.bundles.youth import enough_rows
 from detector.models.sequences import runs_of, starts_of
 from detector.scoring.calibration import Calibration
 from detector.scoring.density import Conditionals, Density, Example, SurpriseOfPattern
@@ -135,7 +135,8 @@ def calibrate(
         absent, past_absent = np.zeros_like(missing), np.zeros_like(past_absent)
     surprise, model_of_row = averaged[reference], of_row[reference]
     calibration = _fit(surprise, model_of_row, n_models, of_pattern, two_sided)
-    young = surprise.size < ENOUGH_ROWS * np.unique(model).size
+    entities = np.unique(model_of_row).size
+    young = surprise.size < enough_rows(entities) * entities
     teaches = interval_s >= _FASTEST_TEACHING_S
     if learn and young and teaches and time_scale.is_average and not two_sided:
         if z.shape[1] == 1:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.bundles.youth import records_of_an_entity
+from detector.bundles.youth import enough_rows, records_of_an_entity
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,8 @@ from detector.bundles.youth import records_of_an_entity
 )
 def test_half_of_all_records_are_of_entities_with_as_many(counts: list[int], usual: int) -> None:
     assert records_of_an_entity(np.array(counts, dtype=np.int64)) == usual
+
+
+@pytest.mark.parametrize(("entities", "each"), [(1, 2000), (3, 667), (6, 334), (7, 300), (1000, 300)])
+def test_entities_share_what_they_show_of_rare_surprise(entities: int, each: int) -> None:
+    assert enough_rows(entities) == each
