@@ -9,7 +9,7 @@ the peak stays suspicious, and anything louder is so all the more.
 import numpy as np
 
 from detector.batch import FloatArray, IntArray
-from detector.models.sequences import lagged, runs_of, starts_of
+from detector.models.sequences import lagged, running_maximum, runs_of, starts_of
 
 SHARE = 0.9
 HALF_LIFE_RECORDS = 100.0
@@ -47,18 +47,10 @@ def with_echo(
     rows = np.flatnonzero(echoes[run])
     run, own = run[rows], runs_of(run[rows])
     value = np.where(loud[rows], np.log(np.maximum(nats[rows], 1.0)) + set_back[rows], -np.inf)
-    peak = _running_maximum(lagged(value, state[echoes], starts_of(own)), run)
+    peak = running_maximum(lagged(value, state[echoes], starts_of(own)), run)
     raised = np.array(np.broadcast_to(threshold, nats.shape))
     raised[rows] = np.maximum(raised[rows], SHARE * np.exp(peak - set_back[rows]))
     last = starts_of(own) + own - 1
     after = state.copy()
     after[echoes] = np.maximum(peak[last], value[last])
     return after, raised
-
-
-def _running_maximum(value: FloatArray, run: IntArray) -> FloatArray:
-    """Return the largest value of each row's run up to it, shape (N,); runs are rising."""
-    # Ranks that grow with the run, so that one running maximum starts afresh with every run.
-    values, rank = np.unique(value, return_inverse=True)
-    highest = np.maximum.accumulate(run * values.size + rank)
-    return np.asarray(values[highest - run * values.size])

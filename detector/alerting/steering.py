@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from detector.alerting.budget import HeldOut, Threshold
 from detector.batch import BoolArray, FloatArray, IntArray
-from detector.models.sequences import lagged, running_last, starts_of
+from detector.models.sequences import lagged, running_last, running_maximum, starts_of
 
 N_LEVELS = 44
 LEVELS: FloatArray = 2.0 * np.power(1.12, np.arange(N_LEVELS, dtype=np.float64))
@@ -148,17 +148,9 @@ def _stretches(
     group = np.cumsum(begins)
     value = np.where(is_open | was_open, nats, 0.0)
     value[starts] = np.maximum(value[starts], np.where(was_open[starts], state["peak"], 0.0))
-    peak = _running_maximum(value, group)
+    peak = running_maximum(value, group)
     after = state.copy()
     ends = starts + lengths - 1
     after["open"], after["calm_records"] = is_open[ends], calm[ends]
     after["peak"] = np.where(is_open[ends], peak[ends], 0.0)
     return ended, peak, after
-
-
-def _running_maximum(value: FloatArray, group: IntArray) -> FloatArray:
-    """Return the largest value of each row's group up to it, shape (N,); groups are rising."""
-    # Ranks that grow with the group, so that one running maximum starts afresh with every group.
-    instants, rank = np.unique(value, return_inverse=True)
-    highest = np.maximum.accumulate(group * instants.size + rank)
-    return instants[highest - group * instants.size]

@@ -5,7 +5,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.batch import BoolArray, IntArray
+from detector.batch import BoolArray, FloatArray, IntArray
 
 T = TypeVar("T", bound=np.generic)
 
@@ -45,3 +45,11 @@ def running_last_of_columns(marked: BoolArray, starts: IntArray, lengths: IntArr
     index = np.where(marked, np.arange(len(marked))[:, None], -1)
     last = np.maximum.accumulate(index, axis=0)
     return np.where(last >= np.repeat(starts, lengths)[:, None], last, -1)
+
+
+def running_maximum(value: FloatArray, run: IntArray) -> FloatArray:
+    """Return the largest value of each row's run up to it, shape (N,); numbers of runs are rising."""
+    # Ranks that grow with the run, so that one running maximum starts afresh with every run.
+    values, rank = np.unique(value, return_inverse=True)
+    highest = np.maximum.accumulate(run * values.size + rank)
+    return np.asarray(values[highest - run * values.size])
