@@ -41,6 +41,8 @@ SIZES = (4.0, 8.0, 16.0, 32.0)
 BAR, TOP = 0.9, 2
 BANDS = ((1.0, 0.683), (2.0, 0.954))
 """Standard deviations to either side, and the share of a Gaussian there."""
+STATED_BAND, STATED_RATE = 2.0, 0.9
+"""The band that alerts are told with, and the share of normal values that users are told it holds."""
 PAST, LASTS = 300, 20
 _BAND_ROWS = 200
 
@@ -186,10 +188,13 @@ def _print_tables(trials: list[Trial], silent: int, inside: dict[str, list[Float
         for width, promised in BANDS:
             shares = np.concatenate([np.nanmean(np.abs(part) <= width, axis=0) for part in parts])
             low, middle, high = np.quantile(shares, [0.1, 0.5, 0.9])
+            bar = ""
+            if width == STATED_BAND:
+                bar = f"  mean >= {STATED_RATE} {'met' if shares.mean() >= STATED_RATE else 'MISSED'}"
             print(
                 f"{data_set}: within {width:g} standard deviations, a Gaussian {promised:.3f}; "
                 f"features: mean {shares.mean():.3f}, "
-                f"a tenth below {low:.3f}, median {middle:.3f}, a tenth above {high:.3f}"
+                f"a tenth below {low:.3f}, median {middle:.3f}, a tenth above {high:.3f}{bar}"
             )
 
 

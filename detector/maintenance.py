@@ -107,6 +107,7 @@ def _noticed_nothing(detector: Detector, state: EntityState) -> EntityState:
         alert=initial_alert_state(n),
         average=tuple(member.initial_average(state.model) for member in detector.model.members),
         matters=np.full_like(state.matters, np.nan),
+        led_up=np.full(n, None),
     )
 
 

@@ -6,6 +6,7 @@ of entities) shows at records that an entity's own past decides, never at the ed
 numbers have the same bits in any batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -38,6 +39,8 @@ from detector.models.sequences import lagged, runs_of, starts_of
 from detector.scoring.arrival import refused
 from detector.scoring.density import Conditionals
 from detector.scoring.explained_rows import explain_rows
+from detector.scoring.lead_up import LED_UP, Loud, Seen, most_surprising
+from detector.scoring.member import Member
 from detector.scoring.scoring_model import ScoringModel
 
 _TOP_FEATURES = 5
@@ -105,6 +108,8 @@ class EntityState:
     """Which part of surprise matters of late, shape (E, feature_rules.state_size)."""
     echo: FloatArray
     """How loud the entity was of late, as ``with_echo`` has it, shape (E,)."""
+    led_up: NDArray[np.object_]
+    """The newest records where they are loud but fire nothing: tuples of ``Loud``, or None, shape (E,)."""
 
 
 class Outcome(NamedTuple):
@@ -141,6 +146,7 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
         ),
         np.empty((n, 0)) if detector.feature_rules is None else detector.feature_rules.initial_state(n),
         no_echo(n),
+        np.full(n, None),
     )
 
 
@@ -352,6 +358,7 @@ def _score(
         before.override,
         before.matters,
         before.echo,
+        before.led_up,
     )
     return after, status, said
 
@@ -521,18 +528,20 @@ def _decide(
     )
     scores.alert[out] = decision.firing
     after = replace(after, alert=replaced(before.alert, with_scores, decision.state))
-    if not decision.transitions:
-        return after, []
     explainer = _Explainer(detector, batch, rows, before, said)
+    members = [k for k, member in enumerate(detector.model.members) if _averages_surprise(member)]
+    loud = (judged >= detector.rules.resolve_below) & ~decision.firing
+    leads = _Leads(explainer, members, before.led_up, with_scores, lengths, position, loud)
     explained, events = before.explained.copy(), []
     for transition in decision.transitions:
         row, e = int(position[transition.row]), int(with_scores[transition.entity])
         if transition.explained:
-            explained[e] = explainer.explained(row)
+            led_up = leads.up_to(transition.row, transition.entity) if transition.told == "firing" else ()
+            explained[e] = explainer.explained(row, led_up)
         severity = _severity(detector, before.override[e])
         at = int(rows.order[row])
         events.append(_event(detector, batch, transition, at, explained[e], severity))
-    return replace(after, explained=explained), events
+    return replace(after, explained=explained, led_up=leads.after()), events
 
 
 def resolved_by_maintenance(
@@ -611,18 +620,40 @@ class _Explainer:
     before: EntityState
     said: _Said
     _reached: dict[tuple[int, int], tuple[int, FloatArray]] = field(default_factory=dict)
+    _starts: IntArray = field(init=False)
+    """The first row of every entity."""
 
-    def explained(self, row: int) -> Explained:
-        """Return why a row is improbable; rows of one entity must be asked for in rising order."""
+    def __post_init__(self) -> None:
+        self._starts = starts_of(self.rows.lengths)
+
+    def explained(self, row: int, led_up: tuple[Loud, ...]) -> Explained:
+        """Return why a row is improbable, and the average of the row and what led up to it.
+
+        Rows of one entity must be asked for in rising order.
+        """
         time = float(self.batch.time[self.rows.order[row]])
-        return Explained(time, self._reasons(row), self._regime(row))
+        return Explained(time, self._reasons(row, led_up), self._regime(row))
 
-    def _reasons(self, row: int) -> tuple[FeatureReason, ...]:
+    def loud(self, row: int, members: Sequence[int]) -> Loud:
+        """Return a row as members saw it; rows of one entity must be asked for in rising order."""
+        seen = {}
+        for k in members:
+            own = self.said.conditionals[k]
+            seen[k] = Seen(
+                self._state_before(k, row)[1] if self.before.family[k].shape[1] else np.empty((1, 0)),
+                own.residual[row : row + 1].copy(),
+                own.expected[row : row + 1].copy(),
+                None if own.spread is None else own.spread[row : row + 1].copy(),
+            )
+        values, scaled = self.rows.values[row].copy(), self.rows.scaled[row : row + 1].copy()
+        return Loud(values, scaled, self.rows.gap_s[row : row + 1].copy(), seen)
+
+    def _reasons(self, row: int, led_up: tuple[Loud, ...]) -> tuple[FeatureReason, ...]:
         """Return the features that surprised most (least, if too likely), with what they should have been.
 
         Those outside their valid range come first. They are those of the member that was heard.
         """
-        explanation, actual = self._explained(row)
+        explanation, actual = self._explained(row, led_up)
         nats = explanation.nats[0]
         order = np.argsort(nats if self.said.too_likely[row] else -nats, kind="stable")
         if self.detector.feature_rules is not None:
@@ -633,29 +664,26 @@ class _Explainer:
 
     def all_features(self, row: int) -> tuple[FeatureReason, ...]:
         """Return every feature's part, in the model's order; nats are NaN where the record lacks it."""
-        explanation, actual = self._explained(row)
+        explanation, actual = self._explained(row, ())
         return tuple(self._reason(j, float(actual[j]), explanation) for j in range(actual.size))
 
-    def _explained(self, row: int) -> tuple[Explanation, FloatArray]:
-        """Return what a row was expected to be, in the units of the data, and its values.
+    def _explained(self, row: int, led_up: tuple[Loud, ...]) -> tuple[Explanation, FloatArray]:
+        """Return what was expected, in the units of the data, with nats beyond the usual, and the values.
 
-        Nats are those beyond the usual: in units of the data a feature in bytes would surprise more than one
-        in gigabytes.
+        Of an average every feature is explained where it surprised most; but texts and what is outside its
+        range are those of the row.
         """
-        k = int(self.said.member[row])
-        density, conditionals = self.detector.model.members[k].density, self.said.conditionals[k]
-        e, family_row = self._state_before(k, row)
-        explanation = density.explain(
-            family_row,
-            conditionals.residual[row : row + 1],
-            conditionals.expected[row : row + 1],
-            self.rows.gap_s[row : row + 1],
-            self.before.model[e : e + 1],
-            None if conditionals.spread is None else conditionals.spread[row : row + 1],
-        )
-        transforms = self.detector.model.transforms
-        in_units = transforms.explained_in_units(explanation, self.rows.scaled[row : row + 1])
-        return replace(in_units, nats=explanation.excess()), self.rows.values[row]
+        k, model = int(self.said.member[row]), self.detector.model
+        member, actual = model.members[k], self.rows.values[row]
+        records: tuple[Loud, ...] = (self.loud(row, [k]),)
+        if _averages_surprise(member) and not self.said.too_likely[row]:
+            records = (*led_up, *records)
+        of_model = int(self.before.model[self._entity(row)])
+        explanations = [loud.explained(k, member.density, of_model, model.transforms) for loud in records]
+        newest = np.array([model.vocabulary(j) is not None for j in range(actual.size)])
+        if self.detector.feature_rules is not None:
+            newest |= self.detector.feature_rules.out_of_range(actual)
+        return most_surprising(explanations, [loud.values for loud in records], newest)
 
     def _reason(self, j: int, actual: float, explanation: Explanation) -> FeatureReason:
         """Return feature j's part; a category is told by its text and has no spread."""
@@ -686,10 +714,10 @@ class _Explainer:
         The entity's past within the batch is run again, each part of it once: keeping the state before every
         row would cost every row.
         """
-        starts = starts_of(self.rows.lengths)
-        e = int(np.searchsorted(starts, row, side="right")) - 1
-        reached, state = self._reached.get((k, e), (int(starts[e]), self.before.family[k][e : e + 1]))
-        if row > reached:
+        e = self._entity(row)
+        start = int(self._starts[e])
+        reached, state = self._reached.get((k, e), (start, self.before.family[k][e : e + 1].copy()))
+        if row > reached and state.size:
             part = slice(reached, row)
             state, _ = self.detector.model.members[k].density.scan_family(
                 state,
@@ -700,6 +728,59 @@ class _Explainer:
             )
         self._reached[k, e] = row, state
         return e, state
+
+    def _entity(self, row: int) -> int:
+        return int(np.searchsorted(self._starts, row, side="right")) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Leads:
+    """The loud records before others, for committees that average surprise.
+
+    A record is loud that is not calm and does not fire. What led up to a record are the loud ones directly
+    before it, no more than ``LED_UP``, be they of this batch or of one before.
+    """
+
+    explainer: _Explainer
+    members: list[int]
+    """Those that average."""
+    before: NDArray[np.object_]
+    """Of each entity, as in ``EntityState``."""
+    with_scores: IntArray
+    """Entities that have scored rows."""
+    lengths: IntArray
+    """Their scored rows."""
+    position: IntArray
+    """Of each of the M scored rows among the rows."""
+    loud: BoolArray
+    """Shape (M,)."""
+
+    def after(self) -> NDArray[np.object_]:
+        """Return what led up to the records of the next batch; the last that rows may be asked for."""
+        if not self.members:
+            return self.before
+        last = starts_of(self.lengths) + self.lengths - 1
+        led_up = self.before.copy()
+        led_up[self.with_scores] = None
+        for i in np.flatnonzero(self.loud[last]).tolist():
+            led_up[self.with_scores[i]] = self.up_to(int(last[i]) + 1, i)
+        return led_up
+
+    def up_to(self, at: int, i: int) -> tuple[Loud, ...]:
+        """Return what led up to scored row ``at`` of the i-th entity with scores."""
+        if not self.members:
+            return ()
+        start, first = int(self.lengths[:i].sum()), at
+        while first > start and at - first < LED_UP and self.loud[first - 1]:
+            first -= 1
+        of_batch = [self.explainer.loud(int(self.position[row]), self.members) for row in range(first, at)]
+        earlier = (self.before[self.with_scores[i]] or ()) if first == start else ()
+        return (*earlier, *of_batch)[-LED_UP:]
+
+
+def _averages_surprise(member: Member) -> bool:
+    """Whether a member speaks of more than the newest record, and of how improbable they were."""
+    return member.time_scale.is_average and not member.time_scale.of_deviation
 
 
 def take(state: EntityState, rows: IntArray) -> EntityState:
@@ -720,6 +801,7 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
         state.override.take(rows),
         state.matters.take(rows, axis=0),
         state.echo.take(rows),
+        state.led_up.take(rows),
     )
 
 
@@ -744,4 +826,5 @@ def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     state.override[rows] = new.override
     state.matters[rows] = new.matters
     state.echo[rows] = new.echo
+    state.led_up[rows] = new.led_up
     return state
