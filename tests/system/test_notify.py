@@ -166,7 +166,8 @@ def test_an_alertmanager_that_was_away_is_told_and_silence_is_an_end(
             topics,
             manager,
             client="confluent",
-            expire_after="8s",
+            # Long enough for a slow machine to start an Alertmanager meanwhile.
+            expire_after="20s",
             webhooks=[{"name": "moved", "url": hook.url, "secret": SECRET, "bearer_token": "hunter2"}],
         )
         daemon = resources.enter_context(Daemon(config, tmp_path, "notify"))
@@ -186,10 +187,10 @@ def test_an_alertmanager_that_was_away_is_told_and_silence_is_an_end(
             "an attempt at the Alertmanager that is away",
         )
         assert daemon.get("/-/ready")[0] == 200
+        wait_until(lambda: daemon.metric("detector_notify_open_episodes") == 1, 10.0, "an open episode")
         resources.enter_context(manager)
         told.wait_for("db-1", "firing")
-        assert daemon.metric("detector_notify_open_episodes") == 1
-        over = told.wait_for("db-1", "resolved")
+        over = told.wait_for("db-1", "resolved", timeout_s=40.0)
         assert "no news for" in over["annotations"]["summary"]
         assert daemon.metric("detector_notify_events_total", outcome="old") == 2
         assert daemon.metric("detector_notify_expired_total") == 1
