@@ -1,0 +1,130 @@
+"""From records to people: ``detector run``, ``detector notify`` and an Alertmanager with a webhook behind it."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.delivery.http_server import FakeReceiver
+from tests.kafka.broker import RealBroker
+from tests.system.alertmanager import Alertmanager
+from tests.system.conftest import TRAINING_STEPS, Trained, configuration, new_topics, settings_of
+from tests.system.process import Daemon, wait_until
+from tests.system.telemetry import FEATURES, HOSTS, Telemetry, produce, read_all
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+
+STEPS = 70
+TOGETHER, FIRST, LAST = HOSTS[2:10], 30, 33
+"""They are ill in these steps, for too short to be critical."""
+EARLIER = HOSTS[2]
+"""Is one step ahead of the others."""
+SILENT, BACK = HOSTS[15], 45
+"""Stops when the others fall ill, and is back in this step."""
+FEWEST = 5
+"""Make an incident, by default."""
+
+
+class Told:
+    """What the webhook was told, by kind of alert, entity and status."""
+
+    def __init__(self, receiver: FakeReceiver) -> None:
+        self._receiver = receiver
+
+    def alerts(self) -> list[dict[str, Any]]:
+        return [alert for request in self._receiver.requests for alert in request.json()["alerts"]]
+
+    def counts(self) -> Counter[tuple[str, str, str]]:
+        return Counter(
+            (alert["labels"]["alertname"], alert["labels"].get("entity", ""), alert["status"])
+            for alert in self.alerts()
+        )
+
+    def wait_for(self, name: str, entity: str, status: str) -> dict[str, Any]:
+        key = name, entity, status
+        wait_until(lambda: self.counts()[key] > 0, 60.0, f"told of {key}, not only of {self.counts()}")
+        labels = {"alertname": name} | ({"entity": entity} if entity else {})
+        found: dict[str, Any] = next(
+            alert
+            for alert in self.alerts()
+            if alert["status"] == status and labels.items() <= alert["labels"].items()
+        )
+        return found
+
+
+@pytest.fixture
+def behind() -> Iterator[FakeReceiver]:
+    with FakeReceiver() as receiver:
+        yield receiver
+
+
+def test_of_an_incident_and_of_an_absence_people_are_told_once_that_it_is_and_once_that_it_is_over(
+    trained: Trained, kafka_broker: RealBroker, behind: FakeReceiver, tmp_path: Path
+) -> None:
+    settings, topics, told = settings_of(kafka_broker), new_topics(kafka_broker, partitions=2), Told(behind)
+    telemetry = Telemetry(TRAINING_STEPS + STEPS, seed=4)
+    for host in TOGETHER:
+        first = TRAINING_STEPS + FIRST - (host == EARLIER)
+        ill = telemetry.values[first : TRAINING_STEPS + LAST + 1, HOSTS.index(host)]
+        ill[:, FEATURES.index("disk")] += 15.0
+
+    def send(first: int, end: int, hosts: Sequence[str] = HOSTS) -> None:
+        for step in range(TRAINING_STEPS + first, TRAINING_STEPS + end):
+            records = zip(HOSTS, *telemetry.records(step, step + 1), strict=True)
+            sent = [(key, value) for host, key, value in records if host in hosts]
+            produce(settings, topics.telemetry, [key for key, _ in sent], [value for _, value in sent])
+
+    for name in ("scorer", "deliverer"):
+        (tmp_path / name).mkdir()
+    with Alertmanager(tmp_path / "am", behind.url) as manager:
+        config = configuration(kafka_broker, topics, trained.store)
+        # Of the input as a whole nothing is said while the test waits.
+        config["inputs"][0]["absence"] = {"silence_after": "1h"}
+        config["notify"] = {
+            "alertmanagers": [{"urls": [manager.url], "resend": "2.5s"}],
+            # The records are of the last hour.
+            "max_alert_age": "3h",
+        }
+        with (
+            Daemon(config, tmp_path / "scorer") as scorer,
+            Daemon(config, tmp_path / "deliverer", "notify") as deliverer,
+        ):
+            scorer.wait_until_ready()
+            deliverer.wait_until_ready()
+            send(0, FIRST)
+            told.wait_for("DetectorAnomaly", EARLIER, "firing")
+            send(FIRST, BACK, [host for host in HOSTS if host != SILENT])
+            incident = told.wait_for("DetectorIncident", "", "firing")
+            absence = told.wait_for("DetectorAbsence", SILENT, "firing")
+            send(BACK, STEPS)
+            told.wait_for("DetectorIncident", "", "resolved")
+            told.wait_for("DetectorAnomaly", EARLIER, "resolved")
+            back = told.wait_for("DetectorAbsence", SILENT, "resolved")
+            # Time for repetitions.
+            time.sleep(3.0)
+            assert deliverer.terminate() == 0, deliverer.log()
+            assert scorer.terminate() == 0, scorer.log()
+
+    counts = told.counts()
+    for name, entity in (("Incident", ""), ("Absence", SILENT), ("Anomaly", EARLIER)):
+        both = [counts[f"Detector{name}", entity, status] for status in ("firing", "resolved")]
+        assert both == [1, 1], (name, counts)
+    assert incident["annotations"]["summary"].endswith("and 5 more; mostly disk")
+    assert absence["annotations"]["summary"].startswith(f"{SILENT}: nothing for ")
+    assert back["annotations"]["summary"].startswith(f"{SILENT}: records come again after ")
+    events = [read.json() for read in read_all(settings, topics.alerts)]
+    incidents = [event for event in events if event["kind"] == "incident"]
+    assert {event["alert_id"] for event in incidents} == {incident["annotations"]["alert_id"]}
+    assert max(event["entities"] for event in incidents) == len(TOGETHER)
+    # Of its members people are told only where the alert was there before the incident ...
+    members = {event["alert_id"]: event for event in events if event.get("incident_id") is not None}
+    assert {event["entity"] for event in members.values()} == set(TOGETHER)
+    of_their_own = {alert["labels"].get("entity") for alert in told.alerts()} & set(TOGETHER)
+    assert EARLIER in of_their_own
+    # ... which a step that is read in two polls may bring about for some others.
+    assert len(of_their_own) < FEWEST
+    for entity in of_their_own:
+        assert [counts["DetectorAnomaly", entity, status] for status in ("firing", "resolved")] == [1, 1]
