@@ -1,4 +1,4 @@
-"""From records to people: ``detector run``, ``detector notify`` and an Alertmanager with a webhook behind it."""
+"""From records to people: ``detector run``, ``detector notify``, Alertmanager, and a webhook behind it."""
 
 import time
 from collections import Counter
