@@ -159,8 +159,14 @@ def client_settings(config: Config) -> ClientSettings:
         sasl_mechanism=security.sasl_mechanism,
         sasl_username=security.username,
         sasl_password=None if security.password is None else security.password.get_secret_value(),
-        ssl_cafile=None if security.ca_file is None else str(security.ca_file),
+        ssl_cafile=_text(security.ca_file),
+        ssl_certfile=_text(security.certificate_file),
+        ssl_keyfile=_text(security.key_file),
     )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def input_schema(config: Config, entry: InputConfig, detector: DetectorConfig | None = None) -> InputSchema:

@@ -4,7 +4,7 @@ import stat
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from detector.config.section import CommaSeparated, Duration, Section
 
@@ -26,6 +26,12 @@ class SecurityConfig(Section):
     ca_file: Path | None = Field(
         None, description="PEM file of the authorities to trust; the system's without."
     )
+    certificate_file: Path | None = Field(
+        None, description="PEM file of our certificate, where brokers ask for one; with key_file."
+    )
+    key_file: Path | None = Field(
+        None, description="PEM file of its key, unencrypted, which not everybody may read."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -36,11 +42,11 @@ class SecurityConfig(Section):
             raise ValueError("password and password_file are both given; keep password_file")
         return data | {"password": read_secret(Path(data["password_file"]))}
 
-    @field_validator("ca_file")
+    @field_validator("ca_file", "certificate_file", "key_file")
     @classmethod
-    def _ca_file_exists(cls, path: Path | None) -> Path | None:
+    def _file_exists(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         if path is not None and not path.is_file():
-            raise ValueError("no such file; give the PEM file of the brokers' authority")
+            raise ValueError(f"no such file; give the PEM file of {_WHOSE[info.field_name or '']}")
         return path
 
     @model_validator(mode="after")
@@ -55,11 +61,24 @@ class SecurityConfig(Section):
                 f"{', '.join(given)} would not be used with protocol {self.protocol}; "
                 f"write protocol: SASL_SSL, or remove them"
             )
-        if self.ca_file is not None and not self.protocol.endswith("SSL"):
+        files = [n for n in _WHOSE if getattr(self, n) is not None]
+        if files and not self.protocol.endswith("SSL"):
             raise ValueError(
-                f"ca_file would not be used with protocol {self.protocol}; write protocol: SSL or SASL_SSL"
+                f"{', '.join(files)} would not be used with protocol {self.protocol}; "
+                "write protocol: SSL or SASL_SSL"
             )
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file belong together; give both, or neither")
+        if self.key_file is not None:
+            read_secret(self.key_file, "key_file")
         return self
+
+
+_WHOSE = {
+    "ca_file": "the brokers' authority",
+    "certificate_file": "our certificate",
+    "key_file": "its key",
+}
 
 
 def read_secret(path: Path, key: str = "password_file") -> str:

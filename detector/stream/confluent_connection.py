@@ -66,6 +66,9 @@ class Connection:
         }
         if settings.ssl_cafile is not None:
             options["ssl.ca.location"] = settings.ssl_cafile
+        if settings.ssl_certfile is not None:
+            options["ssl.certificate.location"] = settings.ssl_certfile
+            options["ssl.key.location"] = settings.ssl_keyfile
         if settings.sasl_mechanism is not None:
             options |= {
                 "sasl.mechanism": settings.sasl_mechanism,

@@ -37,6 +37,8 @@ def connection_options(settings: ClientSettings) -> dict[str, Any]:
         "reconnect_backoff_max_ms": 2000,
         "security_protocol": settings.security_protocol,
         "ssl_cafile": settings.ssl_cafile,
+        "ssl_certfile": settings.ssl_certfile,
+        "ssl_keyfile": settings.ssl_keyfile,
         "metrics_enabled": False,
     }
     if settings.sasl_mechanism is not None:
@@ -88,15 +90,39 @@ def connect(settings: ClientSettings, make: Callable[[], Any]) -> Any:
     library = logging.getLogger("kafka")
     if library.getEffectiveLevel() < logging.INFO:
         library.setLevel(logging.INFO)
+    complaints = _Complaints()
+    library.addHandler(complaints)
     try:
         return make()
-    except (errors.AuthorizationError, errors.SaslAuthenticationFailedError) as error:
+    except _DENIED as error:
         raise denied(settings, error) from error
     except (errors.KafkaConfigurationError, ValueError, TypeError, AssertionError) as error:
         raise ClientSettingsError(f"kafka-python refuses a setting: {error}") from error
     # Name resolution, sockets and TLS fail with their own errors.
     except (errors.KafkaError, OSError) as error:
-        raise unavailable(settings, error) from error
+        if isinstance(complaints.worst, _DENIED):
+            raise denied(settings, complaints.worst) from error
+        raise unavailable(settings, complaints.worst or error) from error
+    finally:
+        library.removeHandler(complaints)
+
+
+_DENIED = (errors.AuthorizationError, errors.SaslAuthenticationFailedError)
+
+
+class _Complaints(logging.Handler):
+    """Why the library could not connect: all it raises is that there was no connection in time."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.worst: BaseException | None = None
+        """A refusal, else what the last attempt failed with."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        for argument in arguments:
+            if isinstance(argument, BaseException) and not isinstance(argument, errors.KafkaTimeoutError):
+                self.worst = self.worst if isinstance(self.worst, _DENIED) else argument
 
 
 def ask(settings: ClientSettings, call: Callable[[], Result]) -> Result:
@@ -105,7 +131,7 @@ def ask(settings: ClientSettings, call: Callable[[], Result]) -> Result:
         return call()
     except errors.FencedInstanceIdError as error:
         raise fenced(settings) from error
-    except (errors.AuthorizationError, errors.SaslAuthenticationFailedError) as error:
+    except _DENIED as error:
         raise denied(settings, error) from error
     except errors.RetriableError as error:
         raise unavailable(settings, error) from error

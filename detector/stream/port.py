@@ -141,6 +141,9 @@ class ClientSettings:
     sasl_password: str | None = field(default=None, repr=False)
     ssl_cafile: str | None = None
     """PEM file of the authorities trusted; None trusts the system's."""
+    ssl_certfile: str | None = None
+    """PEM file of our certificate, for brokers that ask for one; with ``ssl_keyfile``."""
+    ssl_keyfile: str | None = None
     api_version: tuple[int, int] | None = None
     """kafka-python alone: protocol of a broker that cannot be asked; the embedded broker needs (2, 3)."""
 

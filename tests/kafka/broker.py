@@ -75,16 +75,21 @@ def free_ports(n: int) -> list[int]:
 class RealBroker:
     """Started by ``with``; ``kill`` and ``start`` in between keep its data and its ports."""
 
+    format_options: tuple[str, ...] = ()
+    """More of what the storage is formatted with."""
+
     def __init__(self, heap_mb: int = 512) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="detector-kafka-"))
         self._heap_mb = heap_mb
         self._process: subprocess.Popen[bytes] | None = None
-        self.port, controller_port = free_ports(2)
+        self.port, self._controller_port = free_ports(2)
         self.bootstrap_servers = f"127.0.0.1:{self.port}"
         self._properties = self._folder / "server.properties"
-        self._properties.write_text(
-            _PROPERTIES.format(port=self.port, controller_port=controller_port, folder=self._folder)
-        )
+        self._properties.write_text(self.properties())
+
+    def properties(self) -> str:
+        """Return its ``server.properties``."""
+        return _PROPERTIES.format(port=self.port, controller_port=self._controller_port, folder=self._folder)
 
     @property
     def log_dir(self) -> Path:
@@ -117,6 +122,7 @@ class RealBroker:
                 self._java(
                     "kafka.tools.StorageTool",
                     *("format", "-t", cluster_id, "-c", str(self._properties), "--standalone"),
+                    *self.format_options,
                 ),
                 check=True,
                 capture_output=True,

@@ -14,7 +14,8 @@ TopicFactory = Callable[..., str]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let kafka-python leave sockets of refused connections to the garbage collector."""
-    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
+    for kind in ("socket", "ssl"):
+        config.addinivalue_line("filterwarnings", f"ignore:unclosed <{kind}:ResourceWarning")
 
 
 def create_topic(broker: RealBroker, name: str, partitions: int, **config: str) -> None:
