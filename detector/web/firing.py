@@ -1,4 +1,8 @@
-"""Which entities are firing: 1 while they do, 0 for some minutes after, then no series at all."""
+"""Which entities are firing: 1 while they do, 0 for some minutes after, then no series at all.
+
+An alert of which nothing more is heard ends when it expires, as it does for those who read its events: an
+entity that falls silent while it fires would fire for ever.
+"""
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -16,8 +20,9 @@ RESOLVED_STAYS_S = 300.0
 class _Episode:
     entity: str
     severity: str
-    gone_at_s: float | None
-    """When the series vanishes; None while firing."""
+    fires_until_s: float
+    gone_at_s: float
+    """When the series vanishes."""
 
 
 class FiringAlerts:
@@ -33,8 +38,10 @@ class FiringAlerts:
         """
         episodes = self._episodes.setdefault(detector, {})
         for slot, event in events:
-            gone_at_s = now_s + RESOLVED_STAYS_S if event.transition == "resolved" else None
-            episodes[slot] = _Episode(event.entity, event.severity, gone_at_s)
+            # How long, not when: records may lag behind the clock, and their alerts are no less alive.
+            lasts_s = 0.0 if event.expires_at is None else event.expires_at - event.time
+            until_s = now_s + lasts_s
+            episodes[slot] = _Episode(event.entity, event.severity, until_s, until_s + RESOLVED_STAYS_S)
 
     def forget(self, detector: str, slots: Sequence[int]) -> None:
         """Drop the series of these slots, firing or not: somebody else watches their entities now."""
@@ -42,10 +49,10 @@ class FiringAlerts:
         for slot in slots if episodes else ():
             episodes.pop(slot, None)
 
-    def slots(self) -> dict[str, AbstractSet[int]]:
+    def slots(self, now_s: float) -> dict[str, AbstractSet[int]]:
         """Return the slots that are firing, by detector."""
         return {
-            detector: {slot for slot, episode in episodes.items() if episode.gone_at_s is None}
+            detector: {slot for slot, episode in episodes.items() if now_s < episode.fires_until_s}
             for detector, episodes in self._episodes.items()
         }
 
@@ -54,12 +61,12 @@ class FiringAlerts:
         value: dict[tuple[str, str, str], int] = {}
         for detector, episodes in self._episodes.items():
             for slot, episode in list(episodes.items()):
-                if episode.gone_at_s is not None and now_s >= episode.gone_at_s:
+                if now_s >= episode.gone_at_s:
                     del episodes[slot]
                     continue
                 key = detector, episode.entity, episode.severity
                 # An entity on two partitions has two episodes and one series.
-                value[key] = max(value.get(key, 0), int(episode.gone_at_s is None))
+                value[key] = max(value.get(key, 0), int(now_s < episode.fires_until_s))
         family = firing_family()
         for (detector, entity, severity), firing in value.items():
             family.add_metric([detector, entity, severity], firing)

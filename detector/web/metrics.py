@@ -468,7 +468,7 @@ class _PerEntity(Collector):
     def collect(self) -> Iterator[Metric]:
         with self._lock:
             now_s = self._clock()
-            series, dropped = self._entity_scores.series(self._firing.slots(), now_s)
+            series, dropped = self._entity_scores.series(self._firing.slots(now_s), now_s)
             known = self._entity_scores.entities()
             families: list[Metric] = [
                 *self._firing.collect(now_s),

@@ -15,6 +15,8 @@ from detector.web.metrics import DetectorFacts, Metrics
 from detector.web.notify_metrics import NotifyMetrics
 
 SOURCE = Source("telemetry", 0)
+LASTS_S = 3600.0
+"""How long an alert of these fires of which nothing more is heard."""
 
 FACTS = DetectorFacts(
     name="hosts",
@@ -87,7 +89,7 @@ def event_of(
         severity=severity,
         reopened=reopened,
         time=1.8e9,
-        expires_at=None,
+        expires_at=None if transition == "resolved" else 1.8e9 + LASTS_S,
         start=1.8e9,
         peak=1.8e9,
         end=None,

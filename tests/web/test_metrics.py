@@ -19,6 +19,7 @@ from detector.web.health import Health
 from detector.web.metrics import Metrics
 from tests.web.made_up import (
     FACTS,
+    LASTS_S,
     SOURCE,
     Clock,
     absence_of,
@@ -132,7 +133,7 @@ def test_firing_is_one_then_zero_for_minutes_then_gone(scraped: Scraped) -> None
         batch_of(["a"]), slots_of(4), scores_of([2.0]), [event_of("a", "firing", 0)], 1.8e9
     )
     assert scraped.value("detector_alert_firing", **labels) == 1
-    scraped.clock.now_s += 10 * RESOLVED_STAYS_S
+    scraped.clock.now_s += LASTS_S - 1
     assert scraped.value("detector_alert_firing", **labels) == 1
     resolved = batch_of(["a"], first_offset=1)
     scraped.metrics.scored(resolved, slots_of(4), scores_of([0.1]), [event_of("a", "resolved", 1)], 1.8e9)
@@ -143,6 +144,20 @@ def test_firing_is_one_then_zero_for_minutes_then_gone(scraped: Scraped) -> None
     assert scraped.value("detector_alert_firing", **labels) is None
     for transition in ("firing", "resolved"):
         assert scraped.value("detector_alerts_total", detector="hosts", transition=transition) == 1
+
+
+def test_an_entity_that_falls_silent_while_it_fires_fires_until_that_expires(scraped: Scraped) -> None:
+    batches = [batch_of(["a"], first_offset=offset) for offset in (0, 1)]
+    labels = {"detector": "hosts", "entity": "a", "severity": "warning"}
+    for batch, transition in zip(batches, ("firing", "updated"), strict=True):
+        event = event_of("a", transition, int(batch.offset[0]))
+        scraped.metrics.scored(batch, slots_of(4), scores_of([2.0]), [event], 1.8e9)
+        scraped.clock.now_s += LASTS_S - 1
+    assert scraped.value("detector_alert_firing", **labels) == 1
+    scraped.clock.now_s += 1
+    assert scraped.value("detector_alert_firing", **labels) == 0
+    scraped.clock.now_s += RESOLVED_STAYS_S
+    assert scraped.value("detector_alert_firing", **labels) is None
 
 
 def test_the_series_of_a_severity_that_rose_vanishes(scraped: Scraped) -> None:
