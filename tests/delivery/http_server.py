@@ -90,7 +90,7 @@ class FakeReceiver:
     def url(self) -> str:
         return f"{self._scheme}://127.0.0.1:{self.port}/hook"
 
-    def wait_for(self, n: int, timeout_s: float = 10.0) -> list[Request]:
+    def wait_for(self, n: int, timeout_s: float = 30.0) -> list[Request]:
         """Return the requests once there are so many."""
         give_up_at = time.monotonic() + timeout_s
         while len(self.requests) < n:

@@ -612,7 +612,7 @@ def test_a_flush_to_a_dead_broker_ends_in_time_and_succeeds_later(
         started = time.monotonic()
         with pytest.raises(DeliveryError, match="unacknowledged") as error:
             producer.flush(1.0)
-        assert time.monotonic() - started < 5.0
+        assert time.monotonic() - started < 10.0
         assert (error.value.refused, error.value.pending) == (0, 1)
         own_broker.start()
         producer.flush(WAIT_S)
@@ -623,7 +623,7 @@ def test_a_flush_to_a_dead_broker_ends_in_time_and_succeeds_later(
 def test_records_given_up_are_refused_and_the_producer_goes_on(
     client: ClientName, own_broker: RealBroker, own_topic: str, group: str
 ) -> None:
-    settings = replace(settings_for(client, own_broker, group), delivery_timeout_s=2.0, request_timeout_s=1.5)
+    settings = replace(settings_for(client, own_broker, group), delivery_timeout_s=5.0, request_timeout_s=3.0)
     with closing(open_producer(settings)) as producer:
         send(producer, own_topic, [b"before"])
         own_broker.kill()
@@ -704,7 +704,7 @@ def test_closing_without_a_broker_ends_in_time(
     started = time.monotonic()
     consumer.close()
     producer.close()
-    assert time.monotonic() - started < 8.0
+    assert time.monotonic() - started < 15.0
 
 
 def test_records_gone_from_the_broker_are_reported_once(

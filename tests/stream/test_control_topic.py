@@ -150,11 +150,11 @@ def following(script: Script) -> ControlTopic:
 
 
 def wait(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
+    for _ in range(6000):
         if condition():
             return
         time.sleep(0.005)
-    raise AssertionError("not within 10 s")
+    raise AssertionError("not within 30 s")
 
 
 def windows_of(control: ControlTopic) -> set[Window]:

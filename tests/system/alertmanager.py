@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -61,7 +62,7 @@ class Alertmanager:
         self._config.write_text(json.dumps(config))  # JSON is YAML
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout_s: float = 20.0) -> None:
+    def start(self, timeout_s: float = 60.0) -> None:
         """Return when it is ready."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -86,13 +87,19 @@ class Alertmanager:
         """End it; what it knows of notifications sent is kept on disk."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(20)
+            self._process.wait(60)
             self._process = None
 
     def peers(self) -> int:
         """Return how many replicas it knows, itself included."""
         status: dict[str, Any] = json.loads(self._get("/api/v2/status") or b"{}")
         return len(status.get("cluster", {}).get("peers", []))
+
+    def ends_s(self, entity: str) -> float:
+        """Return when the alert about an entity ends unless it is repeated; -inf where there is none."""
+        alerts: list[dict[str, Any]] = json.loads(self._get("/api/v2/alerts") or b"[]")
+        ends = [alert["endsAt"] for alert in alerts if alert["labels"].get("entity") == entity]
+        return max((datetime.fromisoformat(text).timestamp() for text in ends), default=float("-inf"))
 
     def _get(self, path: str) -> bytes | None:
         try:

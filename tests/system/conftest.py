@@ -45,14 +45,19 @@ def new_topics(broker: RealBroker, partitions: int = 4) -> Topics:
 
 
 def configuration(
-    broker: RealBroker, topics: Topics, store: Path, client: ClientName = "kafka-python"
+    broker: RealBroker,
+    topics: Topics,
+    store: Path,
+    client: ClientName = "kafka-python",
+    session_timeout: str = "20s",
 ) -> dict[str, Any]:
+    """Return a daemon's; the shorter its session, the sooner its partitions are free after it was killed."""
     return {
         "kafka": {
             "bootstrap_servers": [broker.bootstrap_servers],
             "client": client,
             "group_id": f"group-{topics.telemetry}",
-            "session_timeout": "6s",
+            "session_timeout": session_timeout,
         },
         "inputs": [
             {

@@ -19,6 +19,8 @@ from tests.kafka.broker import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _AT_EXIT = Path(__file__).parent / "at_exit"
+GRACE_S = 20.0
+"""To end in when asked to: supervisors kill after 30 seconds or so."""
 
 
 def command() -> list[str]:
@@ -33,7 +35,7 @@ def environment(*paths: Path, **variables: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, **variables}
 
 
-def run(*arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
     """Run ``detector`` to its end."""
     return subprocess.run(
         [*command(), *arguments],
@@ -103,14 +105,14 @@ class Daemon:
     ) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(30)
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None
         return self._process
 
-    def terminate(self, timeout_s: float = 20.0) -> int:
+    def terminate(self, timeout_s: float = 60.0) -> int:
         """Send SIGTERM; return the exit code, and note how long it took in ``stop_s``."""
         started = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
@@ -132,7 +134,7 @@ class Daemon:
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body; status 0 where nobody listens."""
         try:
-            with urllib.request.urlopen(f"http://{self._address}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://{self._address}{path}", timeout=30) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -143,7 +145,7 @@ class Daemon:
         """Return ``total`` of what the daemon exports now."""
         return total(self.get("/metrics")[1], name, **labels)
 
-    def wait_until_ready(self, timeout_s: float = 30.0) -> None:
+    def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         def ready() -> bool:
             assert self.process.poll() is None, f"the daemon ended:\n{self.log()}"
             return self.get("/-/ready")[0] == 200

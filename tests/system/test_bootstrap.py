@@ -33,7 +33,7 @@ def test_from_an_empty_store_to_an_alert(kafka_broker: RealBroker, tmp_path: Pat
         assert daemon.metric("detector_bootstrap_records_needed", detector="watch") == 100
         produce(settings, topics.telemetry, *telemetry.records(FIRST, ENOUGH))
         wait_until(
-            lambda: daemon.metric("detector_model_info", detector="watch") == 1, 60.0, "a version serves"
+            lambda: daemon.metric("detector_model_info", detector="watch") == 1, 120.0, "a version serves"
         )
         produce(settings, topics.telemetry, *telemetry.records(ENOUGH, STEPS))
         daemon.wait_for_records(STEPS * len(HOSTS))

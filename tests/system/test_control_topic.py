@@ -13,7 +13,7 @@ from tests.system.conftest import INCIDENTS, Trained, configuration, new_topics,
 from tests.system.process import Daemon, wait_until
 from tests.system.telemetry import HOSTS, Incident, produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 EARLY, LATER, OUTSIDE = INCIDENTS
 AROUND = 10
@@ -51,7 +51,7 @@ def test_an_anomaly_inside_a_window_does_not_fire_and_one_outside_does(
         daemon.wait_for_records(records)
         announce("later", LATER, kind="maintenance")
         heeded = "detector_control_records_total"
-        wait_until(lambda: daemon.metric(heeded, outcome="window") == 3, 10.0, "the window is known")
+        wait_until(lambda: daemon.metric(heeded, outcome="window") == 3, 30.0, "the window is known")
         records += telemetry_around(LATER)
         records += telemetry_around(OUTSIDE)
         daemon.wait_for_records(records)

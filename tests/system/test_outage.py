@@ -10,10 +10,10 @@ from detector.stream.port import ClientName
 from tests.kafka.broker import RealBroker
 from tests.kafka.fixtures import create_topic
 from tests.system.conftest import TRAINING_STEPS, Topics, Trained, configuration, settings_of
-from tests.system.process import Daemon, wait_until
+from tests.system.process import GRACE_S, Daemon, wait_until
 from tests.system.telemetry import HOSTS, origins, produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
 TOPICS = Topics("telemetry", "scores", "alerts", "dead-letters")
 STEPS = 50
@@ -46,7 +46,8 @@ def test_daemon_waits_for_the_broker_and_resumes_after_it_was_killed(
         start = TRAINING_STEPS + first
         produce(settings, TOPICS.telemetry, *trained.telemetry.records(start, start + STEPS))
 
-    with Daemon(configuration(own_broker, TOPICS, trained.store, client), tmp_path) as daemon:
+    config = configuration(own_broker, TOPICS, trained.store, client, session_timeout="6s")
+    with Daemon(config, tmp_path) as daemon:
         wait_until(lambda: not_ready_because_of_the_broker(daemon), 30.0, "started without a broker")
         wait_until(lambda: "Kafka fails" in daemon.log(), 30.0, "a log line about the broker")
         assert daemon.get("/-/healthy")[0] == 200
@@ -82,5 +83,5 @@ def test_daemon_waits_for_the_broker_and_resumes_after_it_was_killed(
             lambda: not_ready_because_of_the_broker(daemon), 60.0, "noticed that the broker went again"
         )
         assert daemon.terminate() == 0, daemon.log()
-        assert daemon.stop_s < 10.0
+        assert daemon.stop_s < GRACE_S
         assert daemon.log().count("Kafka works again") == 2

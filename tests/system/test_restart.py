@@ -12,7 +12,7 @@ from tests.system.conftest import TRAINING_STEPS, Topics, Trained, configuration
 from tests.system.process import Daemon, wait_until
 from tests.system.telemetry import HOSTS, produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
 STEPS = 1500
 RECORDS = STEPS * len(HOSTS)
@@ -31,17 +31,17 @@ def test_successor_goes_on_where_the_commits_ended(
     topics = new_topics(kafka_broker, partitions=2)
     settings, middle = settings_of(kafka_broker), TRAINING_STEPS + STEPS * 4 // 5
     produce(settings, topics.telemetry, *trained.telemetry.records(TRAINING_STEPS, middle))
-    config = configuration(kafka_broker, topics, trained.store, client)
+    config = configuration(kafka_broker, topics, trained.store, client, session_timeout="6s")
     with Daemon(config, tmp_path) as first:
         first.wait_for_records(1)
         first.process.send_signal(how)
-        assert first.process.wait(10.0) == (0 if how == signal.SIGTERM else -signal.SIGKILL), first.log()
+        assert first.process.wait(60.0) == (0 if how == signal.SIGTERM else -signal.SIGKILL), first.log()
     before = scored(kafka_broker, topics)
     assert before
     # However far the first came, something is left.
     produce(settings, topics.telemetry, *trained.telemetry.records(middle, TRAINING_STEPS + STEPS))
     with Daemon(config, tmp_path) as second:
-        wait_until(lambda: len(scored(kafka_broker, topics)) == RECORDS, 60.0, "the rest is scored")
+        wait_until(lambda: len(scored(kafka_broker, topics)) == RECORDS, 120.0, "the rest is scored")
         assert second.terminate() == 0, second.log()
     after = scored(kafka_broker, topics)
     assert len(after) == RECORDS
