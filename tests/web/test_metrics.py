@@ -11,6 +11,7 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from detector.alerting.absence_event import kept_alive, resolved
+from detector.alerting.event import Transition
 from detector.batch import OperatorRule, Source, Status
 from detector.stream.observer import Observer
 from detector.stream.reasons import Reason
@@ -149,7 +150,8 @@ def test_firing_is_one_then_zero_for_minutes_then_gone(scraped: Scraped) -> None
 def test_an_entity_that_falls_silent_while_it_fires_fires_until_that_expires(scraped: Scraped) -> None:
     batches = [batch_of(["a"], first_offset=offset) for offset in (0, 1)]
     labels = {"detector": "hosts", "entity": "a", "severity": "warning"}
-    for batch, transition in zip(batches, ("firing", "updated"), strict=True):
+    transitions: tuple[Transition, ...] = ("firing", "updated")
+    for batch, transition in zip(batches, transitions, strict=True):
         event = event_of("a", transition, int(batch.offset[0]))
         scraped.metrics.scored(batch, slots_of(4), scores_of([2.0]), [event], 1.8e9)
         scraped.clock.now_s += LASTS_S - 1
