@@ -30,7 +30,9 @@ from benchmarks.product import configuration  # noqa: E402
 from detector.alerting.event import AlertEvent  # noqa: E402
 from detector.batch import Batch, FloatArray, IntArray  # noqa: E402
 from detector.bundles.serving import serve  # noqa: E402
-from detector.pipeline import Detector, account, initial_state, run  # noqa: E402
+from detector.pipeline.detector import Detector  # noqa: E402
+from detector.pipeline.entity_state import initial_state  # noqa: E402
+from detector.pipeline.run import account, run  # noqa: E402
 from detector.training.backtest import backtest, rows_of, warmup_rows  # noqa: E402
 from detector.training.job import train  # noqa: E402
 from detector.training.plan import plan_of  # noqa: E402

@@ -24,7 +24,7 @@ from detector.config.inputs import InputConfig
 from detector.config.maintenance import DAYS
 from detector.config.root import Config
 from detector.models.kinds import Kind
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.control_topic import ControlTopic
 from detector.stream.expiry import Expiry

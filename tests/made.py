@@ -18,7 +18,7 @@ from detector.models.regression import N_REGRESSORS, RegressionPredictor
 from detector.models.scaling import Scaling
 from detector.models.seasonal import N_BINS, SeasonalPredictor
 from detector.models.sequences import starts_of
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.scoring.committee import Committee
 from detector.scoring.density import Density
 from detector.scoring.member import Member

@@ -4,7 +4,7 @@ import numpy as np
 
 from detector.alerting.event import AlertEvent
 from detector.batch import Batch, FloatArray, Scores
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.stream.watch import Watch
 from tests.made import batch
 

@@ -10,7 +10,7 @@ from detector.alerting.feature_rules import FeatureRule, FeatureRules
 from detector.alerting.rules import AlertRules
 from detector.alerting.steering import Steering
 from detector.bundles.store import Bundle
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 
 
 def serve(

@@ -19,7 +19,7 @@ from detector.config.section import parse_duration
 from detector.models.families import FAMILIES
 from detector.models.kinds import Kind
 from detector.models.predictors import PREDICTORS
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 

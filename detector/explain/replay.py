@@ -8,8 +8,10 @@ import numpy as np
 from detector.alerting.event import FeatureReason
 from detector.batch import Batch, OperatorRule, Scores, Status
 from detector.explain.records import rows_of
-from detector.maintenance import run_around
-from detector.pipeline import Detector, EntityState, Outcome, account, initial_state, run, take
+from detector.pipeline.detector import Detector
+from detector.pipeline.entity_state import EntityState, initial_state, take
+from detector.pipeline.maintenance import run_around
+from detector.pipeline.run import Outcome, account, run
 from detector.stream.maintenance import Maintenance
 
 

@@ -8,9 +8,11 @@ import numpy as np
 from detector.alerting.event import AlertEvent
 from detector.alerting.incidents import IncidentEvent, IncidentState, forget, group
 from detector.batch import Batch, BoolArray, IntArray, Scores
-from detector.maintenance import run_around
 from detector.models.sequences import runs_of, starts_of
-from detector.pipeline import Detector, EntityState, initial_state, put, run, take
+from detector.pipeline.detector import Detector
+from detector.pipeline.entity_state import EntityState, initial_state, put, take
+from detector.pipeline.maintenance import run_around
+from detector.pipeline.run import run
 from detector.stream.maintenance import Maintenance
 
 

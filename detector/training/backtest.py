@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from detector.alerting.event import AlertEvent
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Status
 from detector.models.sequences import runs_of, starts_of
-from detector.pipeline import Detector, initial_state, run, take
+from detector.pipeline.detector import Detector
+from detector.pipeline.entity_state import initial_state, take
+from detector.pipeline.run import run
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from detector.models.contract import Family
 from detector.models.families import FAMILIES
 from detector.models.feature_transforms import FeatureTransforms
 from detector.models.kinds import Kind
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.scoring.committee import Committee
 from detector.scoring.member import Member
 from detector.scoring.scoring_model import ScoringModel

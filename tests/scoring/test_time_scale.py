@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from detector.models.feature_transforms import FeatureTransforms
-from detector.pipeline import initial_state, run
+from detector.pipeline.entity_state import initial_state
+from detector.pipeline.run import run
 from detector.scoring.committee import Committee
 from detector.scoring.member import Member
 from detector.scoring.scoring_model import ScoringModel

@@ -7,7 +7,7 @@ import pytest
 
 from detector.alerting.absence import AbsenceRules
 from detector.batch import Batch, Source
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.stream.expiry import Expiry
 from detector.stream.presence import Presence
 from tests.made import detector, gmm, scoring_model

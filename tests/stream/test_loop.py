@@ -10,7 +10,7 @@ import pytest
 
 from detector.alerting.rules import AlertRules, IncidentRules
 from detector.batch import IntArray, Source
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.loop import COMMITS_TRIED, Input, Loop, Outputs
 from detector.stream.port import (

@@ -7,7 +7,7 @@ import pytest
 
 from detector.alerting.absence import AbsenceRules
 from detector.batch import Source
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.stream.port import BrokerUnavailableError
 from detector.stream.presence import Presence
 from detector.stream.reasons import Reason

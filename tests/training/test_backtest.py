@@ -8,7 +8,7 @@ import pytest
 from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, Scores, Source, Status
 from detector.bundles.serving import serve
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.stream.watch import Watch
 from detector.training.backtest import backtest, latent_columns, rows_of, warmup_rows
 from detector.training.job import TrainingPlan, train

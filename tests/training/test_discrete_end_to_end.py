@@ -13,7 +13,7 @@ from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, Scores
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleStore, load_bundle
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.stream.alert_record import encode_alert
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.training.backtest import rows_of

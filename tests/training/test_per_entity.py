@@ -12,7 +12,7 @@ from detector.alerting.rules import AlertRules
 from detector.batch import Batch, FloatArray, Scores, Status
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleStore
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.scoring.generate import generate
 from detector.training.job import TrainingPlan, train
 from tests.made import batch

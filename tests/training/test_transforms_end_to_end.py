@@ -13,7 +13,7 @@ from detector.batch import Batch, BoolArray, FloatArray, Status
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleStore, load_bundle
 from detector.models.feature_transforms import FeatureScale, FeatureType
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.training.backtest import backtest, latent_columns, rows_of
 from detector.training.job import TrainingError, TrainingPlan, train
 from tests.made import batch

@@ -9,7 +9,7 @@ import pytest
 from detector.alerting.rules import AlertRules, Budget
 from detector.batch import FloatArray
 from detector.bundles.serving import serve
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.training.backtest import Backtest, backtest
 from detector.training.job import TrainingPlan, train
 from tests.made import batch

@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.alerting.aftermath import judge_aftermath
-from detector.alerting.alert_state import Scored, StateRows, initial_alert_state, replaced
-from detector.alerting.budget import Threshold
-from detector.alerting.echo import no_echo, with_echo
-from detector.alerting.entity_rules import EntityRules
+from detector.alerting.alert_state import Scored, replaced
+from detector.alerting.echo import with_echo
 from detector.alerting.episodes import decide
 from detector.alerting.event import (
     AlertEvent,
@@ -30,18 +28,18 @@ from detector.alerting.event import (
     expires_at,
 )
 from detector.alerting.feature_rules import FeatureRules
-from detector.alerting.rules import CRITICAL, INFO, AlertRules
+from detector.alerting.rules import CRITICAL, INFO
 from detector.alerting.spans import Told, Transition
-from detector.alerting.steering import STEERING_STATE, Steering, SteeringRows
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, OperatorRule, Scores, Status
 from detector.models.contract import Explanation, Regime
-from detector.models.sequences import lagged, runs_of, starts_of
+from detector.models.sequences import runs_of, starts_of
+from detector.pipeline.detector import Detector
+from detector.pipeline.entity_state import EntityState, put, take
+from detector.pipeline.rows import Rows, Said, rows_of, score
 from detector.scoring.arrival import refused
-from detector.scoring.density import Conditionals
 from detector.scoring.explained_rows import explain_rows
 from detector.scoring.lead_up import LED_UP, Loud, Seen, most_surprising
 from detector.scoring.member import Member
-from detector.scoring.scoring_model import ScoringModel
 
 _TOP_FEATURES = 5
 _UPDATES: dict[Told, UpdatedBecause] = {"escalated": "severity", "rose": "peak", "kept_alive": "keep_alive"}
@@ -52,102 +50,12 @@ _ENDS: dict[Told, ResolvedBecause] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Detector:
-    """A named watch with its trained model: nothing here changes while it runs."""
-
-    name: str
-    role: str
-    version: str
-    model: ScoringModel
-    rules: AlertRules
-    threshold: Threshold
-    steering: Steering | None
-    """None where p-values follow the traffic themselves."""
-    min_features: int
-    """A record with fewer present features is not scored."""
-    interval_s: float
-    """The usual time between two records of an entity."""
-    feature_rules: FeatureRules | None = None
-    """None where every deviation matters and every value may be."""
-    entity_rules: EntityRules | None = None
-    """None where the same holds for all entities."""
-    echoes: bool = False
-    """Whether what is clearly weaker than its entity was a moment ago is no news."""
-
-
-@dataclass(frozen=True, slots=True)
-class EntityState:
-    """What a detector remembers of E entities: a struct of arrays, gathered and scattered by the shell."""
-
-    time: FloatArray
-    """Of the newest record, shape (E,), -inf before the first."""
-    values: FloatArray
-    """Of the same, shape (E, D)."""
-    records: IntArray
-    """Seen so far, shape (E,)."""
-    model: IntArray
-    """Which of the stacked models scores the entity, shape (E,)."""
-    predictor: tuple[FloatArray, ...]
-    """Of each member, shape (E, predictor.state_size)."""
-    family: tuple[FloatArray, ...]
-    """Of each member, shape (E, family.state_size)."""
-    average: tuple[FloatArray, ...]
-    """On the time scales of each member, of surprise or of deviations, shape (E, A)."""
-    sketch: tuple[FloatArray, ...]
-    """What each member has counted of surprise, one row per entity."""
-    alert: StateRows
-    explained: NDArray[np.object_]
-    """``Explained`` of the entities that were told of last, None of the others, shape (E,)."""
-    steering: SteeringRows
-    counters: FloatArray
-    """The last value of every counter and its time, shape (E, transforms.state_size)."""
-    override: IntArray
-    """Which override holds, as ``EntityRules`` counts them, shape (E,); 0 without such rules."""
-    matters: FloatArray
-    """Which part of surprise matters of late, shape (E, feature_rules.state_size)."""
-    echo: FloatArray
-    """How loud the entity was of late, as ``with_echo`` has it, shape (E,)."""
-    led_up: NDArray[np.object_]
-    """The newest records where they are loud but fire nothing: tuples of ``Loud``, or None, shape (E,)."""
-
-
 class Outcome(NamedTuple):
     """What a batch led to."""
 
     state: EntityState
     scores: Scores
     events: list[AlertEvent]
-
-
-def initial_state(detector: Detector, entities: list[str]) -> EntityState:
-    """Return the state of entities never seen, E rows."""
-    members = detector.model.members
-    known = {name: index for index, name in enumerate(detector.model.entities)}
-    n = len(entities)
-    model = np.array([known.get(entity, len(known)) for entity in entities], dtype=np.int64)
-    return EntityState(
-        np.full(n, -np.inf),
-        np.full((n, detector.model.n_features), np.nan),
-        np.zeros(n, dtype=np.int64),
-        model,
-        tuple(member.density.predictor.initial_state(n) for member in members),
-        tuple(member.density.family.initial_state(n) for member in members),
-        tuple(member.initial_average(model) for member in members),
-        tuple(member.initial_sketch(n) for member in members),
-        initial_alert_state(n),
-        np.full(n, None),
-        np.zeros(n, STEERING_STATE) if detector.steering is None else detector.steering.initial_state(n),
-        detector.model.transforms.initial_state(n),
-        (
-            np.zeros(n, dtype=np.int64)
-            if detector.entity_rules is None
-            else detector.entity_rules.index_of(entities)
-        ),
-        np.empty((n, 0)) if detector.feature_rules is None else detector.feature_rules.initial_state(n),
-        no_echo(n),
-        np.full(n, None),
-    )
 
 
 def run(
@@ -182,9 +90,9 @@ def run(
         kept_lengths = kept_lengths[present]
     before = take(state, np.flatnonzero(present)) if unused is not None else state
     transforms = detector.model.transforms
-    rows = _rows(detector, before, batch, kept, kept_lengths)
+    rows = rows_of(detector, before, batch, kept, kept_lengths)
 
-    after, status, said = _score(detector, before, batch, rows)
+    after, status, said = score(detector, before, batch, rows)
     n = len(batch)
     scores = no_scores(detector, n)
     if unused is not None:
@@ -233,8 +141,8 @@ def account(detector: Detector, state: EntityState, batch: Batch, member: int) -
         member: Its index.
     """
     one = np.ones(1, dtype=np.int64)
-    rows = _rows(detector, state, batch, one - 1, one)
-    _, _, said = _score(detector, state, batch, rows)
+    rows = rows_of(detector, state, batch, one - 1, one)
+    _, _, said = score(detector, state, batch, rows)
     heard = said._replace(member=np.array([member]), too_likely=np.zeros(1, dtype=bool))
     return _Explainer(detector, batch, rows, state, heard).all_features(0)
 
@@ -252,115 +160,6 @@ def no_scores(detector: Detector, n: int) -> Scores:
         np.zeros(n, dtype=bool),
         np.zeros(n, dtype=bool),
     )
-
-
-class _Rows(NamedTuple):
-    """Rows of a batch, entity after entity, without those that are late or duplicates."""
-
-    order: IntArray
-    lengths: IntArray
-    gap_s: FloatArray
-    """Seconds since the entity's record before; NaN for its first ever."""
-    values: FloatArray
-    """As alerts show them, counters as rates, shape (n, D)."""
-    scaled: FloatArray
-    """As densities take them, with logarithms, shape (n, D)."""
-    counters: FloatArray
-    """State after."""
-
-
-def _rows(detector: Detector, before: EntityState, batch: Batch, kept: IntArray, lengths: IntArray) -> _Rows:
-    previous = lagged(batch.time[kept], before.time, starts_of(lengths))
-    gap_s = np.where(np.isfinite(previous), batch.time[kept] - previous, np.nan)
-    transforms = detector.model.transforms
-    values, counters = transforms.rates(
-        before.counters, batch.values.take(kept, axis=0), batch.time[kept], lengths
-    )
-    return _Rows(kept, lengths, gap_s, values, transforms.scaled(values), counters)
-
-
-class _Said(NamedTuple):
-    """What the committee says of N rows of a batch, and why."""
-
-    conditionals: tuple[Conditionals, ...]
-    """Of each member."""
-    p_value: FloatArray
-    """Shape (N,); this and what follows mean nothing of rows that are not scored."""
-    member: IntArray
-    """Shape (N,), who was heard."""
-    too_likely: BoolArray
-    """Shape (N,), whether that member found the row too likely."""
-
-
-def _score(
-    detector: Detector, before: EntityState, batch: Batch, rows: _Rows
-) -> tuple[EntityState, NDArray[np.int8], _Said]:
-    """Score the rows; the state returned still has the alert state of before."""
-    model = detector.model
-    starts = starts_of(rows.lengths)
-    of_row = np.repeat(before.model, rows.lengths)
-    time = batch.time[rows.order]
-    standardised = [member.density.scaling.standardise(rows.scaled, of_row) for member in model.members]
-    missing = [np.isnan(z) for z in standardised]
-    n = len(time)
-    position = np.arange(n) - np.repeat(starts, rows.lengths)
-    seen_before = position + np.repeat(before.records, rows.lengths)
-    status = np.full(n, Status.SCORED, dtype=np.int8)
-    status[seen_before < model.warmup_records] = Status.WARMING_UP
-    for absent in missing:
-        if absent.any():
-            # Without a record before it there are no rates, which is no fault of the record.
-            due = seen_before >= model.transforms.warmup_records
-            status[((~absent).sum(axis=1) < detector.min_features) & due] = Status.TOO_FEW_FEATURES
-    scored = status == Status.SCORED
-
-    conditionals, averages, sketches, found = [], [], [], []
-    for k, member in enumerate(model.members):
-        own = member.density.conditionals(
-            before.predictor[k],
-            before.family[k],
-            standardised[k],
-            time,
-            rows.gap_s,
-            rows.lengths,
-            before.model,
-        )
-        average, sketch, p_values = member.judge(
-            before.average[k],
-            before.sketch[k],
-            own,
-            of_row,
-            missing[k],
-            scored,
-            time,
-            rows.lengths,
-        )
-        sketches.append(sketch)
-        conditionals.append(own)
-        averages.append(average)
-        found.append(p_values)
-    judged = model.committee.judge(np.column_stack([p_values.p_value for p_values in found]))
-    too_likely = np.column_stack([p_values.too_likely for p_values in found])
-    said = _Said(tuple(conditionals), judged.p_value, judged.member, too_likely[np.arange(n), judged.member])
-    after = EntityState(
-        time[starts + rows.lengths - 1],
-        batch.values.take(rows.order[starts + rows.lengths - 1], axis=0),
-        before.records + rows.lengths,
-        before.model,
-        tuple(own.predictor_rows for own in conditionals),
-        tuple(own.family_rows for own in conditionals),
-        tuple(averages),
-        tuple(sketches),
-        before.alert,
-        before.explained,
-        before.steering,
-        rows.counters,
-        before.override,
-        before.matters,
-        before.echo,
-        before.led_up,
-    )
-    return after, status, said
 
 
 def _steered(
@@ -416,9 +215,9 @@ def _ruled(
     detector: Detector,
     before: EntityState,
     after: EntityState,
-    rows: _Rows,
+    rows: Rows,
     scored: BoolArray,
-    said: _Said,
+    said: Said,
     anomaly_score: FloatArray,
 ) -> tuple[EntityState, FloatArray, NDArray[np.int8]]:
     """Let the operator's rules decide over the M scored rows.
@@ -447,10 +246,10 @@ def _deviations(
     features: FeatureRules,
     before: EntityState,
     after: EntityState,
-    rows: _Rows,
+    rows: Rows,
     position: IntArray,
     entity: IntArray,
-    said: _Said,
+    said: Said,
     anomaly_score: FloatArray,
 ) -> tuple[EntityState, NDArray[np.int8]]:
     """Find suspicious rows whose deviations do not matter; arguments and answer as in ``_ruled``."""
@@ -493,9 +292,9 @@ def _decide(
     before: EntityState,
     after: EntityState,
     batch: Batch,
-    rows: _Rows,
+    rows: Rows,
     scored: BoolArray,
-    said: _Said,
+    said: Said,
     scores: Scores,
     judged: FloatArray,
 ) -> tuple[EntityState, list[AlertEvent]]:
@@ -616,9 +415,9 @@ class _Explainer:
 
     detector: Detector
     batch: Batch
-    rows: _Rows
+    rows: Rows
     before: EntityState
-    said: _Said
+    said: Said
     _reached: dict[tuple[int, int], tuple[int, FloatArray]] = field(default_factory=dict)
     _starts: IntArray = field(init=False)
     """The first row of every entity."""
@@ -781,50 +580,3 @@ class _Leads:
 def _averages_surprise(member: Member) -> bool:
     """Whether a member speaks of more than the newest record, and of how improbable they were."""
     return member.time_scale.is_average and not member.time_scale.of_deviation
-
-
-def take(state: EntityState, rows: IntArray) -> EntityState:
-    """Gather rows of a state."""
-    return EntityState(
-        state.time.take(rows),
-        state.values.take(rows, axis=0),
-        state.records.take(rows),
-        state.model.take(rows),
-        tuple(own.take(rows, axis=0) for own in state.predictor),
-        tuple(own.take(rows, axis=0) for own in state.family),
-        tuple(own.take(rows, axis=0) for own in state.average),
-        tuple(own.take(rows, axis=0) for own in state.sketch),
-        state.alert.take(rows),
-        state.explained.take(rows),
-        state.steering.take(rows),
-        state.counters.take(rows, axis=0),
-        state.override.take(rows),
-        state.matters.take(rows, axis=0),
-        state.echo.take(rows),
-        state.led_up.take(rows),
-    )
-
-
-def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
-    """Scatter rows into a state, in place, and return it."""
-    state.time[rows] = new.time
-    state.values[rows] = new.values
-    state.records[rows] = new.records
-    state.model[rows] = new.model
-    per_member = zip(
-        state.predictor + state.family + state.average + state.sketch,
-        new.predictor + new.family + new.average + new.sketch,
-        strict=True,
-    )
-    for own, of_new in per_member:
-        own[rows] = of_new
-    # Structures by index would be assigned field by field, put() moves them whole.
-    np.put(state.alert, rows, new.alert)
-    np.put(state.steering, rows, new.steering)
-    state.explained[rows] = new.explained
-    state.counters[rows] = new.counters
-    state.override[rows] = new.override
-    state.matters[rows] = new.matters
-    state.echo[rows] = new.echo
-    state.led_up[rows] = new.led_up
-    return state

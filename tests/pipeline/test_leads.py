@@ -7,12 +7,12 @@ import pytest
 
 from detector.alerting.rules import AlertRules
 from detector.batch import Batch, IntArray
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.scoring.time_scale import TimeScale
 from detector.training.calibrate import calibrate
 from tests.made import batch, detector, fitted, gmm, records_like, scoring_model
+from tests.pipeline.test_run import by_offset, check_batch_sizes, mixed_batch, part
 from tests.pipelines import watch
-from tests.test_pipeline import by_offset, check_batch_sizes, mixed_batch, part
 
 
 def averaging(family: str | None = None, *, threshold: float = 1e-3) -> Detector:

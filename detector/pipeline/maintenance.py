@@ -15,16 +15,9 @@ from numpy.typing import NDArray
 from detector.alerting.alert_state import initial_alert_state
 from detector.batch import Batch, IntArray, Scores
 from detector.models.sequences import lagged, runs_of, starts_of
-from detector.pipeline import (
-    Detector,
-    EntityState,
-    Outcome,
-    no_scores,
-    put,
-    resolved_by_maintenance,
-    run,
-    take,
-)
+from detector.pipeline.detector import Detector
+from detector.pipeline.entity_state import EntityState, put, take
+from detector.pipeline.run import Outcome, no_scores, resolved_by_maintenance, run
 
 
 def run_around(

@@ -1,4 +1,4 @@
-"""Tests for detector.pipeline: the same numbers, to the bit, however records are batched."""
+"""Tests for detector.pipeline.run: the same numbers, to the bit, however records are batched."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from detector.models.families import FAMILIES
 from detector.models.hmm import Hmm
 from detector.models.predictors import PREDICTORS
 from detector.models.scaling import Scaling
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from tests.made import batch, detector, fitted, gmm, predictor_called, records_like, scoring_model
 from tests.models.families_by_hand import random_rbm
 from tests.pipelines import outcome_of, scores_of, slots_of, watch

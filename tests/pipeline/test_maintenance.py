@@ -1,4 +1,4 @@
-"""Tests for detector.maintenance: what is inside a window changes nothing, and does not show afterwards."""
+"""Tests for detector.pipeline.maintenance: a window changes nothing inside, and does not show afterwards."""
 
 from dataclasses import replace
 
@@ -10,16 +10,18 @@ from detector.alerting.feature_rules import FeatureRule, FeatureRules
 from detector.alerting.rules import AlertRules
 from detector.alerting.steering import Steering
 from detector.batch import Batch, BoolArray, FloatArray, OperatorRule, Scores, Status
-from detector.maintenance import run_around
 from detector.models.ewma import EwmaPredictor
 from detector.models.feature_transforms import FeatureTransforms
 from detector.models.hmm import Hmm
 from detector.models.level import LevelPredictor
 from detector.models.sequences import runs_of
-from detector.pipeline import Detector, EntityState, initial_state, run
+from detector.pipeline.detector import Detector
+from detector.pipeline.entity_state import EntityState, initial_state
+from detector.pipeline.maintenance import run_around
+from detector.pipeline.run import run
 from detector.scoring.time_scale import TimeScale
 from tests.made import batch, detector, gmm, records_like, scoring_model
-from tests.test_operator_rules import ANYTHING, ONE_OF_ONE, normal, ruled
+from tests.pipeline.test_operator_rules import ANYTHING, ONE_OF_ONE, normal, ruled
 
 MAINTENANCE, DEPLOY = int(OperatorRule.MAINTENANCE), int(OperatorRule.DEPLOY)
 
@@ -33,7 +35,7 @@ class Runner:
         self.events: list[AlertEvent] = []
 
     def process(self, records: Batch, kind: np.ndarray | None) -> Scores:
-        from detector.pipeline import put, take
+        from detector.pipeline.entity_state import put, take
 
         slots = np.array([self._entities.index(entity) for entity in records.entity])
         order = np.argsort(slots, kind="stable")

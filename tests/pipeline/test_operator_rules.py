@@ -1,4 +1,4 @@
-"""Tests for detector.pipeline: what the operator's rules make of suspicious records."""
+"""Tests for detector.pipeline.run: what the operator's rules make of suspicious records."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -13,7 +13,7 @@ from detector.alerting.rules import AlertRules
 from detector.batch import BoolArray, FloatArray, OperatorRule
 from detector.models.gmm import Gmm
 from detector.models.hmm import Hmm
-from detector.pipeline import Detector
+from detector.pipeline.detector import Detector
 from detector.scoring.time_scale import TimeScale
 from detector.training.calibrate import calibrate
 from tests.made import batch, detector, records_like, scoring_model

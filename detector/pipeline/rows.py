@@ -1,0 +1,127 @@
+"""The rows of a batch, laid out entity after entity, and what the committee says of them."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.batch import Batch, BoolArray, FloatArray, IntArray, Status
+from detector.models.sequences import lagged, starts_of
+from detector.pipeline.detector import Detector
+from detector.pipeline.entity_state import EntityState
+from detector.scoring.density import Conditionals
+
+
+class Rows(NamedTuple):
+    """Rows of a batch, entity after entity, without those that are late or duplicates."""
+
+    order: IntArray
+    lengths: IntArray
+    gap_s: FloatArray
+    """Seconds since the entity's record before; NaN for its first ever."""
+    values: FloatArray
+    """As alerts show them, counters as rates, shape (n, D)."""
+    scaled: FloatArray
+    """As densities take them, with logarithms, shape (n, D)."""
+    counters: FloatArray
+    """State after."""
+
+
+def rows_of(detector: Detector, before: EntityState, batch: Batch, kept: IntArray, lengths: IntArray) -> Rows:
+    """Lay out rows of a batch.
+
+    Args:
+        detector: Knows which features are counters.
+        before: State of the E entities that have rows.
+        batch: N records.
+        kept: Shape (n,), the rows, entity after entity.
+        lengths: Rows of each entity, shape (E,), each >= 1.
+    """
+    previous = lagged(batch.time[kept], before.time, starts_of(lengths))
+    gap_s = np.where(np.isfinite(previous), batch.time[kept] - previous, np.nan)
+    transforms = detector.model.transforms
+    values, counters = transforms.rates(
+        before.counters, batch.values.take(kept, axis=0), batch.time[kept], lengths
+    )
+    return Rows(kept, lengths, gap_s, values, transforms.scaled(values), counters)
+
+
+class Said(NamedTuple):
+    """What the committee says of N rows of a batch, and why."""
+
+    conditionals: tuple[Conditionals, ...]
+    """Of each member."""
+    p_value: FloatArray
+    """Shape (N,); this and what follows mean nothing of rows that are not scored."""
+    member: IntArray
+    """Shape (N,), who was heard."""
+    too_likely: BoolArray
+    """Shape (N,), whether that member found the row too likely."""
+
+
+def score(
+    detector: Detector, before: EntityState, batch: Batch, rows: Rows
+) -> tuple[EntityState, NDArray[np.int8], Said]:
+    """Return the state after the rows, the status of each, shape (N,), and what is said of them.
+
+    Of the state, what comes of alerts is still that of before.
+    """
+    model = detector.model
+    starts = starts_of(rows.lengths)
+    of_row = np.repeat(before.model, rows.lengths)
+    time = batch.time[rows.order]
+    standardised = [member.density.scaling.standardise(rows.scaled, of_row) for member in model.members]
+    missing = [np.isnan(z) for z in standardised]
+    n = len(time)
+    position = np.arange(n) - np.repeat(starts, rows.lengths)
+    seen_before = position + np.repeat(before.records, rows.lengths)
+    status = np.full(n, Status.SCORED, dtype=np.int8)
+    status[seen_before < model.warmup_records] = Status.WARMING_UP
+    for absent in missing:
+        if absent.any():
+            # Without a record before it there are no rates, which is no fault of the record.
+            due = seen_before >= model.transforms.warmup_records
+            status[((~absent).sum(axis=1) < detector.min_features) & due] = Status.TOO_FEW_FEATURES
+    scored = status == Status.SCORED
+
+    conditionals, averages, sketches, found = [], [], [], []
+    for k, member in enumerate(model.members):
+        own = member.density.conditionals(
+            before.predictor[k],
+            before.family[k],
+            standardised[k],
+            time,
+            rows.gap_s,
+            rows.lengths,
+            before.model,
+        )
+        average, sketch, p_values = member.judge(
+            before.average[k],
+            before.sketch[k],
+            own,
+            of_row,
+            missing[k],
+            scored,
+            time,
+            rows.lengths,
+        )
+        sketches.append(sketch)
+        conditionals.append(own)
+        averages.append(average)
+        found.append(p_values)
+    judged = model.committee.judge(np.column_stack([p_values.p_value for p_values in found]))
+    too_likely = np.column_stack([p_values.too_likely for p_values in found])
+    said = Said(tuple(conditionals), judged.p_value, judged.member, too_likely[np.arange(n), judged.member])
+    after = replace(
+        before,
+        time=time[starts + rows.lengths - 1],
+        values=batch.values.take(rows.order[starts + rows.lengths - 1], axis=0),
+        records=before.records + rows.lengths,
+        predictor=tuple(own.predictor_rows for own in conditionals),
+        family=tuple(own.family_rows for own in conditionals),
+        average=tuple(averages),
+        sketch=tuple(sketches),
+        counters=rows.counters,
+    )
+    return after, status, said
