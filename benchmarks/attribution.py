@@ -32,7 +32,8 @@ from detector.batch import Batch, FloatArray, IntArray  # noqa: E402
 from detector.bundles.serving import serve  # noqa: E402
 from detector.pipeline.detector import Detector  # noqa: E402
 from detector.pipeline.entity_state import initial_state  # noqa: E402
-from detector.pipeline.run import account, run  # noqa: E402
+from detector.pipeline.reasons import account  # noqa: E402
+from detector.pipeline.run import run  # noqa: E402
 from detector.training.backtest import backtest, rows_of, warmup_rows  # noqa: E402
 from detector.training.job import train  # noqa: E402
 from detector.training.plan import plan_of  # noqa: E402

@@ -11,7 +11,8 @@ from detector.explain.records import rows_of
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import EntityState, initial_state, take
 from detector.pipeline.maintenance import run_around
-from detector.pipeline.run import Outcome, account, run
+from detector.pipeline.reasons import account
+from detector.pipeline.run import Outcome, run
 from detector.stream.maintenance import Maintenance
 
 

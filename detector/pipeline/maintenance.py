@@ -17,7 +17,8 @@ from detector.batch import Batch, IntArray, Scores
 from detector.models.sequences import lagged, runs_of, starts_of
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import EntityState, put, take
-from detector.pipeline.run import Outcome, no_scores, resolved_by_maintenance, run
+from detector.pipeline.events import resolved_by_maintenance
+from detector.pipeline.run import Outcome, no_scores, run
 
 
 def run_around(

@@ -1,4 +1,4 @@
-"""Tests that an alert of an average names what made the average high, however records are batched."""
+"""Tests for detector.pipeline.leads: an alert of an average names what made it high, in any batches."""
 
 from dataclasses import replace
 

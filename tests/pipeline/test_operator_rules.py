@@ -1,4 +1,4 @@
-"""Tests for detector.pipeline.run: what the operator's rules make of suspicious records."""
+"""Tests for detector.pipeline.operator_rules: what the operator's rules make of suspicious records."""
 
 from dataclasses import replace
 from typing import ClassVar

@@ -1,0 +1,162 @@
+"""Why rows of a batch are improbable, for the few that alerts are explained by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detector.alerting.event import Explained, FeatureReason
+from detector.batch import Batch, FloatArray, IntArray
+from detector.models.contract import Explanation, Regime
+from detector.models.sequences import starts_of
+from detector.pipeline.detector import Detector
+from detector.pipeline.entity_state import EntityState
+from detector.pipeline.rows import Rows, Said, rows_of, score
+from detector.scoring.lead_up import Loud, Seen, most_surprising
+from detector.scoring.member import Member
+
+_TOP_FEATURES = 5
+
+
+def account(detector: Detector, state: EntityState, batch: Batch, member: int) -> tuple[FeatureReason, ...]:
+    """Return what a member of the committee says of every feature of a record, in the model's order.
+
+    Args:
+        detector: Model, rules and threshold.
+        state: Of the record's entity before the record, one row.
+        batch: One record.
+        member: Its index.
+    """
+    one = np.ones(1, dtype=np.int64)
+    rows = rows_of(detector, state, batch, one - 1, one)
+    _, _, said = score(detector, state, batch, rows)
+    heard = said._replace(member=np.array([member]), too_likely=np.zeros(1, dtype=bool))
+    return Explainer(detector, batch, rows, state, heard).all_features(0)
+
+
+@dataclass(slots=True)
+class Explainer:
+    """Why rows of a batch are improbable, for the few that alerts are explained by."""
+
+    detector: Detector
+    batch: Batch
+    rows: Rows
+    before: EntityState
+    said: Said
+    _reached: dict[tuple[int, int], tuple[int, FloatArray]] = field(default_factory=dict)
+    _starts: IntArray = field(init=False)
+    """The first row of every entity."""
+
+    def __post_init__(self) -> None:
+        self._starts = starts_of(self.rows.lengths)
+
+    def explained(self, row: int, led_up: tuple[Loud, ...]) -> Explained:
+        """Return why a row is improbable, and the average of the row and what led up to it.
+
+        Rows of one entity must be asked for in rising order.
+        """
+        time = float(self.batch.time[self.rows.order[row]])
+        return Explained(time, self._reasons(row, led_up), self._regime(row))
+
+    def loud(self, row: int, members: Sequence[int]) -> Loud:
+        """Return a row as members saw it; rows of one entity must be asked for in rising order."""
+        seen = {}
+        for k in members:
+            own = self.said.conditionals[k]
+            seen[k] = Seen(
+                self._state_before(k, row)[1] if self.before.family[k].shape[1] else np.empty((1, 0)),
+                own.residual[row : row + 1].copy(),
+                own.expected[row : row + 1].copy(),
+                None if own.spread is None else own.spread[row : row + 1].copy(),
+            )
+        values, scaled = self.rows.values[row].copy(), self.rows.scaled[row : row + 1].copy()
+        return Loud(values, scaled, self.rows.gap_s[row : row + 1].copy(), seen)
+
+    def _reasons(self, row: int, led_up: tuple[Loud, ...]) -> tuple[FeatureReason, ...]:
+        """Return the features that surprised most (least, if too likely), with what they should have been.
+
+        Those outside their valid range come first. They are those of the member that was heard.
+        """
+        explanation, actual = self._explained(row, led_up)
+        nats = explanation.nats[0]
+        order = np.argsort(nats if self.said.too_likely[row] else -nats, kind="stable")
+        if self.detector.feature_rules is not None:
+            outside = self.detector.feature_rules.out_of_range(actual)
+            order = np.concatenate((order[outside[order]], order[~outside[order]]))
+        top = [int(j) for j in order if not np.isnan(nats[j])][:_TOP_FEATURES]
+        return tuple(self._reason(j, float(actual[j]), explanation) for j in top)
+
+    def all_features(self, row: int) -> tuple[FeatureReason, ...]:
+        """Return every feature's part, in the model's order; nats are NaN where the record lacks it."""
+        explanation, actual = self._explained(row, ())
+        return tuple(self._reason(j, float(actual[j]), explanation) for j in range(actual.size))
+
+    def _explained(self, row: int, led_up: tuple[Loud, ...]) -> tuple[Explanation, FloatArray]:
+        """Return what was expected, in the units of the data, with nats beyond the usual, and the values.
+
+        Of an average every feature is explained where it surprised most; but texts and what is outside its
+        range are those of the row.
+        """
+        k, model = int(self.said.member[row]), self.detector.model
+        member, actual = model.members[k], self.rows.values[row]
+        records: tuple[Loud, ...] = (self.loud(row, [k]),)
+        if averages_surprise(member) and not self.said.too_likely[row]:
+            records = (*led_up, *records)
+        of_model = int(self.before.model[self._entity(row)])
+        explanations = [loud.explained(k, member.density, of_model, model.transforms) for loud in records]
+        newest = np.array([model.vocabulary(j) is not None for j in range(actual.size)])
+        if self.detector.feature_rules is not None:
+            newest |= self.detector.feature_rules.out_of_range(actual)
+        return most_surprising(explanations, [loud.values for loud in records], newest)
+
+    def _reason(self, j: int, actual: float, explanation: Explanation) -> FeatureReason:
+        """Return feature j's part; a category is told by its text and has no spread."""
+        model, rules = self.detector.model, self.detector.feature_rules
+        expected, std = float(explanation.expected[0, j]), float(explanation.std[0, j])
+        vocabulary = model.vocabulary(j)
+        return FeatureReason(
+            feature=model.feature_names[j],
+            actual=actual if vocabulary is None else self.batch.category_texts.get(actual),
+            expected=expected if vocabulary is None else vocabulary.text(expected),
+            std=None if vocabulary is not None or np.isnan(std) else std,
+            nats=float(explanation.nats[0, j]),
+            unit=model.units[j],
+            valid_range=None if rules is None else rules.range_left(j, actual),
+        )
+
+    def _regime(self, row: int) -> Regime | None:
+        """Return the most probable cause of a row."""
+        k = int(self.said.member[row])
+        e, family_row = self._state_before(k, row)
+        residual = self.said.conditionals[k].residual[row : row + 1]
+        family = self.detector.model.members[k].density.family_of(int(self.before.model[e]))
+        return family.regime(family_row, residual, self.rows.gap_s[row : row + 1])
+
+    def _state_before(self, k: int, row: int) -> tuple[int, FloatArray]:
+        """Return the row's entity and the state of member k's family before the row, (1, state_size).
+
+        The entity's past within the batch is run again, each part of it once: keeping the state before every
+        row would cost every row.
+        """
+        e = self._entity(row)
+        start = int(self._starts[e])
+        reached, state = self._reached.get((k, e), (start, self.before.family[k][e : e + 1].copy()))
+        if row > reached and state.size:
+            part = slice(reached, row)
+            state, _ = self.detector.model.members[k].density.scan_family(
+                state,
+                self.said.conditionals[k].residual[part],
+                self.rows.gap_s[part],
+                np.array([row - reached]),
+                self.before.model[e : e + 1],
+            )
+        self._reached[k, e] = row, state
+        return e, state
+
+    def _entity(self, row: int) -> int:
+        return int(np.searchsorted(self._starts, row, side="right")) - 1
+
+
+def averages_surprise(member: Member) -> bool:
+    """Whether a member speaks of more than the newest record, and of how improbable they were."""
+    return member.time_scale.is_average and not member.time_scale.of_deviation
