@@ -34,8 +34,9 @@ from detector.stream.port import ClientFailedError, ClientSettings, open_consume
 from detector.stream.presence import Presence
 from detector.stream.watch import Watch
 from detector.stream.watchdog import STALLED_EXIT_CODE, Watchdog
+from detector.web.detector_metrics import DetectorFacts
 from detector.web.health import Health
-from detector.web.metrics import DetectorFacts, Metrics
+from detector.web.metrics import Metrics
 from detector.web.server import WebServer, application
 
 _log = logging.getLogger(__name__)

@@ -1,7 +1,6 @@
 """All metrics of the deliverer in one object: what its loop and its receivers report."""
 
 import time
-from collections.abc import Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -12,11 +11,11 @@ from prometheus_client import (
 )
 
 from detector import __version__
-from detector.batch import Source
+from detector.web.consumer_metrics import ConsumerMetrics
 from detector.web.health import Health
 
 
-class NotifyMetrics:
+class NotifyMetrics(ConsumerMetrics):
     """The deliverer's observer on Prometheus metrics. Written by many threads."""
 
     def __init__(self, registry: CollectorRegistry, health: Health) -> None:
@@ -27,8 +26,6 @@ class NotifyMetrics:
             health: Told of heartbeat, broker and assignment.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._health = health
-        self._lag_labels: set[Source] = set()
 
         def counter(name: str, documentation: str, *labels: str) -> Counter:
             return Counter(name, documentation, labels, registry=registry)
@@ -36,6 +33,17 @@ class NotifyMetrics:
         def gauge(name: str, documentation: str, *labels: str) -> Gauge:
             return Gauge(name, documentation, labels, registry=registry)
 
+        super().__init__(
+            health,
+            lag=gauge(
+                "detector_notify_consumer_lag_records",
+                "Events behind the high watermark.",
+                "topic",
+                "partition",
+            ),
+            partitions=gauge("detector_notify_assigned_partitions", "Partitions that this process owns."),
+            broker=gauge("detector_notify_broker_reachable", "Whether the broker answered last time."),
+        )
         self._read = counter(
             "detector_notify_events_total", "Alert events read, by what they were.", "outcome"
         )
@@ -69,11 +77,6 @@ class NotifyMetrics:
             "address",
         )
         self._open = gauge("detector_notify_open_episodes", "Episodes that fire.")
-        self._lag = gauge(
-            "detector_notify_consumer_lag_records", "Events behind the high watermark.", "topic", "partition"
-        )
-        self._partitions = gauge("detector_notify_assigned_partitions", "Partitions that this process owns.")
-        self._broker = gauge("detector_notify_broker_reachable", "Whether the broker answered last time.")
         # From 0 on, or the first would be no increase to Prometheus.
         self._read.labels("unreadable")
         build = gauge("detector_notify_build_info", "The running version, as a label; always 1.", "version")
@@ -115,25 +118,3 @@ class NotifyMetrics:
     def open_episodes(self, episodes: int) -> None:
         """Set how many fire."""
         self._open.set(episodes)
-
-    def lag(self, lag: Mapping[Source, int]) -> None:
-        """Replace the lag of the assigned partitions."""
-        for source in self._lag_labels - lag.keys():
-            self._lag.remove(source.topic, str(source.partition))
-        for source, records in lag.items():
-            self._lag.labels(source.topic, str(source.partition)).set(records)
-        self._lag_labels = set(lag)
-
-    def assigned(self, partitions: int) -> None:
-        """Set how many partitions this process owns."""
-        self._partitions.set(partitions)
-        self._health.assigned_partitions = partitions
-
-    def broker(self, reachable: bool) -> None:
-        """Set whether the broker answered last time."""
-        self._broker.set(reachable)
-        self._health.broker_reachable = reachable
-
-    def heartbeat(self, monotonic_s: float) -> None:
-        """Note that the loop is alive."""
-        self._health.heartbeat(monotonic_s)

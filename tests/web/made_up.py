@@ -10,8 +10,9 @@ from detector.alerting.budget import Threshold
 from detector.alerting.event import AlertEvent, Transition, alert_id, event_id
 from detector.batch import Batch, IntArray, Scores, Source, Status
 from detector.stream.reasons import Reason
+from detector.web.detector_metrics import DetectorFacts
 from detector.web.health import Health
-from detector.web.metrics import DetectorFacts, Metrics
+from detector.web.metrics import Metrics
 from detector.web.notify_metrics import NotifyMetrics
 
 SOURCE = Source("telemetry", 0)
