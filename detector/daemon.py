@@ -3,7 +3,8 @@
 import gc
 import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,10 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from detector import __version__
+from detector.alerting.absence_event import LASTS_S
 from detector.alerting.entity_patterns import EntityPatterns
+from detector.alerting.event import expires_at
+from detector.batch import Source
 from detector.bootstrap.bootstrap import Bootstrap
 from detector.bootstrap.training_child import TrainingChild
 from detector.bundles.serving import serve
@@ -30,8 +34,15 @@ from detector.stream.control_topic import ControlTopic
 from detector.stream.expiry import Expiry
 from detector.stream.loop import Input, Loop, Outputs
 from detector.stream.maintenance import Maintenance, Recurring, Selector, Window
-from detector.stream.port import ClientFailedError, ClientSettings, open_consumer, open_producer
+from detector.stream.port import (
+    ClientFailedError,
+    ClientSettings,
+    open_consumer,
+    open_producer,
+    read_range,
+)
 from detector.stream.presence import Presence
+from detector.stream.recall import Recalled, recall
 from detector.stream.watch import Watch
 from detector.stream.watchdog import STALLED_EXIT_CODE, Watchdog
 from detector.web.detector_metrics import DetectorFacts
@@ -41,6 +52,8 @@ from detector.web.server import WebServer, application
 
 _log = logging.getLogger(__name__)
 
+_AHEAD_S = 86_400.0
+"""Clocks of brokers may be ahead."""
 _GC_THRESHOLD = 50_000
 """New objects before the garbage collector looks for cycles among them."""
 
@@ -94,6 +107,7 @@ def run(config: Config, file: Path) -> None:
             watchdog,
             overlap=settings.client == "confluent",
             windows_known=None if control is None else control.was_read,
+            recall=_reader_back(settings, config.outputs.alerts_topic, inputs),
         )
         resources.enter_context(stopped_by_signals(loop.stop))
         resources.callback(watchdog.stop)
@@ -117,6 +131,24 @@ def run(config: Config, file: Path) -> None:
             _log.error("%s; ending with code %d", error, STALLED_EXIT_CODE)
             raise SystemExit(STALLED_EXIT_CODE) from error
         _log.info("stopped: everything read was written and committed, or will be read again")
+
+
+def _reader_back(
+    settings: ClientSettings, topic: str, inputs: Sequence[Input]
+) -> Callable[[Collection[Source], Callable[[], object]], Recalled]:
+    """Return what reads the alerts topic back, as far as an alert may be open of which it told last."""
+    lasts = [LASTS_S for entry in inputs if entry.presence is not None]
+    for watch in (watch for entry in inputs for watch in entry.watches):
+        lasts.append(expires_at(0.0, watch.detector.rules.keep_alive_s, watch.detector.interval_s))
+
+    def read_back(sources: Collection[Source], alive: Callable[[], object]) -> Recalled:
+        now_s = time.time()
+        if not lasts:
+            return Recalled()
+        polls = read_range(settings, [topic], now_s - max(lasts), now_s + _AHEAD_S)
+        return recall(polls, sources, now_s, alive)
+
+    return read_back
 
 
 def maintenance(
@@ -283,7 +315,9 @@ def _input(
     if absence is not None:
         readers = [reader.name for reader in config.detectors_of(entry.name)]
         excused = None if windows is None else partial(windows.excused_until, readers)
-        presence = Presence(entry.name, absence.rules(), absence.entities, excused)
+        presence = Presence(
+            entry.name, absence.rules(), absence.entities, excused, forget_after_s=entry.forget_after_s
+        )
     return Input(
         entry.name,
         entry.topics,

@@ -16,7 +16,9 @@ ENTITIES_LISTED = 50
 """An event names at most so many entities; it counts them all."""
 
 KEEP_ALIVE_S = 1800.0
-"""How often more is told of an absence that lasts; silence for three times that may be taken for its end."""
+"""How often more is told of an absence that lasts."""
+LASTS_S = 3.0 * KEEP_ALIVE_S
+"""Silence for so long may be taken for its end."""
 
 _NAMESPACE = uuid.UUID("0b7c8a0e-43d1-5c5f-9d0e-5a1f7e2c9b64")
 
@@ -65,7 +67,7 @@ class AbsenceEvent:
     @property
     def expires_at(self) -> float | None:
         """When to take it to be over unless more is heard of it by then; None when it is."""
-        return None if self.transition == "resolved" else self.time + 3.0 * KEEP_ALIVE_S
+        return None if self.transition == "resolved" else self.time + LASTS_S
 
 
 def absence_id(kind: Kind, input: str, entity: str, source: Source, offset: int, feature: str = "") -> str:

@@ -75,10 +75,21 @@ class IncidentEvent:
     first_offset: int
 
 
+class _Origin(NamedTuple):
+    """Where an incident began, and who says so."""
+
+    entity: str
+    detector: str
+    role: str
+    version: str
+    source: Source
+    first_offset: int
+
+
 @dataclass(slots=True)
 class _Incident:
     id: str
-    first: AlertEvent
+    first: _Origin
     start: float
     joined: float
     """When the newest member came."""
@@ -100,6 +111,11 @@ class _Begun(NamedTuple):
     firing: bool
 
 
+class _Elsewhere(NamedTuple):
+    entity: str
+    incident_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class IncidentState:
     """What one detector remembers between batches; nothing while all is quiet."""
@@ -110,6 +126,8 @@ class IncidentState:
     """The one that goes on; without anybody firing, it waits for those who may still join."""
     over: _Incident | None = None
     """The last one that ended: a partition that is behind in time may still bring members of it."""
+    elsewhere: Mapping[str, _Elsewhere] = field(default_factory=dict)
+    """Episodes that belong to an incident of which another process tells, by id."""
 
     @property
     def waits(self) -> bool:
@@ -148,7 +166,7 @@ def group(
         episodes_per_entity_s: Episodes that one entity's normal traffic has per second, by the budget.
         now: Event time of the newest record that was read.
     """
-    recent = dict(state.recent)
+    recent, elsewhere = dict(state.recent), dict(state.elsewhere)
     current, over = _copy(state.incident), state.over
     incident_of: dict[str, str] = {}
     events: list[IncidentEvent] = []
@@ -162,6 +180,8 @@ def group(
             elif current is not None and id in current.firing:
                 incident_of[id] = current.id
                 _noted(current, episode, over=resolves)
+            elif id in elsewhere:
+                incident_of[id] = (elsewhere.pop(id) if resolves else elsewhere[id]).incident_id
             continue
         if current is not None and not current.firing and episode.time > current.joined + rules.within_s:
             events += _told(current, resolved=True)
@@ -201,21 +221,60 @@ def group(
         events += _told(current)
     here = {episode.alert_id for episode in episodes}
     return Grouped(
-        IncidentState(recent, current, over), {id: of for id, of in incident_of.items() if id in here}, events
+        IncidentState(recent, current, over, elsewhere),
+        {id: of for id, of in incident_of.items() if id in here},
+        events,
     )
 
 
 def forget(state: IncidentState, entities: Collection[str]) -> IncidentState:
-    """Return the state without entities whose records somebody else reads now; nothing is told of them."""
+    """Return the state without entities whose records somebody else reads now; nothing is told of them.
+
+    Whoever reads where an incident began, tells of it.
+    """
     if state == IncidentState():
         return state
     gone = frozenset(entities)
     recent = {id: begun for id, begun in state.recent.items() if begun.episode.entity not in gone}
+    elsewhere = {id: of for id, of in state.elsewhere.items() if of.entity not in gone}
     current = _copy(state.incident)
     if current is not None and current.firing:
         current.firing = {id: entity for id, entity in current.firing.items() if entity not in gone}
-        current = current if current.firing else None
-    return IncidentState(recent, current, state.over)
+        if current.first.entity in gone:
+            elsewhere |= {id: _Elsewhere(entity, current.id) for id, entity in current.firing.items()}
+            current = None
+        elif not current.firing:
+            current = None
+    return IncidentState(recent, current, state.over, elsewhere)
+
+
+def restore(
+    state: IncidentState, incidents: Sequence[IncidentEvent], episodes: Sequence[AlertEvent]
+) -> IncidentState:
+    """Return the state with what another process told of entities that are read here from now on.
+
+    Args:
+        state: Before.
+        incidents: The newest event of each that goes on and began here: from now on this process tells of it.
+        episodes: The newest event of each open one.
+    """
+    current, elsewhere = _copy(state.incident), dict(state.elsewhere)
+    for told in incidents:
+        if current is None:
+            current = _restored(told)
+    for episode in episodes:
+        # Who began before it was known to be an incident, does not say so.
+        if current is not None and (episode.incident_id == current.id or _was_in(current, episode)):
+            current.firing[episode.alert_id] = episode.entity
+            current.members[episode.entity] = _member(episode)
+            current.joined = max(current.joined, episode.start)
+        elif episode.incident_id is not None:
+            elsewhere[episode.alert_id] = _Elsewhere(episode.entity, episode.incident_id)
+    if current is not None:
+        own = {id: of.entity for id, of in elsewhere.items() if of.incident_id == current.id}
+        current.firing |= own
+        elsewhere = {id: of for id, of in elsewhere.items() if id not in own}
+    return IncidentState(state.recent, current, state.over, elsewhere)
 
 
 def fewest_entities(rules: IncidentRules, entities: int, episodes_per_entity_s: float) -> int:
@@ -230,13 +289,38 @@ def fewest_entities(rules: IncidentRules, entities: int, episodes_per_entity_s: 
 
 def _begin(first: AlertEvent) -> _Incident:
     id = str(uuid.uuid5(_NAMESPACE, first.alert_id))
-    return _Incident(id, first, first.start, first.time, first.time, first.severity, dict(first.labels))
+    origin = _Origin(
+        first.entity, first.detector, first.role, first.version, first.source, first.first_offset
+    )
+    return _Incident(id, origin, first.start, first.time, first.time, first.severity, dict(first.labels))
+
+
+def _restored(told: IncidentEvent) -> _Incident:
+    members = {member.entity: member for member in told.members}
+    first = told.members[0].entity if told.members else ""
+    return _Incident(
+        told.incident_id,
+        _Origin(first, told.detector, told.role, told.version, told.source, told.first_offset),
+        told.start,
+        max((member.start for member in told.members), default=told.start),
+        told.time,
+        told.severity,
+        dict(told.labels),
+        members,
+        expires_at=-np.inf if told.expires_at is None else told.expires_at,
+        told_time=told.time,
+        told_entities=told.entities,
+        told_severity=told.severity,
+    )
+
+
+def _member(episode: AlertEvent) -> IncidentMember:
+    feature = episode.reasons[0].feature if episode.reasons else None
+    return IncidentMember(episode.entity, episode.alert_id, episode.start, feature)
 
 
 def _join(incident: _Incident, episode: AlertEvent, *, firing: bool) -> None:
-    feature = episode.reasons[0].feature if episode.reasons else None
-    member = IncidentMember(episode.entity, episode.alert_id, episode.start, feature)
-    incident.members[episode.entity] = member
+    incident.members[episode.entity] = _member(episode)
     incident.start = min(incident.start, episode.start)
     incident.joined = max(incident.joined, episode.time)
     incident.labels = {
@@ -300,7 +384,8 @@ def _event(incident: _Incident, transition: Literal["firing", "updated", "resolv
         start=incident.start,
         end=incident.time if transition == "resolved" else None,
         expires_at=None if transition == "resolved" else incident.expires_at,
-        entities=len(members),
+        # Of one that another process began, not every member may be known.
+        entities=max(len(members), incident.told_entities),
         firing=len(incident.firing),
         members=tuple(members[:MEMBERS_LISTED]),
         features=tuple(features.most_common(_FEATURES_LISTED)),

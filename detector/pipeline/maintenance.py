@@ -56,7 +56,7 @@ def run_around(
             step = _inside if part_inside else run
             outcome = step(detector, take(state, of), batch, order[rows], own)
             put(state, of, outcome.state)
-            scores = _merged(scores, outcome.scores, order[rows])
+            scores = merged(scores, outcome.scores, order[rows])
             events += outcome.events
     rule = np.zeros(len(batch), dtype=np.int8) if scores.rule is None else scores.rule
     return Outcome(state, replace(scores, rule=np.where(kind != 0, kind, rule)), events)
@@ -105,7 +105,7 @@ def _noticed_nothing(detector: Detector, state: EntityState) -> EntityState:
     )
 
 
-def _merged(scores: Scores, part: Scores, rows: IntArray) -> Scores:
+def merged(scores: Scores, part: Scores, rows: IntArray) -> Scores:
     """Write the rows of a part into the scores, in place, and return them."""
     for name in ("status", "log_likelihood", "p_value", "anomaly_score", "exceeds_threshold", "alert"):
         getattr(scores, name)[rows] = getattr(part, name)[rows]

@@ -31,6 +31,7 @@ def encode_absence(event: AbsenceEvent, group_id: str) -> AlertRecord:
         "severity": event.severity,
         "labels": {name: text[:LABEL_LENGTH] for name, text in event.labels.items()},
         "time": time_text(event.time),
+        "told": event.told,
         "expires_at": None if event.expires_at is None else time_text(event.expires_at),
         "start": time_text(event.start),
         "end": None if event.end is None else time_text(event.end),

@@ -4,12 +4,14 @@ What happens to a poll, and what a crash after each of the steps costs:
 
 1. poll        whatever is there, without waiting to fill a batch. Nothing is lost: offsets are not committed.
                Before it, versions that arrived take over.
-2. follow      partitions that went: their state is forgotten. Partitions that came: they start afresh.
+2. follow      partitions that went: their state is forgotten. Partitions that came: they start afresh, but
+               for alerts that are open, which the alerts topic tells.
 3. decode      bad records aside. Decoding remembers nothing.
 4. place       every entity has its slot in the state arrays; those that are gone for good lose theirs. Who
                sends how often is forgotten with a crash: nobody is missed before it is learnt again.
 5. process     score, decide, learn. The state in memory is ahead of the committed offsets from here on, so it
-               is dropped after any failure; a crash drops it anyway. Scores then say ``warming_up``.
+               is dropped after any failure; a crash drops it anyway. Scores then say ``warming_up``;
+               open alerts go on as in step 2.
 6. write       scores, alerts and dead letters are queued. A crash loses the queue; the records come again.
 7. flush       the broker holds every output. A crash from here on repeats them; ids of alerts are the same.
 8. commit      the next offsets, at most every 0.2 s. A crash from here on repeats nothing.
@@ -24,7 +26,7 @@ offsets: one way out of every failure is easier to trust than a way for each.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -58,6 +60,7 @@ from detector.stream.port import (
 )
 from detector.stream.presence import Presence
 from detector.stream.reasons import Rejected
+from detector.stream.recall import Recalled
 from detector.stream.routing import select, split
 from detector.stream.score_record import encode_scores
 from detector.stream.watch import Watch
@@ -161,6 +164,7 @@ class Loop:
         commit_interval_s: float = COMMIT_INTERVAL_S,
         overlap: bool = False,
         windows_known: Callable[[], bool] | None = None,
+        recall: Callable[[Collection[Source], Callable[[], object]], Recalled] | None = None,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -177,6 +181,8 @@ class Loop:
         overlap: Whether to process a poll before the one before is acknowledged and committed. Not with
             kafka-python: a commit after a second poll may meet a rebalance that it does not recover from.
         windows_known: Whether the windows of maintenance that were announced so far are known.
+        recall: Returns what the alerts topic tells of the entities of partitions; the other argument is to
+            be called now and then meanwhile.
         wall_clock: Seconds since 1970; bounds event times and gives delays.
         clock: Monotonic seconds.
         sleep: Waits so many of them.
@@ -192,6 +198,9 @@ class Loop:
         self._commit_interval_s = commit_interval_s
         self._overlap = overlap
         self._windows_known = windows_known
+        self._read_back = recall
+        self._recalled: set[Source] = set()
+        """Partitions of which it is known what was told."""
         self._wall_clock = wall_clock
         self._clock = clock
         self._sleep = sleep
@@ -294,6 +303,7 @@ class Loop:
         raw = self._poll(consumer)
         # 2. Follow the assignment.
         self._follow_assignment(consumer, producer)
+        self._recall(consumer)
         raw = self._not_processed(raw)
         if raw is None or len(raw) == 0:
             self._settle(consumer, producer, commit_now=True)
@@ -410,6 +420,28 @@ class Loop:
             _log.info("partitions assigned: %s", _listed(assigned))
         if revoked or assigned:
             self._observer.assigned(len(consumer.assigned()))
+
+    def _recall(self, consumer: Consumer) -> None:
+        """Go on with the alerts that are open on partitions whose state starts afresh."""
+        if self._read_back is None:
+            return
+        came = consumer.assigned() - self._recalled
+        if not came:
+            return
+        self._recalled |= came
+        try:
+            recalled = self._read_back(came, self._alive)
+        except KafkaClientError as error:
+            _log.warning("what alerts are open is not known, so they expire: %s", error)
+            return
+        for input in self._inputs:
+            for watch in input.watches:
+                watch.recall(came, recalled.alerts, recalled.incidents)
+            if input.presence is not None:
+                input.presence.recall(came, recalled.absences)
+                self._observer.absent(input.name, input.presence.absent(), input.presence.firing())
+        if recalled.open:
+            _log.info("%d alerts are open on %s, and go on", recalled.open, _listed(sorted(came)))
 
     def _disown(self, revoked: Sequence[Source]) -> None:
         """Leave the offsets of partitions that went to their new owner to commit."""
@@ -535,6 +567,7 @@ class Loop:
     def _forget(self, source: Source) -> None:
         """Drop the state of a partition's entities."""
         self._processed.pop(source, None)
+        self._recalled.discard(source)
         input = self._input_of[source.topic]
         self._drop(input, *input.table.forget(source))
         if input.presence is not None:
@@ -544,6 +577,7 @@ class Loop:
         self._sent = None
         self._uncommitted = {}
         self._processed = {}
+        self._recalled = set()
         for input in self._inputs:
             self._drop(input, *input.table.forget_all())
             if input.presence is not None:

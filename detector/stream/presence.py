@@ -5,10 +5,11 @@ to their end for some seconds take the newest clock of all, so an entity that is
 missed too. The wall clock counts only where nothing arrives at all although everything was read: then the
 input as a whole is silent, which is one event.
 
-What is known of entities is lost with a restart or a rebalance, so neither raises anything.
+What is known of entities is lost with a restart or a rebalance, so neither raises anything. What was told as
+absent stays so until it returns.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 
@@ -37,6 +38,7 @@ from detector.alerting.absence_event import (
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Source
 from detector.models.sequences import lagged, runs_of, starts_of
 from detector.stream.feature_presence import FeaturePresence
+from detector.stream.recalled_absences import RecalledAbsences
 from detector.stream.stream_clock import StreamClock
 
 CHECK_S = 1.0
@@ -107,12 +109,14 @@ class Presence:
         rules: AbsenceRules,
         patterns: Sequence[str] = ("*",),
         excused_until: Callable[[Sequence[str], FloatArray], FloatArray] | None = None,
+        forget_after_s: float = np.inf,
     ) -> None:
         """Args:
         input_name: In events.
         rules: What is too long a silence.
         patterns: Shell patterns of the entities that are missed when they stop.
         excused_until: Of entities and times, shape (E,), until when silence is no wonder, -inf where it is.
+        forget_after_s: After so long a silence an entity is gone for good.
         """
         self._input = input_name
         self._rules = rules
@@ -132,6 +136,9 @@ class Presence:
         self._longest_hole_s = np.inf
         self._incident: _Incident | None = None
         self._features = FeaturePresence(input_name, rules.severity) if rules.features else None
+        self._recalled = RecalledAbsences(forget_after_s)
+        self._returning: set[int] = set()
+        """Slots of entities that send although they were told to be absent."""
         self._absent: dict[int, AbsenceEvent] = {}
         """What was told last of single entities, by slot."""
         self._events: list[AbsenceEvent] = []
@@ -181,6 +188,10 @@ class Presence:
         rows.heard_s[touched] = at[starts + lengths - 1]
         rows.time_s[touched] = batch.time[last]
         rows.offset[touched] = batch.offset[last]
+        if self._returning:
+            records = np.flatnonzero(np.isin(slots, list(self._returning)))
+            self._events += self._recalled.saw(batch, records)
+            self._returning = {s for s in self._returning if self._recalled.concerns(self._entity[s])}
         back = rows.state[touched] != _PRESENT
         if back.any():
             self._returned(touched[back], first[back], batch)
@@ -247,13 +258,24 @@ class Presence:
 
     def absent(self) -> int:
         """Return how many entities are absent, those of an incident among them."""
-        return len(self._absent) + (0 if self._incident is None else self._members().size)
+        members = 0 if self._incident is None else self._members().size
+        return len(self._absent) + members + self._recalled.absent()
 
     def firing(self) -> list[AbsenceEvent]:
         """Return what is absent now, as it was told."""
         incident = [] if self._incident is None else [self._incident.told]
         features = [] if self._features is None else self._features.told.values()
-        return [*self._absent.values(), *incident, *features]
+        return [*self._absent.values(), *incident, *features, *self._recalled.told()]
+
+    def recall(self, sources: Collection[Source], absences: Sequence[AbsenceEvent]) -> None:
+        """Go on with what another process told of the entities of partitions that came.
+
+        Args:
+            sources: Those partitions; nothing of their entities is known here yet.
+            absences: The newest event of each absence that goes on, of any input.
+        """
+        self._recalled.forget(sources)
+        self._recalled.take(event for event in absences if event.input == self._input)
 
     def expired(self, slots: IntArray) -> None:
         """End quietly what was told of entities that are gone for good, and forget them."""
@@ -275,6 +297,7 @@ class Presence:
         if self._features is not None:
             self._features.forget(slots)
         for slot in slots.tolist():
+            self._returning.discard(slot)
             if self._slot_of.get(self._entity[slot]) == slot:
                 del self._slot_of[self._entity[slot]]
         rows.known[slots] = rows.missed[slots] = False
@@ -291,6 +314,7 @@ class Presence:
         """Start again with a partition whose entities are forgotten: somebody else may have read it."""
         self._caught_up_since.pop(source, None)
         self._newest_told = []
+        self._recalled.forget([source])
         number = self._source_ids.get(source)
         if number is not None:
             self._clocks[number] = StreamClock()
@@ -300,6 +324,7 @@ class Presence:
         """Start again with all partitions, whose entities are forgotten."""
         for source in self._sources:
             self.forget_source(source)
+        self._recalled = self._recalled.emptied()
         self._events = []
 
     def _meet(self, batch: Batch, first: IntArray, touched: IntArray) -> None:
@@ -323,6 +348,8 @@ class Presence:
             self._labels[slot] = {
                 name: value for name, column in batch.labels.items() if (value := column[row]) is not None
             }
+            if self._recalled.concerns(entity):
+                self._returning.add(slot)
             rows.known[slot] = True
             rows.missed[slot] = any(fnmatchcase(entity, pattern) for pattern in self._patterns)
             rows.source[slot] = number
@@ -396,8 +423,10 @@ class Presence:
             return
         for slot in alive[overdue].tolist():
             rows.state[slot] = _ABSENT
-            self._absent[slot] = self._of_one(slot, float(clocks[rows.source[slot]]))
-            self._events.append(self._absent[slot])
+            told = self._recalled.pop(self._entity[slot])
+            self._absent[slot] = told or self._of_one(slot, float(clocks[rows.source[slot]]))
+            if told is None:
+                self._events.append(self._absent[slot])
 
     def _keep_alive(self, clocks: FloatArray) -> None:
         """Tell of every absence from time to time, so that none stays for ever when this process is gone."""
@@ -406,6 +435,9 @@ class Presence:
             if time_s >= event.time + KEEP_ALIVE_S:
                 self._absent[slot] = kept_alive(event, time_s)
                 self._events.append(self._absent[slot])
+        if self._recalled.any():
+            times = zip(self._sources, clocks.tolist(), strict=True)
+            self._events += self._recalled.keep_alive(dict(times))
         if self._features is not None:
             self._events += self._features.keep_alive(float(clocks.max()))
         incident = self._incident

@@ -1,18 +1,20 @@
 """One detector at work: its state arrays over entity slots, gathered for a batch and scattered after it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from detector.alerting.event import AlertEvent
-from detector.alerting.incidents import IncidentEvent, IncidentState, forget, group
-from detector.batch import Batch, BoolArray, IntArray, Scores
+from detector.alerting.incidents import IncidentEvent, IncidentState, forget, group, restore
+from detector.alerting.reopened import ToldAlert, explained_before, reopened_state
+from detector.batch import Batch, BoolArray, IntArray, Scores, Source
 from detector.models.sequences import runs_of, starts_of
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import EntityState, initial_state, put, take
 from detector.pipeline.maintenance import run_around
-from detector.pipeline.run import run
+from detector.pipeline.repeated import run_repeated
+from detector.pipeline.run import Outcome, run
 from detector.stream.maintenance import Maintenance
 
 
@@ -42,6 +44,10 @@ class Watch:
         self._incidents: list[IncidentEvent] = []
         self._inherited: BoolArray = np.zeros(0, dtype=bool)
         """Entities of which no more is known than their episode under another version."""
+        self._told: dict[tuple[Source, str], ToldAlert] = {}
+        """Of entities not seen yet, what another process told of them."""
+        self._decided: dict[int, ToldAlert] = {}
+        """Of slots whose records may come again, the same."""
 
     @property
     def name(self) -> str:
@@ -70,18 +76,18 @@ class Watch:
             names = [batch.entity[i] for i in first[new]]
             put(self._state, touched[new], self._beginning(names, touched[new]))
             self._known[touched] = True
+            if self._told:
+                self._take_over(batch, first[new], touched[new])
         own = batch
         if not np.array_equal(self._columns, np.arange(len(batch.feature_names))):
             values = batch.values[:, self._columns]
             own = replace(batch, feature_names=self.detector.model.feature_names, values=values)
-        state, kind = take(self._state, touched), None
-        if self._maintenance is not None:
-            kind = self._maintenance.inside(self.name, batch, order, lengths)
-        outcome = (
-            run(self.detector, state, own, order, lengths)
-            if kind is None
-            else run_around(self.detector, state, own, order, lengths, kind)
-        )
+        state = take(self._state, touched)
+        decided = self._decided_before(batch, slots) if self._decided else None
+        if decided is None:
+            outcome = self._run(state, own, order, lengths)
+        else:
+            outcome = run_repeated(self.detector, state, own, order, lengths, decided, self._run)
         put(self._state, touched, outcome.state)
         return outcome.scores, self._grouped(outcome.events, float(batch.time.max()))
 
@@ -90,11 +96,29 @@ class Watch:
         taken, self._incidents = self._incidents, []
         return taken
 
+    def recall(
+        self, sources: Collection[Source], alerts: Sequence[ToldAlert], incidents: Sequence[IncidentEvent]
+    ) -> None:
+        """Go on with what another process told of the entities of partitions that came.
+
+        Args:
+            sources: Those partitions; nothing of their entities is known here yet.
+            alerts: The newest of each entity, of any detector.
+            incidents: Those that go on and began on these partitions, of any detector.
+        """
+        own = [told for told in alerts if told.newest.detector == self.name]
+        self._told = {key: told for key, told in self._told.items() if key[0] not in sources}
+        self._told |= {(told.newest.source, told.newest.entity): told for told in own}
+        of_own = [incident for incident in incidents if incident.detector == self.name]
+        self._grouping = restore(self._grouping, of_own, [told.newest for told in own if told.is_open])
+
     def forget(self, slots: IntArray, entities: Collection[str]) -> None:
         """Drop the state of entities whose partitions went elsewhere; their slots may be given to others."""
         held = slots[slots < self._known.size]
         self._known[held] = False
         self._inherited[held] = False
+        for slot in self._decided.keys() & set(slots.tolist()):
+            del self._decided[slot]
         self._grouping = forget(self._grouping, entities)
 
     def inherit(self, before: "Watch") -> None:
@@ -108,6 +132,7 @@ class Watch:
         self._state.explained[:size] = before._state.explained
         self._inherited[:size] = before._known | before._inherited
         self._grouping = before._grouping
+        self._told, self._decided = before._told, before._decided
 
     def firing(self) -> IntArray:
         """Return the slots of the entities inside a firing episode."""
@@ -117,6 +142,39 @@ class Watch:
         """Return how many entities have a threshold of their own, above the detector's."""
         steering = self.detector.steering
         return 0 if steering is None else int((self._known & steering.steered(self._state.steering)).sum())
+
+    def _run(self, state: EntityState, batch: Batch, order: IntArray, lengths: IntArray) -> Outcome:
+        """Do what ``pipeline.run`` does, with regard to windows of maintenance."""
+        kind = None
+        if self._maintenance is not None:
+            kind = self._maintenance.inside(self.name, batch, order, lengths)
+        if kind is None:
+            return run(self.detector, state, batch, order, lengths)
+        return run_around(self.detector, state, batch, order, lengths, kind)
+
+    def _take_over(self, batch: Batch, rows: IntArray, slots: IntArray) -> None:
+        """Go on with the open alerts of entities that are seen for the first time, by a row of each."""
+        members = [member.name for member in self.detector.model.members]
+        for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
+            told = self._told.pop((batch.sources[int(batch.source[row])], batch.entity[row]), None)
+            if told is None:
+                continue
+            self._decided[slot] = told
+            if told.is_open:
+                np.put(self._state.alert, [slot], reopened_state(told, members))
+                self._state.explained[slot] = explained_before(told)
+
+    def _decided_before(self, batch: Batch, slots: IntArray) -> BoolArray | None:
+        """Return which records led to what another process told, shape (N,); None: none did."""
+        decided = np.zeros(len(batch), dtype=bool)
+        for slot in self._decided.keys() & set(slots.tolist()):
+            newest, own = self._decided[slot].newest, slots == slot
+            # By time as well: of a topic that was made anew, offsets count from the beginning.
+            before = (batch.offset <= newest.last_offset) & (batch.time <= newest.time)
+            decided |= own & before
+            if not before[own].all():
+                del self._decided[slot]
+        return decided if decided.any() else None
 
     def _grouped(self, events: list[AlertEvent], now: float) -> list[AlertEvent]:
         """Return the events, those of members of an incident saying so."""

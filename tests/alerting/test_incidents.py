@@ -15,6 +15,7 @@ from detector.alerting.incidents import (
     fewest_entities,
     forget,
     group,
+    restore,
 )
 from detector.alerting.rules import IncidentRules
 from tests.delivery.events import event
@@ -180,13 +181,59 @@ def test_it_says_what_its_members_share() -> None:
 def test_entities_read_elsewhere_are_forgotten_without_a_word() -> None:
     fleet = Fleet()
     fleet.take(*(of(name, 0.0) for name in "abc"))
-    fleet.state = forget(fleet.state, ["a", "b"])
-    fleet.take(of("c", 10.0, "resolved"), now=1000.0)
+    fleet.state = forget(fleet.state, ["b", "c"])
+    fleet.take(of("a", 10.0, "resolved"), now=1000.0)
     assert fleet.transitions() == ["firing", "resolved"]
     fleet.take(*(of(name, 2000.0, episode=1) for name in "abc"))
     forgotten = forget(fleet.state, "abc")
     assert forgotten.incident is None
     assert not forgotten.recent
+
+
+def moved(fleet: Fleet, *entities: str) -> tuple[list[IncidentEvent], list[AlertEvent]]:
+    """What is told of entities whose partitions go elsewhere: the incident, and the alerts that are open."""
+    [incident] = [told for told in fleet.told if told.transition == "firing"]
+    alerts = [replace(of(name, 0.0), incident_id=incident.incident_id) for name in entities]
+    return [incident], alerts
+
+
+def test_an_incident_is_told_of_by_whoever_reads_where_it_began() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 0.0) for name in "abcd"))
+    incidents, alerts = moved(fleet, "a", "b")
+    fleet.state = forget(fleet.state, ["a", "b"])
+    other = Fleet()
+    other.state = restore(other.state, incidents, alerts)
+    # The first says no more of it, but that its entities are in it.
+    over = fleet.take(of("c", 10.0, "updated"), of("c", 20.0, "resolved"), of("d", 20.0, "resolved"), now=9e9)
+    assert over.events == []
+    assert set(over.incident_of.values()) == {incidents[0].incident_id}
+    assert fleet.take(of("c", 30.0, "updated")).incident_of == {}
+    assert other.take(of("a", 20.0, "resolved"), now=9e9).events == []
+    [resolved] = other.take(of("b", 30.0, "resolved"), now=9e9).events
+    assert (resolved.incident_id, resolved.transition) == (incidents[0].incident_id, "resolved")
+    assert (resolved.entities, resolved.severity, resolved.first_offset) == (
+        4,
+        "warning",
+        incidents[0].first_offset,
+    )
+    # And it comes back.
+    third = restore(forget(fleet.state, ["c", "d"]), incidents, alerts).incident
+    assert third is not None
+    assert set(third.firing) == {alert.alert_id for alert in alerts}
+
+
+def test_members_of_an_incident_that_began_elsewhere_say_so_and_are_forgotten_when_they_go() -> None:
+    _, alerts = moved(told_of(Fleet()), "a", "b")
+    state = restore(IncidentState(), [], alerts)
+    assert state.incident is None
+    assert set(state.elsewhere) == {alert.alert_id for alert in alerts}
+    assert set(forget(state, ["a"]).elsewhere) == {alerts[1].alert_id}
+
+
+def told_of(fleet: Fleet) -> Fleet:
+    fleet.take(*(of(name, 0.0) for name in "abcd"))
+    return fleet
 
 
 def test_the_state_given_is_left_as_it_was() -> None:

@@ -1,13 +1,15 @@
 """From records to people: ``detector run``, ``detector notify``, Alertmanager, and a webhook behind it."""
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
+from detector.stream.port import ClientName, ClientSettings
 from tests.delivery.http_server import FakeReceiver
 from tests.kafka.broker import RealBroker
 from tests.system.alertmanager import Alertmanager
@@ -55,6 +57,22 @@ class Told:
         return found
 
 
+class Send(Protocol):
+    """Writes the steps [first, end) after the training, of some hosts or all, step after step."""
+
+    def __call__(self, first: int, end: int, hosts: Sequence[str] = HOSTS) -> None: ...
+
+
+def sender(settings: ClientSettings, topic: str, telemetry: Telemetry) -> Send:
+    def send(first: int, end: int, hosts: Sequence[str] = HOSTS) -> None:
+        for step in range(TRAINING_STEPS + first, TRAINING_STEPS + end):
+            records = zip(HOSTS, *telemetry.records(step, step + 1), strict=True)
+            sent = [(key, value) for host, key, value in records if host in hosts]
+            produce(settings, topic, [key for key, _ in sent], [value for _, value in sent])
+
+    return send
+
+
 @pytest.fixture
 def behind() -> Iterator[FakeReceiver]:
     with FakeReceiver() as receiver:
@@ -71,12 +89,7 @@ def test_of_an_incident_and_of_an_absence_people_are_told_once_that_it_is_and_on
         ill = telemetry.values[first : TRAINING_STEPS + LAST + 1, HOSTS.index(host)]
         ill[:, FEATURES.index("disk")] += 15.0
 
-    def send(first: int, end: int, hosts: Sequence[str] = HOSTS) -> None:
-        for step in range(TRAINING_STEPS + first, TRAINING_STEPS + end):
-            records = zip(HOSTS, *telemetry.records(step, step + 1), strict=True)
-            sent = [(key, value) for host, key, value in records if host in hosts]
-            produce(settings, topics.telemetry, [key for key, _ in sent], [value for _, value in sent])
-
+    send = sender(settings, topics.telemetry, telemetry)
     for name in ("scorer", "deliverer"):
         (tmp_path / name).mkdir()
     with Alertmanager(tmp_path / "am", behind.url) as manager:
@@ -128,3 +141,54 @@ def test_of_an_incident_and_of_an_absence_people_are_told_once_that_it_is_and_on
     assert len(of_their_own) < FEWEST
     for entity in of_their_own:
         assert [counts["DetectorAnomaly", entity, status] for status in ("firing", "resolved")] == [1, 1]
+
+
+@pytest.mark.parametrize(("how", "client"), [(signal.SIGTERM, "kafka-python"), (signal.SIGKILL, "confluent")])
+def test_what_is_open_when_the_scorer_ends_goes_on_with_the_next_one(
+    how: signal.Signals,
+    client: ClientName,
+    trained: Trained,
+    kafka_broker: RealBroker,
+    behind: FakeReceiver,
+    tmp_path: Path,
+) -> None:
+    settings, topics, told = settings_of(kafka_broker), new_topics(kafka_broker, partitions=2), Told(behind)
+    telemetry = Telemetry(TRAINING_STEPS + STEPS, seed=5)
+    ill, first, end = HOSTS[4], 33, 36
+    telemetry.values[TRAINING_STEPS + first : TRAINING_STEPS + end, HOSTS.index(ill), 2] += 15.0
+    send = sender(settings, topics.telemetry, telemetry)
+    config = configuration(kafka_broker, topics, trained.store, client)
+    # So that the next one need not wait for the session of the one that was killed.
+    config["kafka"]["instance_id"] = "replica-0"
+    config["inputs"][0]["absence"] = {"silence_after": "1h"}
+    config["notify"] = {"webhooks": [{"name": "people", "url": behind.url}], "max_alert_age": "3h"}
+    for name in ("scorer", "deliverer"):
+        (tmp_path / name).mkdir()
+    present = [host for host in HOSTS if host != SILENT]
+    with Daemon(config, tmp_path / "deliverer", "notify") as deliverer:
+        with Daemon(config, tmp_path / "scorer") as scorer:
+            scorer.wait_until_ready()
+            send(0, 30)
+            send(30, end, present)
+            told.wait_for("DetectorAnomaly", ill, "firing")
+            told.wait_for("DetectorAbsence", SILENT, "firing")
+            scorer.process.send_signal(how)
+            scorer.process.wait(60)
+        with Daemon(config, tmp_path / "scorer") as scorer:
+            send(end, end + 4, present)
+            firing = "detector_alert_firing"
+            wait_until(lambda: scorer.metric(firing, entity=ill) == 1, 60.0, f"it fires\n{scorer.log()}")
+            assert scorer.metric("detector_absence_firing", entity=SILENT) == 1
+            send(end + 4, STEPS)
+            told.wait_for("DetectorAnomaly", ill, "resolved")
+            told.wait_for("DetectorAbsence", SILENT, "resolved")
+            assert scorer.terminate() == 0, scorer.log()
+        assert deliverer.terminate() == 0, deliverer.log()
+    for entity in (ill, SILENT):
+        events = [read.json() for read in read_all(settings, topics.alerts) if read.key == entity.encode()]
+        assert len({event["alert_id"] for event in events}) == 1
+        states = Counter(event["state"] for event in events)
+        assert (states["firing"], states["resolved"]) == (1, 1)
+        names = {name for name, of, _ in told.counts() if of == entity}
+        assert [told.counts()[name, entity, "firing"] for name in names] == [1]
+        assert [told.counts()[name, entity, "resolved"] for name in names] == [1]

@@ -1,0 +1,76 @@
+"""Tests for detector.alerting.reopened."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.alerting.event import AlertEvent
+from detector.alerting.reopened import ToldAlert, explained_before, reopened_state
+from detector.alerting.rules import AlertRules
+from detector.batch import IntArray
+from detector.pipeline.detector import Detector
+from detector.pipeline.entity_state import EntityState, initial_state
+from detector.pipeline.run import run
+from tests.made import batch, detector, gmm, scoring_model
+
+RULES = AlertRules(fire_m=2, fire_of=3, resolve_records=4, keep_alive_s=20.0)
+N, CUT = 40, 18
+ILL = slice(10, 30)
+
+
+@pytest.fixture(scope="module")
+def watcher() -> Detector:
+    # A stateless model: what it says of a record does not depend on what it remembers.
+    return detector(scoring_model(gmm())[0], threshold=1e-3, rules=RULES)
+
+
+def rows(first: int, end: int) -> IntArray:
+    return np.arange(first, end)
+
+
+def events_of(watcher: Detector, state: EntityState, which: IntArray) -> tuple[EntityState, list[AlertEvent]]:
+    x = gmm().sample(N, np.random.default_rng(1))
+    x[ILL] += 8.0
+    x[25] += 12.0
+    whole = batch(x)
+    part = replace(whole, offset=whole.offset[which], time=whole.time[which], values=whole.values[which])
+    part = replace(part, entity=["e"] * len(which), source=np.zeros(len(which), dtype=np.int64))
+    done = run(watcher, state, part, np.arange(len(which)), np.array([len(which)]))
+    return done.state, done.events
+
+
+def told(event: AlertEvent) -> dict[str, Any]:
+    names = ("alert_id", "transition", "start", "peak", "records", "end", "severity", "reopened", "p_value")
+    return {name: getattr(event, name) for name in names} | {"nats": round(event.surprise_nats, 6)}
+
+
+def test_an_alert_goes_on_from_its_newest_event_as_if_nothing_had_happened(watcher: Detector) -> None:
+    _, events = events_of(watcher, initial_state(watcher, ["e"]), rows(0, N))
+    assert {event.transition for event in events} == {"firing", "updated", "resolved"}
+    _, before = events_of(watcher, initial_state(watcher, ["e"]), rows(0, CUT))
+    fired = before[-1]
+    newest = ToldAlert(fired, before[0].time, True)
+    afresh = initial_state(watcher, ["e"])
+    np.put(afresh.alert, [0], reopened_state(newest, [watcher.model.members[0].name]))
+    afresh.explained[0] = explained_before(newest)
+    # From the record after the one that was told of last, so that nothing is counted twice or not at all.
+    follows = int(np.flatnonzero(rows(0, N) == fired.last_offset)[0]) + 1
+    _, after = events_of(watcher, afresh, rows(follows, N))
+    assert (after[0].transition, after[0].updated_because) == ("updated", "keep_alive")
+    assert told(after[-1]) == told(events[-1])
+    assert after[-1].transition == "resolved"
+    assert {event.alert_id for event in after} == {fired.alert_id}
+
+
+def test_a_member_that_the_detector_no_longer_has_stands_for_nothing(watcher: Detector) -> None:
+    _, [fired, *_] = events_of(watcher, initial_state(watcher, ["e"]), rows(0, CUT))
+    critical = replace(fired, severity="critical", side="too_likely", member="gone", reopened=2)
+    [row] = reopened_state(ToldAlert(critical, fired.time, True), ["a", "b"])
+    assert (row["peak_member"], row["critical"], row["peak_too_likely"], row["stretches"]) == (
+        0,
+        True,
+        True,
+        3,
+    )

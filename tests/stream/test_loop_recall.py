@@ -1,0 +1,204 @@
+"""Tests for detector.stream.loop and what another process told: alerts go on, once each."""
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from detector.alerting.absence import AbsenceRules
+from detector.alerting.rules import AlertRules, IncidentRules
+from detector.batch import Source
+from detector.pipeline.detector import Detector
+from detector.stream.alert_record import time_text
+from detector.stream.port import BrokerUnavailableError, CommitError, KafkaClientError
+from detector.stream.presence import Presence
+from detector.stream.recall import Recalled, recall
+from tests.made import detector, gmm, scoring_model
+from tests.stream.fakes import FakeBroker, FakeConsumer
+from tests.stream.records import NOW_S, raw_records
+from tests.stream.test_loop import OUTPUTS, P0, P1, Rig, fleet, telemetry
+from tests.stream.test_loop_absence import TIME
+from tests.stream.test_loop_absence import telemetry as minutes
+
+
+@pytest.fixture(scope="module")
+def watcher() -> Detector:
+    rules = AlertRules(fire_m=2, fire_of=2, resolve_records=2, incident=None)
+    return detector(scoring_model(gmm())[0], threshold=1e-3, rules=rules)
+
+
+def recalling(rig: Rig) -> Rig:
+    """Let a loop read the alerts topic of its broker back."""
+
+    def read_back(sources: Collection[Source], alive: Callable[[], object]) -> Recalled:
+        rig.broker.call("recall")
+        values = [record.value for record in rig.broker.topic("alerts")]
+        return recall([raw_records(values)], sources, NOW_S, alive)
+
+    rig.loop._read_back = read_back
+    return rig
+
+
+def first_until(broker: FakeBroker, watcher: Detector, offset: int, **options: Any) -> None:
+    """Read all partitions up to an offset, and end."""
+    rest = {source: records[offset:] for source, records in broker.records.items()}
+    for source in rest:
+        del broker.records[source][offset:]
+    recalling(Rig(broker, watcher, **options)).loop.run()
+    for source, records in rest.items():
+        broker.records[source] += records
+
+
+def told(broker: FakeBroker, kind: str = "anomaly") -> list[dict[str, Any]]:
+    events = [json.loads(record.value or b"") for record in broker.topic("alerts")]
+    return [event for event in events if event["kind"] == kind]
+
+
+def test_an_alert_that_is_open_at_a_restart_goes_on_and_is_resolved(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40))})
+    first_until(broker, watcher, 30)
+    recalling(Rig(broker, watcher)).loop.run()
+    assert [event["state"] for event in told(broker)] == ["firing", "updated", "resolved"]
+    assert len({event["alert_id"] for event in told(broker)}) == 1
+    assert (told(broker)[1]["updated_because"], told(broker)[1]["origin"]["last_offset"]) == (
+        "keep_alive",
+        30,
+    )
+    assert told(broker)[1]["reasons"] == told(broker)[0]["reasons"]
+    assert told(broker)[2]["start"] == told(broker)[0]["start"]
+
+
+@pytest.mark.parametrize("read", [30, 50])
+def test_records_that_come_again_after_a_crash_decide_nothing_again(watcher: Detector, read: int) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40))})
+    first_until(broker, watcher, read)
+    broker.committed = {}
+    before = told(broker)
+    assert [event["state"] for event in before] == ["firing", "resolved"][: 1 + (read > 40)]
+    rig = recalling(Rig(broker, watcher))
+    rig.loop.run()
+    assert len(rig.scores()) == read + 60
+    events = told(broker)
+    assert [event["state"] for event in events if event["state"] != "updated"] == ["firing", "resolved"]
+    assert len({event["alert_id"] for event in events}) == 1
+    assert broker.committed == {P0: 60}
+
+
+@pytest.mark.parametrize(
+    ("call", "error"), [("poll", BrokerUnavailableError("away")), ("commit", CommitError("rebalance"))]
+)
+def test_an_alert_goes_on_after_an_outage_and_after_a_commit_that_failed(
+    watcher: Detector, call: str, error: KafkaClientError
+) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40))})
+    rig = recalling(Rig(broker, watcher))
+
+    def fail_once(consumer: FakeConsumer) -> None:
+        if broker.committed.get(P0) == 30 and "failed" not in broker.log:
+            broker.log.append("failed")
+            broker.fail_next[call] = [error]
+        rig.stop_when_all_is_committed(consumer)
+
+    rig.on_poll = fail_once
+    rig.loop.run()
+    events = told(broker)
+    assert [event["state"] for event in events if event["state"] != "updated"] == ["firing", "resolved"]
+    assert len({event["alert_id"] for event in events}) == 1
+    assert broker.log.count("recall") == 2
+
+
+def test_an_alert_goes_on_where_its_partition_went(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40)), P1: telemetry(60, entity="other")})
+    first_until(broker, watcher, 30)
+    rig = recalling(Rig(broker, watcher))
+    polls = 0
+
+    def comes_later(consumer: FakeConsumer) -> None:
+        nonlocal polls
+        polls += 1
+        if polls == 1:
+            consumer.assign([P1])
+        if polls == 3:
+            consumer.assign([P1, P0])
+        rig.stop_when_all_is_committed(consumer)
+
+    rig.on_poll = comes_later
+    rig.loop.run()
+    assert broker.log.count("recall") == 3
+    assert [event["state"] for event in told(broker)] == ["firing", "updated", "resolved"]
+
+
+def test_what_cannot_be_read_back_stops_nothing(watcher: Detector, caplog: pytest.LogCaptureFixture) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40))})
+    broker.fail_next["recall"] = [BrokerUnavailableError("away")]
+    rig = recalling(Rig(broker, watcher))
+    rig.loop.run()
+    assert [event["state"] for event in told(broker)] == ["firing", "resolved"]
+    assert "not known" in caplog.text
+    assert len(rig.scores()) == 60
+
+
+def test_records_of_a_topic_that_was_made_anew_are_decided(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40))})
+    first_until(broker, watcher, 60)
+    broker.records[P0] = telemetry(40, anomalous=range(10, 20), start=100)
+    broker.committed = {}
+    recalling(Rig(broker, watcher)).loop.run()
+    assert [event["state"] for event in told(broker)] == ["firing", "resolved"] * 2
+
+
+def test_an_incident_goes_on_and_its_members_are_told_of_as_such(watcher: Detector) -> None:
+    grouped = replace(watcher, rules=replace(watcher.rules, incident=IncidentRules(within_s=5.0)))
+    broker = FakeBroker({P0: fleet(anomalous=range(20, 30))})
+    first_until(broker, grouped, 6 * 25)
+    [fired] = told(broker, "incident")
+    assert (fired["state"], fired["entities"]) == ("firing", 6)
+    rig = recalling(Rig(broker, grouped))
+    rig.made(OUTPUTS, max_poll_records=6)
+    recalling(rig).loop.run()
+    incidents = told(broker, "incident")
+    assert [event["state"] for event in incidents if event["state"] != "updated"] == ["firing", "resolved"]
+    assert {event["alert_id"] for event in incidents} == {fired["alert_id"]}
+    assert incidents[-1]["entities"] == 6
+    members = told(broker)
+    # The first to fire were told of before it was known to be an incident.
+    assert {event["incident_id"] for event in members if event["state"] != "firing"} == {fired["alert_id"]}
+    assert len({event["alert_id"] for event in members}) == 6
+    assert [event["state"] for event in members].count("resolved") == 6
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_an_absence_that_is_open_at_a_restart_ends_when_the_entity_returns(
+    watcher: Detector, repeated: bool
+) -> None:
+    records = minutes(range(20)) + minutes(range(20, 40), without=frozenset({"web-03"}))
+    later = minutes(range(40, 45), without=frozenset({"web-03"})) + minutes(range(45, 70))
+    broker = FakeBroker({P0: records + later})
+
+    def presence() -> Presence:
+        return Presence("hosts", AbsenceRules(silence_after_s=30.0))
+
+    first_until(broker, watcher, len(records), presence=presence())
+    assert [event["state"] for event in told(broker, "absence")] == ["firing"]
+    if repeated:
+        broker.committed = {P0: 12 * 15}
+    rig = recalling(Rig(broker, watcher, presence=presence()))
+    absent = []
+
+    def note(consumer: FakeConsumer) -> None:
+        absent.append(rig.observer.absent_entities)
+        rig.stop_when_all_is_read(consumer)
+
+    rig.on_poll = note
+    rig.loop.run()
+    fired, over = told(broker, "absence")
+    assert (over["state"], over["resolved_because"], over["alert_id"]) == (
+        "resolved",
+        "returned",
+        fired["alert_id"],
+    )
+    assert over["end"] == time_text(TIME + 60.0 * 45 + 5.0 * 3)
+    assert max(absent) == 1
+    assert rig.observer.absent_entities == 0
