@@ -25,9 +25,9 @@ class EntityState:
     model: IntArray
     """Which of the stacked models scores the entity, shape (E,)."""
     predictor: tuple[FloatArray, ...]
-    """Of each member, shape (E, predictor.state_size)."""
+    """Of each density of the model, shape (E, predictor.state_size)."""
     family: tuple[FloatArray, ...]
-    """Of each member, shape (E, family.state_size)."""
+    """Of each density of the model, shape (E, family.state_size)."""
     average: tuple[FloatArray, ...]
     """On the time scales of each member, of surprise or of deviations, shape (E, A)."""
     sketch: tuple[FloatArray, ...]
@@ -50,7 +50,7 @@ class EntityState:
 
 def initial_state(detector: Detector, entities: list[str]) -> EntityState:
     """Return the state of entities never seen, E rows."""
-    members = detector.model.members
+    members, densities = detector.model.members, detector.model.densities
     known = {name: index for index, name in enumerate(detector.model.entities)}
     n = len(entities)
     model = np.array([known.get(entity, len(known)) for entity in entities], dtype=np.int64)
@@ -59,8 +59,8 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
         np.full((n, detector.model.n_features), np.nan),
         np.zeros(n, dtype=np.int64),
         model,
-        tuple(member.density.predictor.initial_state(n) for member in members),
-        tuple(member.density.family.initial_state(n) for member in members),
+        tuple(density.predictor.initial_state(n) for density in densities),
+        tuple(density.family.initial_state(n) for density in densities),
         tuple(member.initial_average(model) for member in members),
         tuple(member.initial_sketch(n) for member in members),
         initial_alert_state(n),
@@ -106,12 +106,12 @@ def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     state.values[rows] = new.values
     state.records[rows] = new.records
     state.model[rows] = new.model
-    per_member = zip(
+    several = zip(
         state.predictor + state.family + state.average + state.sketch,
         new.predictor + new.family + new.average + new.sketch,
         strict=True,
     )
-    for own, of_new in per_member:
+    for own, of_new in several:
         own[rows] = of_new
     # Structures by index would be assigned field by field, put() moves them whole.
     np.put(state.alert, rows, new.alert)

@@ -74,7 +74,7 @@ def _deviations(
         part = at[heard]
         explanation = explain_rows(
             member.density,
-            before.family[k],
+            before.family[detector.model.density_of[k]],
             said.conditionals[k],
             rows.gap_s,
             rows.lengths,

@@ -64,7 +64,7 @@ class Explainer:
         for k in members:
             own = self.said.conditionals[k]
             seen[k] = Seen(
-                self._state_before(k, row)[1] if self.before.family[k].shape[1] else np.empty((1, 0)),
+                self._state_before(k, row)[1] if self._family_rows(k).shape[1] else np.empty((1, 0)),
                 own.residual[row : row + 1].copy(),
                 own.expected[row : row + 1].copy(),
                 None if own.spread is None else own.spread[row : row + 1].copy(),
@@ -140,7 +140,7 @@ class Explainer:
         """
         e = self._entity(row)
         start = int(self._starts[e])
-        reached, state = self._reached.get((k, e), (start, self.before.family[k][e : e + 1].copy()))
+        reached, state = self._reached.get((k, e), (start, self._family_rows(k)[e : e + 1].copy()))
         if row > reached and state.size:
             part = slice(reached, row)
             state, _ = self.detector.model.members[k].density.scan_family(
@@ -152,6 +152,10 @@ class Explainer:
             )
         self._reached[k, e] = row, state
         return e, state
+
+    def _family_rows(self, k: int) -> FloatArray:
+        """Return the state of member k's family before the batch, (E, state_size)."""
+        return self.before.family[self.detector.model.density_of[k]]
 
     def _entity(self, row: int) -> int:
         return int(np.searchsorted(self._starts, row, side="right")) - 1

@@ -71,7 +71,7 @@ def score(
     starts = starts_of(rows.lengths)
     of_row = np.repeat(before.model, rows.lengths)
     time = batch.time[rows.order]
-    standardised = [member.density.scaling.standardise(rows.scaled, of_row) for member in model.members]
+    standardised = [density.scaling.standardise(rows.scaled, of_row) for density in model.densities]
     missing = [np.isnan(z) for z in standardised]
     n = len(time)
     position = np.arange(n) - np.repeat(starts, rows.lengths)
@@ -85,34 +85,37 @@ def score(
             status[((~absent).sum(axis=1) < detector.min_features) & due] = Status.TOO_FEW_FEATURES
     scored = status == Status.SCORED
 
-    conditionals, averages, sketches, found = [], [], [], []
-    for k, member in enumerate(model.members):
-        own = member.density.conditionals(
-            before.predictor[k],
-            before.family[k],
-            standardised[k],
+    conditionals = [
+        density.conditionals(
+            before.predictor[i],
+            before.family[i],
+            standardised[i],
             time,
             rows.gap_s,
             rows.lengths,
             before.model,
         )
+        for i, density in enumerate(model.densities)
+    ]
+    averages, sketches, found = [], [], []
+    for k, member in enumerate(model.members):
         average, sketch, p_values = member.judge(
             before.average[k],
             before.sketch[k],
-            own,
+            conditionals[model.density_of[k]],
             of_row,
-            missing[k],
+            missing[model.density_of[k]],
             scored,
             time,
             rows.lengths,
         )
         sketches.append(sketch)
-        conditionals.append(own)
         averages.append(average)
         found.append(p_values)
     judged = model.committee.judge(np.column_stack([p_values.p_value for p_values in found]))
     too_likely = np.column_stack([p_values.too_likely for p_values in found])
-    said = Said(tuple(conditionals), judged.p_value, judged.member, too_likely[np.arange(n), judged.member])
+    of_member = tuple(conditionals[i] for i in model.density_of)
+    said = Said(of_member, judged.p_value, judged.member, too_likely[np.arange(n), judged.member])
     after = replace(
         before,
         time=time[starts + rows.lengths - 1],

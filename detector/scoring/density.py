@@ -12,6 +12,7 @@ from detector.models.entity_families import EntityFamilies
 from detector.models.families import family_from_arrays
 from detector.models.predictors import predict, predictor_from_arrays
 from detector.models.scaling import Scaling, of_rows
+from detector.scoring.named_arrays import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,26 @@ class Density:
             prediction.spread,
         )
 
+    def arrays(self) -> dict[str, Arrays]:
+        """Return the arrays of each part, ready for safetensors."""
+        families = self.entity_families
+        return {
+            "scaling": self.scaling.arrays(),
+            "predictor": self.predictor.arrays(),
+            "residual": {"scale": self.residual_scale},
+            "family": self.family.arrays(),
+            "entity_family": {} if families is None else families.arrays(),
+        }
+
+    def is_same_as(self, other: "Density") -> bool:
+        """Return whether the other says the same of every record, to the bit."""
+        if self.family.name != other.family.name or self.predictor.name != other.predictor.name:
+            return False
+        if not _same_columns(self.scaling.discrete, other.scaling.discrete):
+            return False
+        own, others = joined(self.arrays()), joined(other.arrays())
+        return own.keys() == others.keys() and all(np.array_equal(own[name], others[name]) for name in own)
+
     @classmethod
     def from_arrays(
         cls,
@@ -281,3 +302,10 @@ class SurpriseOfPattern:
         )
         scored = ~np.isnan(conditionals.surprise)
         return conditionals.surprise[scored], examples.model[scored]
+
+
+def _same_columns(one: DiscreteColumns | None, other: DiscreteColumns | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    texts = [[v and v.texts for v in discrete.vocabularies] for discrete in (one, other)]
+    return one.kinds == other.kinds and texts[0] == texts[1]

@@ -114,14 +114,9 @@ class Member:
 
     def arrays(self) -> Arrays:
         """Return everything as arrays named ``part/array``, ready for safetensors."""
-        families = self.density.entity_families
         return joined(
             {
-                "scaling": self.density.scaling.arrays(),
-                "predictor": self.density.predictor.arrays(),
-                "residual": {"scale": self.density.residual_scale},
-                "family": self.density.family.arrays(),
-                "entity_family": {} if families is None else families.arrays(),
+                **self.density.arrays(),
                 "examples": self.examples.arrays(),
                 "calibration": self.calibration.arrays(),
                 "confirmation": {} if self.confirmation is None else self.confirmation.arrays(),

@@ -1,7 +1,7 @@
 """A trained model as the pipeline uses it: the members of a committee, and what they say together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from detector.models.contract import Arrays
@@ -28,6 +28,21 @@ class ScoringModel:
     """What makes one p-value of theirs."""
     transforms: FeatureTransforms
     """What is done to records before any member scales them."""
+    densities: tuple[Density, ...] = field(init=False, repr=False)
+    """Those of the members, each once: members that differ in nothing but their time scale share one."""
+    density_of: tuple[int, ...] = field(init=False)
+    """Of each member, which of the densities is its own."""
+
+    def __post_init__(self) -> None:
+        densities: list[Density] = []
+        density_of = []
+        for member in self.members:
+            same = [i for i, known in enumerate(densities) if known.is_same_as(member.density)]
+            if not same:
+                densities.append(member.density)
+            density_of.append(same[0] if same else len(densities) - 1)
+        object.__setattr__(self, "densities", tuple(densities))
+        object.__setattr__(self, "density_of", tuple(density_of))
 
     @property
     def n_features(self) -> int:
