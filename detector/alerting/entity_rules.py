@@ -1,13 +1,14 @@
 """What holds for some entities alone: the first override whose patterns match an entity's name is its own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
 from detector.alerting.entity_patterns import EntityPatterns
-from detector.alerting.rules import Budget
+from detector.alerting.episodes import FireOfEach
+from detector.alerting.rules import AlertRules, Budget, FireRules
 from detector.batch import BoolArray, FloatArray, IntArray
 
 
@@ -21,6 +22,14 @@ class Override:
     """Nothing fires."""
     budget: Budget | None = None
     """Of each of these entities."""
+    fire: FireRules | None = None
+    """When their episodes start."""
+
+    def rules(self, otherwise: AlertRules) -> AlertRules:
+        """Return the rules of these entities, where the others' are those given."""
+        budget = otherwise.budget if self.budget is None else self.budget
+        fire = self.fire or FireRules(otherwise.fire_m, otherwise.fire_of, otherwise.fire_for_s)
+        return replace(otherwise, budget=budget, fire_m=fire.m, fire_of=fire.of, fire_for_s=fire.for_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,22 @@ class EntityRules:
         """
         own = self.overrides[index].severity if index < len(self.overrides) else None
         return otherwise if own is None else own
+
+    def fire_of_each(self, index: IntArray, otherwise: AlertRules) -> FireOfEach | None:
+        """Return when episodes of each entity start; None where the detector's rules say it for all.
+
+        Args:
+            index: Their overrides, shape (E,).
+            otherwise: The detector's rules.
+        """
+        if all(override.fire is None for override in self.overrides):
+            return None
+        rules = [*(override.rules(otherwise) for override in self.overrides), otherwise]
+        return FireOfEach(
+            np.array([own.fire_m for own in rules])[index],
+            np.array([own.fire_of for own in rules])[index],
+            np.array([own.fire_for_s for own in rules])[index],
+        )
 
     def _index(self, entity: str) -> int:
         matching = (k for k, override in enumerate(self.overrides) if override.entities.matches(entity))

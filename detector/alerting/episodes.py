@@ -34,13 +34,27 @@ class Decision(NamedTuple):
     """In row order."""
 
 
-def decide(state: StateRows, scored: Scored, rules: AlertRules) -> Decision:
+class FireOfEach(NamedTuple):
+    """When episodes of E entities start, where they differ in that; see ``AlertRules``. Shape (E,) each."""
+
+    m: IntArray
+    of: IntArray
+    for_s: FloatArray
+
+    def take(self, entities: IntArray) -> "FireOfEach":
+        return FireOfEach(self.m.take(entities), self.of.take(entities), self.for_s.take(entities))
+
+
+def decide(
+    state: StateRows, scored: Scored, rules: AlertRules, own_fire: FireOfEach | None = None
+) -> Decision:
     """Run the state machine over a batch.
 
     Args:
         state: State before, shape (E,), dtype ALERT_STATE.
         scored: The batch's scored records.
         rules: When an episode starts, gets critical and ends, and what is told of it.
+        own_fire: When it starts instead, for each entity; None: as ``rules`` have it for all.
     """
     lengths, starts = scored.lengths, starts_of(scored.lengths)
     ends = starts + lengths - 1
@@ -69,7 +83,8 @@ def decide(state: StateRows, scored: Scored, rules: AlertRules) -> Decision:
         lengths.take(entities),
     )
     moved = after.take(entities)
-    here = _decide_awake(moved, state.take(entities), part, calm_run.take(rows), rules)
+    own_fire = None if own_fire is None else own_fire.take(entities)
+    here = _decide_awake(moved, state.take(entities), part, calm_run.take(rows), rules, own_fire)
     np.put(after, entities, moved)
     firing[rows] = here.firing
     transitions = [t._replace(row=int(rows[t.row]), entity=int(entities[t.entity])) for t in here.transitions]
@@ -115,16 +130,23 @@ def _latch(
     lengths: IntArray,
     calm_run: IntArray,
     rules: AlertRules,
+    own_fire: FireOfEach | None = None,
 ) -> _Latch:
     starts = starts_of(lengths)
     suspicious = anomaly_score >= 1.0
-    window = _window(suspicious, state["suspicious"], starts, lengths, rules.fire_of)
+    m: int | IntArray = rules.fire_m
+    of: int | IntArray = rules.fire_of
+    for_s: float | FloatArray = rules.fire_for_s
+    if own_fire is not None:
+        m, of = np.repeat(own_fire.m, lengths), np.repeat(own_fire.of, lengths)
+        for_s = np.repeat(own_fire.for_s, lengths)
+    window = _window(suspicious, state["suspicious"], starts, lengths, of)
     in_window = window > 0
-    seen = np.uint64((1 << rules.fire_of) - 1)
+    seen = _lowest_bits(rules.fire_of if own_fire is None else own_fire.of)
     suspected_since = _since(
         in_window, (state["suspicious"] & seen) > 0, time, state["suspected_since"], starts, lengths
     )
-    fires = suspicious & (window >= rules.fire_m) & (time - suspected_since >= rules.fire_for_s)
+    fires = suspicious & (window >= m) & (time - suspected_since >= for_s)
     resolves = calm_run >= rules.resolve_records
     last_fire = running_last(fires, starts, lengths)
     last_resolve = running_last(resolves, starts, lengths)
@@ -139,13 +161,18 @@ def _latch(
 
 
 def _decide_awake(
-    after: StateRows, state: StateRows, scored: Scored, calm_run: IntArray, rules: AlertRules
+    after: StateRows,
+    state: StateRows,
+    scored: Scored,
+    calm_run: IntArray,
+    rules: AlertRules,
+    own_fire: FireOfEach | None,
 ) -> Decision:
     """Decide over entities of which something is open, or begins; writes into ``after``."""
     lengths, starts = scored.lengths, starts_of(scored.lengths)
     ends = starts + lengths - 1
     time, score = scored.time, scored.anomaly_score
-    latch = _latch(state, score, time, lengths, calm_run, rules)
+    latch = _latch(state, score, time, lengths, calm_run, rules, own_fire)
     firing, was_firing = latch.firing, latch.was_firing
     begins, resolves = firing & ~was_firing, was_firing & ~firing
     resolved_at = _at_last(resolves, time, state["resolved_at"], starts, lengths)
@@ -193,18 +220,25 @@ def _decide_awake(
     return Decision(after, firing, follow_spans(after, state, scored, marks))
 
 
-def _window(suspicious: BoolArray, before: Bits, starts: IntArray, lengths: IntArray, n: int) -> IntArray:
-    """Return how many of each record's last n, itself included, are suspicious."""
+def _lowest_bits(n: int | IntArray) -> Bits:
+    """Return numbers with the lowest n bits set, 1 <= n <= 64."""
+    return ~np.uint64(0) >> (64 - np.asarray(n)).astype(np.uint64)
+
+
+def _window(
+    suspicious: BoolArray, before: Bits, starts: IntArray, lengths: IntArray, n: int | IntArray
+) -> IntArray:
+    """Return how many of each record's last n, itself included, are suspicious; n may be shape (N,)."""
     position = np.arange(suspicious.size) - np.repeat(starts, lengths)
     count = suspicious.astype(np.int64)
     earlier = np.repeat(before, lengths)
-    for back in range(1, n):
+    for back in range(1, int(np.max(n, initial=1))):
         inside = position >= back
         shifted = np.zeros_like(suspicious)
         shifted[back:] = suspicious[:-back] if back < suspicious.size else False
         bit = np.maximum(back - 1 - position, 0).astype(np.uint64)
         remembered = (earlier >> bit) & np.uint64(1)
-        count += np.where(inside, shifted, remembered.astype(np.int64))
+        count += np.where(inside, shifted, remembered.astype(np.int64)) * (back < n)
     return count
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 CRITICAL = "critical"
 """The severity that an alert rises to, ..."""
@@ -22,6 +22,14 @@ class Budget:
         """Return the bearable rate of one entity among ``entities``, episodes per second."""
         shared_by = max(entities, 1) if self.per == "fleet" else 1
         return self.false_alarms / self.every_s / shared_by
+
+
+class FireRules(NamedTuple):
+    """When an episode starts; see ``AlertRules``."""
+
+    m: int
+    of: int
+    for_s: float
 
 
 @dataclass(frozen=True, slots=True)

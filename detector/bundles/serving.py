@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from detector.alerting.budget import Threshold, threshold_for, threshold_while_learning
 from detector.alerting.entity_rules import EntityRules, Override
@@ -49,9 +48,9 @@ def serve(
         return threshold_for(bundle.held_out, rules, entities)
 
     def nats_above(override: Override) -> float:
-        if override.budget is None:
+        if override.budget is None and override.fire is None:
             return 0.0
-        own = threshold_by(replace(rules, budget=override.budget))
+        own = threshold_by(override.rules(rules))
         return math.log(threshold.p_value / own.p_value)
 
     threshold = threshold_by(rules)

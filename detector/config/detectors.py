@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from detector.alerting.entity_rules import Override
 from detector.alerting.rules import AlertRules, Budget, IncidentRules
 from detector.config.bootstrap import BootstrapConfig
+from detector.config.fire import FireConfig
 from detector.config.inputs import FeatureConfig, Name
 from detector.config.members import (
     MOST_MEMBERS,
@@ -34,24 +35,6 @@ class BudgetConfig(Section):
         "entity", description="... for each entity, or for all together ..."
     )
     every_s: Duration = Field(604800.0, alias="every", description="... in this time.")
-
-
-class FireConfig(Section):
-    """m of n, for a while. One suffices where the members of a committee average over records."""
-
-    m: int = Field(1, ge=1, description="This many suspicious records ...")
-    of: int = Field(1, ge=1, le=64, description="... among the last so many start an alert ...")
-    for_s: Duration | None = Field(
-        None,
-        alias="for",
-        description="... once there were some at every record for so long; at once without.",
-    )
-
-    @model_validator(mode="after")
-    def _m_is_at_most_n(self) -> Self:
-        if self.m > self.of:
-            raise ValueError(f"m ({self.m}) is above of ({self.of}), so nothing would ever fire; lower m")
-        return self
 
 
 class ResolveConfig(Section):

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from detector.alerting.entity_patterns import EntityPatterns
 from detector.alerting.entity_rules import Override
 from detector.alerting.rules import Budget
+from detector.config.fire import FireConfig
 from detector.config.section import Duration, Names, Section
 
 Severity = Literal["critical", "warning", "info"]
@@ -33,17 +34,21 @@ class OverrideConfig(Section):
     budget: OwnBudgetConfig | None = Field(
         None, description="False alarms that are bearable of each of them: fewer mean a stricter threshold."
     )
+    fire: FireConfig | None = Field(None, description="When their alerts start.")
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if self.severity is None and not self.mute and self.budget is None:
-            raise ValueError("changes nothing; write severity, mute or budget, or leave it out")
-        if self.mute and (self.severity is not None or self.budget is not None):
-            raise ValueError("mutes, so severity and budget say nothing; leave them out, or mute")
+        others = {"severity": self.severity, "budget": self.budget, "fire": self.fire}
+        given = [name for name, value in others.items() if value is not None]
+        if not given and not self.mute:
+            raise ValueError("changes nothing; write severity, mute, budget or fire, or leave it out")
+        if self.mute and given:
+            raise ValueError(f"mutes, so {' and '.join(given)} would mean nothing; leave that out, or mute")
         return self
 
     def override(self) -> Override:
         """Return the same in the words of the core."""
         own = self.budget
         budget = None if own is None else Budget(own.false_alarms, "entity", own.every_s)
-        return Override(EntityPatterns(self.entities), self.severity, self.mute, budget)
+        fire = None if self.fire is None else self.fire.rules()
+        return Override(EntityPatterns(self.entities), self.severity, self.mute, budget, fire)

@@ -199,6 +199,9 @@ def _decide(
     aftermath, judged = judge_aftermath(alert_rows["aftermath"], judged, time, lengths, detector.rules)
     if aftermath is not None:
         alert_rows["aftermath"] = aftermath
+    own_fire = None
+    if detector.entity_rules is not None:
+        own_fire = detector.entity_rules.fire_of_each(before.override.take(with_scores), detector.rules)
     decision = decide(
         alert_rows,
         Scored(
@@ -212,6 +215,7 @@ def _decide(
             lengths,
         ),
         detector.rules,
+        own_fire,
     )
     scores.alert[out] = decision.firing
     after = replace(after, alert=replaced(before.alert, with_scores, decision.state))

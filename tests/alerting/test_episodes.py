@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detector.alerting.alert_state import ALERT_STATE, Scored, StateRows, initial_alert_state
-from detector.alerting.episodes import RISE, Decision, count_episodes, decide
+from detector.alerting.episodes import RISE, Decision, FireOfEach, count_episodes, decide
 from detector.alerting.rules import AlertRules
 from detector.batch import FloatArray, IntArray
 
@@ -365,3 +365,34 @@ def test_entities_that_sleep_keep_their_state_to_the_bit() -> None:
 def assert_same(left: StateRows, right: StateRows) -> None:
     for name in set(ALERT_STATE.names or ()) - {"aftermath"}:
         np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+
+
+@pytest.mark.parametrize(("seed", "piece"), [(0, 1), (1, 7), (2, 200)])
+def test_entities_that_fire_by_rules_of_their_own_do_as_if_all_did(seed: int, piece: int) -> None:
+    rng = np.random.default_rng(seed)
+    of_each = [
+        replace(RULES, fire_m=m, fire_of=of, fire_for_s=for_s)
+        for m, of, for_s in ((1, 1, 0.0), (2, 3, 0.0), (3, 5, 45.0), (60, 64, 0.0), (2, 64, 900.0))
+    ]
+    # Suspicious in bursts, calm for long between.
+    score = np.where(np.sin(np.arange(200) / 25.0) > rng.normal(size=(5, 200)), 1.3, 0.2)
+    own_fire = FireOfEach(
+        np.array([rules.fire_m for rules in of_each]),
+        np.array([rules.fire_of for rules in of_each]),
+        np.array([rules.fire_for_s for rules in of_each]),
+    )
+    together, alone = initial_alert_state(5), [initial_alert_state(1) for _ in of_each]
+    for start in range(0, 200, piece):
+        part = score[:, start : start + piece]
+        n = part.shape[1]
+        time = np.tile(np.arange(start, start + n) * 10.0, 5)
+        both = decide(together, scored(part.ravel(), [n] * 5, time=time), RULES, own_fire)
+        together = both.state
+        for e, rules in enumerate(of_each):
+            row = slice(e * n, (e + 1) * n)
+            # Offsets as in the whole, which say what is told of whom.
+            single = decide(alone[e], scored(part[e], [n], e * n, time[row]), rules)
+            alone[e] = single.state
+            np.testing.assert_array_equal(both.firing[row], single.firing)
+            assert [t.told for t in both.transitions if t.entity == e] == [t.told for t in single.transitions]
+            assert together[e].tobytes() == single.state[0].tobytes()

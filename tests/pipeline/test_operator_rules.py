@@ -9,7 +9,7 @@ import pytest
 from detector.alerting.entity_patterns import EntityPatterns
 from detector.alerting.entity_rules import EntityRules, Override
 from detector.alerting.feature_rules import FeatureRule, FeatureRules
-from detector.alerting.rules import AlertRules
+from detector.alerting.rules import AlertRules, FireRules
 from detector.batch import BoolArray, FloatArray, OperatorRule
 from detector.models.gmm import Gmm
 from detector.models.hmm import Hmm
@@ -182,6 +182,19 @@ def test_an_own_budget_moves_an_entitys_threshold_and_its_scores() -> None:
         scores.anomaly_score[12:] * (5.0 - np.log(1e-4)), plain.anomaly_score[12:] * -np.log(1e-4)
     )
     assert {e.entity for e in events} == {"web-1"}
+
+
+def test_entities_with_m_of_n_of_their_own_fire_by_it() -> None:
+    rows = np.vstack([normal(12)] * 3)
+    rows[[5, 17, 29, 30, 31], 0] = 9.0
+    own = overridden(
+        replace(ruled(ANYTHING, ANYTHING), feature_rules=None),
+        Override(EntityPatterns(("db-*",)), fire=FireRules(3, 4, 0.0)),
+    )
+    entity = ["web-1"] * 12 + ["db-1"] * 12 + ["db-2"] * 12
+    _, events = outcome_of(own, batch(rows, entity=entity))
+    fired = [(e.entity, e.last_offset) for e in events if e.transition == "firing"]
+    assert sorted(fired) == [("db-2", 31), ("web-1", 5)]
 
 
 def test_an_override_is_found_once_for_each_entity() -> None:

@@ -1,0 +1,34 @@
+"""Tests for detector.bundles.serving."""
+
+import numpy as np
+import pytest
+
+from detector.alerting.entity_patterns import EntityPatterns
+from detector.alerting.entity_rules import Override
+from detector.alerting.rules import AlertRules, Budget, FireRules
+from detector.bundles.serving import serve
+from detector.training.job import TrainingPlan, train
+from tests.bundles.test_store import records
+
+
+def test_the_threshold_of_an_override_is_that_of_a_detector_with_its_budget_and_fire() -> None:
+    plan = TrainingPlan("hosts", "gmm", options={"n_components": 2})
+    bundle = train(records(4000), plan, now_s=1.8e9)
+    assert not bundle.model.learns
+    rules, monthly = AlertRules(Budget(1, "entity", 600.0), 1, 1), Budget(1, "entity", 6000.0)
+    overrides = [
+        Override(EntityPatterns(("a",)), fire=FireRules(2, 3, 0.0)),
+        Override(EntityPatterns(("b",)), budget=monthly, fire=FireRules(2, 3, 20.0)),
+        Override(EntityPatterns(("c",)), severity="info"),
+    ]
+    own = serve(bundle, rules, overrides=overrides)
+    alone = [
+        serve(bundle, AlertRules(rules.budget, 2, 3)),
+        serve(bundle, AlertRules(monthly, 2, 3, 20.0)),
+        own,
+    ]
+    assert own.entity_rules is not None
+    by_hand = [np.log(own.threshold.p_value / each.threshold.p_value) for each in alone]
+    assert own.entity_rules.threshold_nats[:3] == pytest.approx(by_hand)
+    # Two of three are met more rarely than one, so it may be less improbable.
+    assert by_hand[0] < 0
