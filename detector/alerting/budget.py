@@ -21,7 +21,7 @@ _LOWEST_THRESHOLD = 1e-12
 # Faster records say nearly the same, and are suspicious together.
 _SHORTEST_INTERVAL_S = 60.0
 # What normal traffic does more often than this is no news, however large the budget.
-_HIGHEST_WHILE_LEARNING = 0.003
+_HIGHEST_WHILE_LEARNING = 0.002
 _STEPS = 40
 
 

@@ -1,7 +1,7 @@
-"""One p-value of several: how loud normal traffic gets for any of a committee's members.
+"""One p-value of several: how loud normal traffic gets for a committee's members together.
 
-What a member says is a p-value. The committee listens to the smallest one, and how small that gets in normal
-traffic is counted on held-out rows in its turn: so no rule of combination has to be believed.
+What a member says is a p-value. The committee's is their harmonic mean, which follows the smallest one and is
+smaller where others agree; how small it gets in normal traffic is counted on held-out rows in its turn.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,13 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Committee:
-    """How often the loudest member is so loud."""
+    """How often the members together are so loud."""
 
     tail: Tail | None
-    """Of the largest evidence of any member, minus the logarithm of its p-value, nats. None where one member
-    is alone, or where members learn on: what held-out rows said of them will not hold. Then the smallest of K
-    p-values counts K times, which is too careful where members agree, and never too bold."""
+    """Of minus the logarithm of the harmonic mean, nats. None where one member is alone, or where members
+    learn on: what held-out rows said of them will not hold. Then the mean stands for itself: small, it is as
+    rare as it says, be the members independent or always of one mind (Wilson, PNAS 2019, The harmonic mean
+    p-value for combining dependent tests)."""
 
     @classmethod
     def fit(cls, p_value: FloatArray, *, learns: bool = False) -> Self:
@@ -42,17 +43,15 @@ class Committee:
         """
         if learns or p_value.shape[1] == 1:
             return cls(None)
-        return cls(Tail.fit(-np.log(p_value.min(axis=1))))
+        return cls(Tail.fit(-np.log(_harmonic_mean(p_value))))
 
     def judge(self, p_value: FloatArray) -> Judged:
         """Make one p-value of the members', shape (N, K)."""
         if p_value.shape[1] == 1:
             return Judged(p_value[:, 0], np.zeros(len(p_value), dtype=np.int64))
         member = p_value.argmin(axis=1)
-        smallest = p_value[np.arange(len(p_value)), member]
-        if self.tail is None:
-            return Judged(np.minimum(p_value.shape[1] * smallest, 1.0), member)
-        return Judged(self.tail.p_value(-np.log(smallest)), member)
+        mean = _harmonic_mean(p_value)
+        return Judged(mean if self.tail is None else self.tail.p_value(-np.log(mean)), member)
 
     def arrays(self) -> Arrays:
         """Return everything, ready for safetensors."""
@@ -67,3 +66,12 @@ class Committee:
             ValueError: They do not describe a tail.
         """
         return cls(Tail.from_arrays(arrays) if arrays else None)
+
+
+def _harmonic_mean(p_value: FloatArray) -> FloatArray:
+    """Return the harmonic mean of each row, shape (N,), of p-values (N, K) above 0."""
+    mean_reciprocal = np.zeros(len(p_value))
+    # One column after the other, so that the sums have the same bits in any batch.
+    for column in p_value.T:
+        mean_reciprocal += 1.0 / (p_value.shape[1] * column)
+    return np.asarray(1.0 / mean_reciprocal)

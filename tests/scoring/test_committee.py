@@ -1,7 +1,7 @@
 """Tests for detector.scoring.committee: one p-value of several, as uniform as they are."""
 
 import numpy as np
-from scipy.stats import kstest
+from scipy.stats import hmean, kstest
 
 from detector.scoring.committee import Committee
 
@@ -26,6 +26,32 @@ def test_the_smallest_p_value_is_heard_and_of_equal_ones_the_first() -> None:
     committee = Committee.fit(RNG.random((100, 3)))
     judged = committee.judge(np.array([[0.5, 0.1, 0.9], [0.2, 0.2, 0.2]]))
     np.testing.assert_array_equal(judged.member, [1, 0])
+
+
+def test_members_that_learn_on_are_judged_by_their_harmonic_mean() -> None:
+    p_value = RNG.uniform(1e-9, 1.0, (200, 3))
+    judged = Committee.fit(p_value, learns=True).judge(p_value).p_value
+    np.testing.assert_allclose(judged, [hmean(row) for row in p_value], rtol=1e-12)
+
+
+def test_small_p_values_of_members_that_learn_on_are_about_as_rare_as_they_say() -> None:
+    same = RNG.random((400_000, 1))
+    for members in (np.hstack([same, same, same]), RNG.random((400_000, 3))):
+        judged = Committee.fit(members[:10], learns=True).judge(members).p_value
+        assert 0.9 < np.mean(judged <= 0.003) / 0.003 < 1.2
+
+
+def test_members_that_agree_say_more_than_one_alone() -> None:
+    for learns in (False, True):
+        committee = Committee.fit(RNG.random((5_000, 2)), learns=learns)
+        alone, together = committee.judge(np.array([[1e-4, 0.6], [1e-4, 2e-4]])).p_value
+        assert together < alone
+
+
+def test_the_smallest_numbers_do_not_add_up_to_nothing() -> None:
+    tiny = np.finfo(np.float64).tiny
+    judged = Committee.fit(RNG.random((10, 3)), learns=True).judge(np.full((1, 3), tiny))
+    assert 0.0 < judged.p_value[0] <= 2.0 * tiny
 
 
 def test_arrays_give_the_same_committee() -> None:
