@@ -29,10 +29,12 @@ from detector.config.maintenance import DAYS
 from detector.config.root import Config
 from detector.models.kinds import Kind
 from detector.pipeline.detector import Detector
+from detector.stream.answered import Outputs
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.control_topic import ControlTopic
 from detector.stream.expiry import Expiry
-from detector.stream.loop import Input, Loop, Outputs
+from detector.stream.input import Input
+from detector.stream.loop import Loop
 from detector.stream.maintenance import Maintenance, Recurring, Selector, Window
 from detector.stream.port import (
     ClientFailedError,

@@ -27,23 +27,14 @@ offsets: one way out of every failure is easier to trust than a way for each.
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from detector.alerting.absence_event import AbsenceEvent
-from detector.alerting.event import AlertEvent
-from detector.alerting.incidents import IncidentEvent
-from detector.batch import Batch, IntArray, Scores, Source
-from detector.stream.absence_record import encode_absence
-from detector.stream.alert_record import encode_alert
-from detector.stream.arrivals import Arrivals
-from detector.stream.codec_json import JsonCodec
-from detector.stream.dead_letter import dead_letters
-from detector.stream.entity_table import EntityTable
-from detector.stream.expiry import Expiry
-from detector.stream.incident_record import encode_incident
+from detector.batch import Source
+from detector.stream.answered import Answered, Outputs
+from detector.stream.input import Input
 from detector.stream.observer import Observer
 from detector.stream.outage import Outage
 from detector.stream.port import (
@@ -58,12 +49,8 @@ from detector.stream.port import (
     Producer,
     RawRecords,
 )
-from detector.stream.presence import Presence
-from detector.stream.reasons import Rejected
 from detector.stream.recall import Recalled
 from detector.stream.routing import select, split
-from detector.stream.score_record import encode_scores
-from detector.stream.watch import Watch
 from detector.stream.watchdog import Watchdog
 
 MAX_POLL_RECORDS = 10_000
@@ -77,72 +64,17 @@ COMMIT_INTERVAL_S = 0.2
 """Between two commits while records wait: each costs a round trip, and a crash repeats what came since."""
 CONTROL_TIMEOUT_S = 10.0
 """For windows of maintenance to be known before the first record is scored."""
-FORGET_AFTER_S = 7 * 86_400.0
-"""Of an entity that sends no more, unless the input says otherwise."""
 COMMITS_TRIED = 3
 """In a row, with the same client, before it is opened anew."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Input:
-    """One kind of record: where it comes from, how it is read, who watches it."""
-
-    name: str
-    topics: tuple[str, ...]
-    codec: JsonCodec
-    watches: list[Watch]
-    presence: Presence | None = None
-    """None where nobody is missed."""
-    expiry: Expiry = field(default_factory=partial(Expiry, FORGET_AFTER_S))
-    table: EntityTable = field(default_factory=EntityTable)
-    arrivals: Sequence[Arrivals] = ()
-    """Of the detectors that may get another version while they work."""
-
-    def take_arrivals(self) -> None:
-        """Score with the versions that arrived, from the next batch on."""
-        for source in self.arrivals:
-            new = source.arrived()
-            if new is None:
-                continue
-            for i, watch in enumerate(self.watches):
-                if watch.name == new.name:
-                    new.inherit(watch)
-                    self.watches[i] = new
-                    break
-            else:
-                self.watches.append(new)
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """Topics written to, and the group that alerts say they come from."""
-
-    scores_topic: str | None
-    alerts_topic: str
-    dead_letter_topic: str
-    group_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    """One input's part of a turn, kept until it is committed and can be counted."""
-
-    input: Input
-    records: RawRecords
-    rejected: list[Rejected]
-    batch: Batch
-    slots: IntArray
-    answers: list[tuple[Scores, list[AlertEvent]]]
-    incidents: list[IncidentEvent]
-
-
 @dataclass(frozen=True, slots=True)
 class _Sent:
     """A poll whose outputs were sent and may not be acknowledged yet."""
 
-    answered: list[_Answered]
+    answered: list[Answered]
     absences: list[AbsenceEvent]
     next_offsets: dict[Source, int]
     started_s: float
@@ -309,7 +241,7 @@ class Loop:
             self._settle(consumer, producer, commit_now=True)
             absences = [] if raw is None else self._absences()
             if absences:
-                self._write_absences(producer, absences)
+                self._outputs.write_absences(producer, absences)
                 self._sent = _Sent([], absences, {}, self._clock())
                 self._settle(consumer, producer, commit_now=True)
             self._observe_lag(consumer)
@@ -325,17 +257,17 @@ class Loop:
             slots = input.table.place(batch)
             if input.presence is not None and len(batch):
                 input.presence.saw(batch, slots, now_s, started_s)
-            gone = self._gone(input, batch, slots, now_s)
+            gone = input.gone(self._observer, batch, slots, now_s)
             if gone.size:
                 # Settled while slots still belong to the entities that were answered.
                 self._settle(consumer, producer, commit_now=True)
-                self._drop_gone(input, gone)
+                input.drop_gone(self._observer, gone)
             for arrivals in input.arrivals:
                 arrivals.seen(slots)
             # 5. Process.
             answers = [watch.process(batch, slots) for watch in input.watches] if len(batch) else []
             incidents = [incident for watch in input.watches for incident in watch.take_incidents()]
-            answered.append(_Answered(input, records, rejected, batch, slots, answers, incidents))
+            answered.append(Answered(input, records, rejected, batch, slots, answers, incidents))
             self._alive()
         self._processed.update(next_offsets)
         absences = self._absences()
@@ -343,8 +275,8 @@ class Loop:
         self._settle(consumer, producer)
         # 6. Write.
         for part in answered:
-            self._write(producer, part)
-        self._write_absences(producer, absences)
+            self._outputs.write(producer, part)
+        self._outputs.write_absences(producer, absences)
         self._sent = _Sent(answered, absences, next_offsets, started_s)
         if not self._overlap:
             self._settle(consumer, producer, commit_now=True)
@@ -375,7 +307,9 @@ class Loop:
             self._outage.over()
         if sent is not None:
             for part in sent.answered:
-                self._observe(part, sent.started_s)
+                part.report(self._observer, self._wall_clock())
+                seconds = self._clock() - sent.started_s
+                self._observer.batch_done(part.input.name, len(part.records), seconds)
             for event in sent.absences:
                 self._observer.absence(event)
             for input in self._inputs:
@@ -413,7 +347,9 @@ class Loop:
             self._settle(consumer, producer, commit_now=True)
         # What is assigned may have been read by somebody else since we last had it.
         for source in dict.fromkeys(revoked + assigned):
-            self._forget(source)
+            self._processed.pop(source, None)
+            self._recalled.discard(source)
+            self._input_of[source.topic].forget(self._observer, source)
         if revoked:
             _log.info("partitions given to others: %s", _listed(revoked))
         if assigned:
@@ -450,25 +386,6 @@ class Loop:
             kept = {s: o for s, o in self._sent.next_offsets.items() if s not in revoked}
             self._sent = replace(self._sent, next_offsets=kept)
 
-    def _write(self, producer: Producer, part: _Answered) -> None:
-        outputs, batch, answers = self._outputs, part.batch, part.answers
-        if outputs.scores_topic is not None and answers:
-            keys = [entity.encode() for entity in batch.entity]
-            for scores, _ in answers:
-                producer.send(outputs.scores_topic, keys, encode_scores(batch, scores))
-        alerts = [encode_incident(incident, outputs.group_id) for incident in part.incidents]
-        alerts += [encode_alert(event, outputs.group_id) for _, events in answers for event in events]
-        if alerts:
-            producer.send(
-                outputs.alerts_topic,
-                [alert.key for alert in alerts],
-                [alert.value for alert in alerts],
-                [alert.headers for alert in alerts],
-            )
-        if part.rejected:
-            letters = dead_letters(part.records, part.rejected, part.input.name)
-            producer.send(outputs.dead_letter_topic, letters.keys, letters.values, letters.headers)
-
     def _absences(self) -> list[AbsenceEvent]:
         """Return who is missed since now, and who no longer."""
         events: list[AbsenceEvent] = []
@@ -478,16 +395,6 @@ class Loop:
                 input.presence.check_silence(self._clock())
                 events += input.presence.take_events()
         return events
-
-    def _write_absences(self, producer: Producer, absences: list[AbsenceEvent]) -> None:
-        if absences:
-            records = [encode_absence(event, self._outputs.group_id) for event in absences]
-            producer.send(
-                self._outputs.alerts_topic,
-                [record.key for record in records],
-                [record.value for record in records],
-                [record.headers for record in records],
-            )
 
     def _flush(self, producer: Producer) -> None:
         """Return when the brokers hold everything; wait in short pieces, so that a request to stop is heard.
@@ -506,34 +413,6 @@ class Loop:
                 if error.refused or self._clock() - started_s > limit_s:
                     raise
 
-    def _observe(self, part: _Answered, started_s: float) -> None:
-        observer, name = self._observer, part.input.name
-        observer.polled(name, len(part.records))
-        reasons = [bad.reason for bad in part.rejected]
-        for reason in dict.fromkeys(reasons):
-            observer.rejected(name, reason, reasons.count(reason))
-        missing = np.isnan(part.batch.values)
-        if missing.any():
-            counts = zip(part.batch.feature_names, missing.sum(axis=0).tolist(), strict=True)
-            observer.missing(name, {feature: count for feature, count in counts if count})
-        now_s = self._wall_clock()
-        for scores, events in part.answers:
-            observer.scored(part.batch, part.slots, scores, events, now_s)
-        for incident in part.incidents:
-            observer.incident(incident.detector, incident.transition)
-        for watch in part.input.watches:
-            observer.steered(watch.name, watch.steered())
-        twice = part.input.table.take_newly_on_two_sources()
-        if twice:
-            _log.warning(
-                "input %s: %d entities came from a second partition; the order of their records is not "
-                "defined, so each partition has its own state: key the producer's records by entity",
-                name,
-                twice,
-            )
-            observer.entity_on_two_sources(name, twice)
-        observer.batch_done(name, len(part.records), self._clock() - started_s)
-
     def _observe_lag(self, consumer: Consumer) -> None:
         # It may ask the client for every partition, which is too dear for every turn.
         now = self._clock()
@@ -545,60 +424,14 @@ class Loop:
                 if input.presence is not None:
                     input.presence.lags(lag, now)
 
-    def _gone(self, input: Input, batch: Batch, slots: IntArray, now_s: float) -> IntArray:
-        """Begin anew with entities that come back after long; return, now and then, who does not."""
-        nobody = np.zeros(0, dtype=np.int64)
-        if len(batch) == 0:
-            return nobody
-        back = input.expiry.returning(batch, slots)
-        if back.size:
-            self._forget_state(input, back, input.table.names(back))
-        if not input.expiry.seen(batch, slots, now_s):
-            return nobody
-        return np.setdiff1d(input.expiry.gone(*input.table.held()), slots)
-
-    def _drop_gone(self, input: Input, gone: IntArray) -> None:
-        """Free the memory of entities that are gone for good."""
-        if input.presence is not None:
-            input.presence.expired(gone)
-        self._drop(input, *input.table.drop(gone))
-        _log.info("input %s: %d entities sent nothing for long and are forgotten", input.name, gone.size)
-
-    def _forget(self, source: Source) -> None:
-        """Drop the state of a partition's entities."""
-        self._processed.pop(source, None)
-        self._recalled.discard(source)
-        input = self._input_of[source.topic]
-        self._drop(input, *input.table.forget(source))
-        if input.presence is not None:
-            input.presence.forget_source(source)
-
     def _forget_everything(self) -> None:
         self._sent = None
         self._uncommitted = {}
         self._processed = {}
         self._recalled = set()
         for input in self._inputs:
-            self._drop(input, *input.table.forget_all())
-            if input.presence is not None:
-                input.presence.forget_everything()
+            input.forget_everything(self._observer)
         self._observer.lag({})
-
-    def _drop(self, input: Input, slots: IntArray, entities: list[str]) -> None:
-        if slots.size == 0:
-            return
-        for arrivals in input.arrivals:
-            arrivals.forget(slots)
-        if input.presence is not None:
-            input.presence.forget(slots)
-            self._observer.absent(input.name, input.presence.absent(), input.presence.firing())
-        input.expiry.forget(slots)
-        self._forget_state(input, slots, entities)
-
-    def _forget_state(self, input: Input, slots: IntArray, entities: list[str]) -> None:
-        for watch in input.watches:
-            watch.forget(slots, entities)
-            self._observer.forgotten(watch.name, slots, entities)
 
     def _alive(self) -> None:
         self._watchdog.feed()

@@ -11,8 +11,10 @@ import pytest
 from detector.alerting.rules import AlertRules, IncidentRules
 from detector.batch import IntArray, Source
 from detector.pipeline.detector import Detector
+from detector.stream.answered import Outputs
 from detector.stream.codec_json import InputSchema, JsonCodec
-from detector.stream.loop import COMMITS_TRIED, Input, Loop, Outputs
+from detector.stream.input import Input
+from detector.stream.loop import COMMITS_TRIED, Loop
 from detector.stream.port import (
     AccessDeniedError,
     BrokerUnavailableError,
