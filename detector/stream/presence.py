@@ -38,15 +38,13 @@ from detector.alerting.absence_event import (
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Source
 from detector.models.sequences import lagged, runs_of, starts_of
 from detector.stream.feature_presence import FeaturePresence
+from detector.stream.partition_clocks import CAUGHT_UP_S, PartitionClocks
 from detector.stream.recalled_absences import RecalledAbsences
-from detector.stream.stream_clock import StreamClock
 
 CHECK_S = 1.0
 """Of a stream's clock, between two looks at all entities, or longer where all have much more patience."""
 _CHECKS = 16
 """Within the shortest patience of all."""
-CAUGHT_UP_S = 5.0
-"""How long a partition was read to its end before others tell its time: lags are known a little late."""
 
 _PRESENT, _ABSENT, _IN_INCIDENT = 0, 1, 2
 
@@ -122,12 +120,7 @@ class Presence:
         self._rules = rules
         self._patterns = tuple(patterns)
         self._excused_until = excused_until
-        self._clocks: list[StreamClock] = []
-        self._sources: list[Source] = []
-        self._source_ids: dict[Source, int] = {}
-        self._caught_up_since: dict[Source, float] = {}
-        self._newest_told: list[tuple[float, float]] = []
-        """When lags were told, and the newest of the clocks then."""
+        self._clocks = PartitionClocks()
         self._arrived_s = np.inf
         """When records came last, by a monotonic clock."""
         self._listened_s = np.inf
@@ -167,9 +160,9 @@ class Presence:
         self._meet(batch, first, touched)
         silence_over = self._incident is not None and self._incident.silent
         if silence_over:
-            for clock in self._clocks:
-                clock.resume()
-        shown, resumed = self._read_clocks(batch, slots, np.minimum(batch.time, now_s))
+            self._clocks.resume()
+        time = np.minimum(batch.time, now_s)
+        shown, resumed = self._clocks.advance(batch, slots, time, self._longest_hole_s)
 
         rows = self._rows
         at, resumed = shown[order], resumed[order]
@@ -204,27 +197,11 @@ class Presence:
 
     def lags(self, lag: Mapping[Source, int], monotonic_s: float) -> None:
         """Take the records that wait on each partition: those where none do share one clock."""
-        self._caught_up_since = {
-            source: self._caught_up_since.get(source, monotonic_s)
-            for source, records in lag.items()
-            if records == 0
-        }
-        if not self._clocks:
-            return
-        told = self._newest_told
-        told.append((monotonic_s, max(clock.now_s for clock in self._clocks)))
-        while len(told) > 1 and told[1][0] <= monotonic_s - CAUGHT_UP_S:
-            del told[0]
-        told_s, newest_s = told[0]
-        if told_s > monotonic_s - CAUGHT_UP_S:
-            return
-        for source, clock in zip(self._sources, self._clocks, strict=True):
-            if self._caught_up_since.get(source, np.inf) <= told_s and np.isfinite(clock.now_s):
-                clock.follow(newest_s, self._longest_hole_s)
+        self._clocks.lags(lag, monotonic_s, self._longest_hole_s)
 
     def check(self) -> None:
         """Look for entities that are silent for too long, if time passed on the stream's clock."""
-        clocks = self._clock_times()
+        clocks = self._clocks.now_s()
         if (
             clocks.size == self._checked_s.size
             and not (clocks >= self._checked_s + self._check_every_s).any()
@@ -242,11 +219,10 @@ class Presence:
         self._listened_s = monotonic_s
         if not monotonic_s - self._arrived_s >= self._rules.silence_after_s:
             return
-        caught_up = [self._caught_up_since.get(source, np.inf) for source in self._held()]
-        waited_s = monotonic_s - max([self._arrived_s, *caught_up])
-        if not caught_up or waited_s < self._rules.silence_after_s:
+        waited_s = monotonic_s - max(self._arrived_s, self._clocks.caught_up_since_s())
+        if not waited_s >= self._rules.silence_after_s:
             return
-        clocks = self._clock_times() + waited_s
+        clocks = self._clocks.now_s() + waited_s
         if self._incident is None:
             self._judge(clocks, silent=True)
         self._keep_alive(clocks)
@@ -280,11 +256,11 @@ class Presence:
     def expired(self, slots: IntArray) -> None:
         """End quietly what was told of entities that are gone for good, and forget them."""
         rows = self._rows
-        slots = slots[slots < rows.known.size]
+        slots, clocks = slots[slots < rows.known.size], self._clocks.now_s()
         for slot in slots[rows.state[slots] == _ABSENT].tolist():
-            self._over(slot, self._clocks[rows.source[slot]].now_s, "expired")
+            self._over(slot, float(clocks[rows.source[slot]]), "expired")
         if self._incident is not None and np.isin(self._members(), slots).all():
-            self._incident_over(max(clock.now_s for clock in self._clocks), "expired")
+            self._incident_over(float(clocks.max()), "expired")
         self.forget(slots)
 
     def forget(self, slots: IntArray) -> None:
@@ -293,7 +269,7 @@ class Presence:
         slots = slots[slots < rows.known.size]
         slots = slots[rows.known[slots]]
         for number in np.unique(rows.source[slots]).tolist():
-            self._clocks[number].forget(slots[rows.source[slots] == number])
+            self._clocks.of[number].forget(slots[rows.source[slots] == number])
         if self._features is not None:
             self._features.forget(slots)
         for slot in slots.tolist():
@@ -312,17 +288,14 @@ class Presence:
 
     def forget_source(self, source: Source) -> None:
         """Start again with a partition whose entities are forgotten: somebody else may have read it."""
-        self._caught_up_since.pop(source, None)
-        self._newest_told = []
         self._recalled.forget([source])
-        number = self._source_ids.get(source)
-        if number is not None:
-            self._clocks[number] = StreamClock()
+        self._clocks.forget(source)
+        if source in self._clocks.sources:
             self._checked_s = np.zeros(0)
 
     def forget_everything(self) -> None:
         """Start again with all partitions, whose entities are forgotten."""
-        for source in self._sources:
+        for source in self._clocks.sources:
             self.forget_source(source)
         self._recalled = self._recalled.emptied()
         self._events = []
@@ -336,7 +309,7 @@ class Presence:
             self._entity += [""] * more
             self._labels += [{}] * more
         rows = self._rows
-        numbers = [self._number(source) for source in batch.sources]
+        numbers = [self._clocks.number(source) for source in batch.sources]
         new = ~rows.known[touched]
         for row, slot in zip(first[new].tolist(), touched[new].tolist(), strict=True):
             entity, number = batch.entity[row], numbers[int(batch.source[row])]
@@ -353,7 +326,7 @@ class Presence:
             rows.known[slot] = True
             rows.missed[slot] = any(fnmatchcase(entity, pattern) for pattern in self._patterns)
             rows.source[slot] = number
-            self._clocks[number].entities += 1
+            self._clocks.of[number].entities += 1
 
     def _moved_away(self, slot: int, time_s: float) -> None:
         """Miss an entity no longer where it was: it sends on another partition."""
@@ -363,31 +336,13 @@ class Presence:
             self._over(slot, time_s, "returned")
         rows.state[slot] = _PRESENT
 
-    def _number(self, source: Source) -> int:
-        number = self._source_ids.setdefault(source, len(self._clocks))
-        if number == len(self._clocks):
-            self._clocks.append(StreamClock())
-            self._sources.append(source)
-        return number
-
-    def _read_clocks(self, batch: Batch, slots: IntArray, time: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return what each record's clock showed after it, and when its stream resumed, shape (N,) each."""
-        shown, resumed = np.empty(len(batch)), np.empty(len(batch))
-        for index, source in enumerate(batch.sources):
-            rows = np.flatnonzero(batch.source == index)
-            if rows.size:
-                clock = self._clocks[self._source_ids[source]]
-                shown[rows] = clock.advance(slots[rows], time[rows], self._longest_hole_s)
-                resumed[rows] = clock.resumed_s
-        return shown, resumed
-
     def _judge(self, clocks: FloatArray, *, silent: bool) -> None:
         rows = self._rows
         alive = np.flatnonzero(rows.missed & (rows.state == _PRESENT))
         if alive.size == 0:
             return
         source = rows.source[alive]
-        resumed = np.array([clock.resumed_s for clock in self._clocks])
+        resumed = self._clocks.resumed_s()
         since = np.maximum(rows.heard_s[alive], resumed[source])
         silence_s = clocks[source] - since
         patience = rows.patience_s[alive]
@@ -436,7 +391,7 @@ class Presence:
                 self._absent[slot] = kept_alive(event, time_s)
                 self._events.append(self._absent[slot])
         if self._recalled.any():
-            times = zip(self._sources, clocks.tolist(), strict=True)
+            times = zip(self._clocks.sources, clocks.tolist(), strict=True)
             self._events += self._recalled.keep_alive(dict(times))
         if self._features is not None:
             self._events += self._features.keep_alive(float(clocks.max()))
@@ -449,7 +404,7 @@ class Presence:
         rows = self._rows
         rows.state[members] = _IN_INCIDENT
         newest = int(members[np.argmax(rows.time_s[members])])
-        source, offset = self._sources[rows.source[newest]], int(rows.offset[newest])
+        source, offset = self._clocks.sources[rows.source[newest]], int(rows.offset[newest])
         interval = usual_interval_s(rows.gaps[members])
         usual = _median(interval[np.isfinite(interval)], np.nan)
         event = AbsenceEvent(
@@ -498,13 +453,13 @@ class Presence:
         self._incident = None
         rows, members = self._rows, self._members()
         rows.state[members] = _PRESENT
-        clocks = self._clock_times()[rows.source[members]]
+        clocks = self._clocks.now_s()[rows.source[members]]
         rows.heard_s[members] = np.maximum(rows.heard_s[members], clocks)
 
     def _of_one(self, slot: int, time_s: float) -> AbsenceEvent:
         """Return the event of an entity that is absent."""
         rows, entity = self._rows, self._entity[slot]
-        source, offset = self._sources[rows.source[slot]], int(rows.offset[slot])
+        source, offset = self._clocks.sources[rows.source[slot]], int(rows.offset[slot])
         usual = float(usual_interval_s(rows.gaps[slot : slot + 1])[0])
         return AbsenceEvent(
             kind="absence",
@@ -531,14 +486,6 @@ class Presence:
     def _members(self) -> IntArray:
         """Return the slots of those who stopped with the incident and are not back."""
         return np.flatnonzero(self._rows.known & (self._rows.state == _IN_INCIDENT))
-
-    def _held(self) -> list[Source]:
-        """Return the partitions that have entities."""
-        pairs = zip(self._sources, self._clocks, strict=True)
-        return [source for source, clock in pairs if clock.entities]
-
-    def _clock_times(self) -> FloatArray:
-        return np.array([clock.now_s for clock in self._clocks])
 
 
 def _median(x: FloatArray, of_none: float) -> float:

@@ -12,7 +12,8 @@ from detector.alerting.entity_patterns import EntityPatterns
 from detector.batch import Batch, Source
 from detector.stream.entity_table import EntityTable
 from detector.stream.maintenance import Maintenance, Selector, Window
-from detector.stream.presence import CAUGHT_UP_S, Presence
+from detector.stream.partition_clocks import CAUGHT_UP_S
+from detector.stream.presence import Presence
 
 P0, P1 = Source("telemetry", 0), Source("telemetry", 1)
 WALL_S = 2e9
