@@ -24,7 +24,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 import numpy as np  # noqa: E402
 
-from detector.batch import FloatArray  # noqa: E402
+from detector.batch import BoolArray, FloatArray, IntArray  # noqa: E402
 from detector.models.contract import Family  # noqa: E402
 from detector.scoring.calibration import Calibration  # noqa: E402
 from detector.scoring.moments import Moments  # noqa: E402
@@ -118,12 +118,12 @@ def _p_value_rows(rng: np.random.Generator) -> list[Row]:
     held_out = rng.gamma(FEATURES / 2, size=CALIBRATION_ROWS)
     everyone = np.zeros(CALIBRATION_ROWS, dtype=np.int64)
     moments = Moments.fit(held_out, everyone, 2)
-    calibration = Calibration(
-        moments,
-        Tail.fit(moments.normalise(held_out, everyone)),
-        # Of any pattern of missing features the same: the tails are cached, and only looked up here.
-        lambda missing, past_missing: (held_out[:RECORDS], everyone[:RECORDS]),
-    )
+
+    # Of any pattern of missing features the same: the tails are cached, and only looked up here.
+    def of_pattern(missing: BoolArray, past_missing: BoolArray, *, every: int) -> tuple[FloatArray, IntArray]:
+        return held_out[:RECORDS:every], everyone[:RECORDS:every]
+
+    calibration = Calibration(moments, Tail.fit(moments.normalise(held_out, everyone)), of_pattern)
     two_sided = replace(calibration, lower=LowerSide.fit(held_out, everyone, 2))
     surprise = rng.gamma(FEATURES / 2, size=RECORDS)
     model = np.zeros(RECORDS, dtype=np.int64)

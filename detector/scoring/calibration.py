@@ -6,15 +6,14 @@ features is compared with calibration rows that had the same features hidden.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays
-from detector.scoring.moments import Moments
+from detector.scoring.moments import Moments, bounded, median_and_spread
 from detector.scoring.sketch import Sketch
 from detector.scoring.tail import Tail
 from detector.scoring.time_scale import MOST_SPREADS
@@ -22,12 +21,24 @@ from detector.scoring.typicality import LowerSide, PValues, two_sided
 
 # Patterns kept; each is a few kilobytes and can be made again from the bundle.
 _CACHED_PATTERNS = 1024
+# Where values are lost one by one nearly every record has a pattern of its own. Of a pattern's place, two
+# numbers, far more are kept, and every fourth stored row tells it.
+_CACHED_PLACES, _EVERY_FOR_PLACE = 32_768, 4
 # In a bundle, before the names of their arrays.
 _LOWER = "lower_"
 _SKETCH = "sketch_"
 
 T = TypeVar("T")
-SurpriseOfPattern = Callable[[BoolArray, BoolArray], tuple[FloatArray, IntArray]]
+
+
+class SurpriseOfPattern(Protocol):
+    """Scores stored calibration rows with features hidden."""
+
+    def __call__(
+        self, missing: BoolArray, past_missing: BoolArray, *, every: int
+    ) -> tuple[FloatArray, IntArray]:
+        """Return surprise and model of every so many-th stored row, without features (now, in the past)."""
+        ...
 
 
 class _Tails(NamedTuple):
@@ -51,13 +62,13 @@ class Calibration:
     complete: Tail
     """Of rows with every feature, present and past."""
     surprise_of_pattern: SurpriseOfPattern
-    """Surprise and model of the stored calibration rows when features (now, in the past) are hidden."""
+    """Surprise of the stored calibration rows when features are hidden."""
     lower: LowerSide | None = None
     """The guard against rows that are too likely; None where p-values are one-sided."""
     sketch: Sketch | None = None
     """How averages of surprise are counted on while they are scored; None where held-out rows suffice."""
     _patterns: OrderedDict[bytes, _Tails] = field(default_factory=OrderedDict, init=False)
-    _shifts: OrderedDict[bytes, FloatArray] = field(default_factory=OrderedDict, init=False)
+    _places: OrderedDict[bytes, tuple[float, float]] = field(default_factory=OrderedDict, init=False)
 
     def p_value(
         self, surprise: FloatArray, model: IntArray, missing: BoolArray, past_missing: BoolArray
@@ -95,33 +106,33 @@ class Calibration:
         """
         highest = self.moments.location[model] + MOST_SPREADS * self.moments.scale[model]
         result = np.fmin(surprise, highest)
-        for key, rows in _patterns(missing, past_missing):
-            from_location, from_scale, location, scale = self._shift(
-                key, missing[rows[0]], past_missing[rows[0]]
-            )
+        patterns = _patterns(missing, past_missing)
+        if patterns:
+            nothing = np.zeros_like(missing[0]), np.zeros_like(past_missing[0])
+            location, scale = self._place(_key(*nothing), *nothing)
+        for key, rows in patterns:
+            from_location, from_scale = self._place(key, missing[rows[0]], past_missing[rows[0]])
             moved = location + (surprise[rows] - from_location) / from_scale * scale
             result[rows] = np.fmin(moved, highest[rows])
         return result
 
-    def _shift(self, key: bytes, missing: BoolArray, past_missing: BoolArray) -> FloatArray:
-        """Return location and scale of stored rows' surprise, without and with the features, shape (4,)."""
-        shift = self._shifts.get(key)
-        if shift is None:
-            complete = np.zeros_like(missing), np.zeros_like(past_missing)
-            of_both = [self.surprise_of_pattern(*both) for both in ((missing, past_missing), complete)]
-            moments = [Moments.fit(surprise, model, int(model.max()) + 2) for surprise, model in of_both]
-            shift = np.array([part for own in moments for part in (own.location[-1], own.scale[-1])])
-            _keep(self._shifts, key, shift)
-        return shift
+    def _place(self, key: bytes, missing: BoolArray, past_missing: BoolArray) -> tuple[float, float]:
+        """Return location and scale of stored rows' surprise without the features."""
+        place = self._places.get(key)
+        if place is None:
+            surprise, _ = self.surprise_of_pattern(missing, past_missing, every=_EVERY_FOR_PLACE)
+            place = median_and_spread(bounded(surprise))
+            _keep(self._places, key, place, _CACHED_PLACES)
+        return place
 
     def _tails(self, key: bytes, missing: BoolArray, past_missing: BoolArray) -> _Tails:
         tails = self._patterns.get(key)
         if tails is None:
-            surprise, model = self.surprise_of_pattern(missing, past_missing)
+            surprise, model = self.surprise_of_pattern(missing, past_missing, every=1)
             upper = Tail.fit(self.moments.normalise(surprise, model))
             lower = None if self.lower is None else Tail.fit(self.lower.depth_of_calibration(surprise, model))
             tails = _Tails(upper, lower)
-            _keep(self._patterns, key, tails)
+            _keep(self._patterns, key, tails, _CACHED_PATTERNS)
         return tails
 
     def arrays(self) -> Arrays:
@@ -165,7 +176,12 @@ def _patterns(missing: BoolArray, past_missing: BoolArray) -> list[tuple[bytes, 
     return [(packed.tobytes(), incomplete[which.ravel() == i]) for i, packed in enumerate(patterns)]
 
 
-def _keep(known: OrderedDict[bytes, T], key: bytes, value: T) -> None:
+def _key(missing: BoolArray, past_missing: BoolArray) -> bytes:
+    """Return the key of one pattern, as ``_patterns`` has it."""
+    return np.packbits(np.concatenate([missing, past_missing])).tobytes()
+
+
+def _keep(known: OrderedDict[bytes, T], key: bytes, value: T, most: int) -> None:
     known[key] = value
-    if len(known) > _CACHED_PATTERNS:
+    if len(known) > most:
         known.popitem(last=False)

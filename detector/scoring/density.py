@@ -289,19 +289,22 @@ class SurpriseOfPattern:
     density: Density
     examples: Example
 
-    def __call__(self, missing: BoolArray, past_missing: BoolArray) -> tuple[FloatArray, IntArray]:
-        examples = self.examples
+    def __call__(
+        self, missing: BoolArray, past_missing: BoolArray, *, every: int
+    ) -> tuple[FloatArray, IntArray]:
+        examples, rows = self.examples, slice(None, None, every)
+        values, model = examples.values[rows], examples.model[rows]
         conditionals = self.density.conditionals(
-            self.density.predictor.hide(examples.predictor_rows, past_missing),
-            examples.family_rows,
-            np.where(missing, np.nan, examples.values),
-            examples.time,
-            examples.gap_s,
-            np.ones(len(examples.values), dtype=np.int64),
-            examples.model,
+            self.density.predictor.hide(examples.predictor_rows[rows], past_missing),
+            examples.family_rows[rows],
+            np.where(missing, np.nan, values),
+            examples.time[rows],
+            examples.gap_s[rows],
+            np.ones(len(values), dtype=np.int64),
+            model,
         )
         scored = ~np.isnan(conditionals.surprise)
-        return conditionals.surprise[scored], examples.model[scored]
+        return conditionals.surprise[scored], model[scored]
 
 
 def _same_columns(one: DiscreteColumns | None, other: DiscreteColumns | None) -> bool:

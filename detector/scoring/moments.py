@@ -36,13 +36,13 @@ class Moments:
         if not np.isfinite(surprise).any():
             return cls(np.zeros(n_models), np.ones(n_models))
         finite = bounded(surprise)
-        pooled_location, pooled_scale = _median_and_spread(finite)
+        pooled_location, pooled_scale = median_and_spread(finite)
         location = np.full(n_models, pooled_location)
         scale = np.full(n_models, pooled_scale)
         for m in np.unique(model):
             own = finite[model == m]
             weight = own.size / (own.size + _SHRINKAGE_ROWS)
-            own_location, own_scale = _median_and_spread(own)
+            own_location, own_scale = median_and_spread(own)
             location[m] = weight * own_location + (1 - weight) * pooled_location
             scale[m] = weight * own_scale + (1 - weight) * pooled_scale
         location[-1], scale[-1] = pooled_location, pooled_scale
@@ -89,6 +89,7 @@ def bounded(surprise: FloatArray) -> FloatArray:
     return np.clip(surprise, finite.min(), finite.max()) if finite.size else np.zeros(surprise.shape)
 
 
-def _median_and_spread(surprise: FloatArray) -> tuple[float, float]:
+def median_and_spread(surprise: FloatArray) -> tuple[float, float]:
+    """Return the median of finite nats, and how far from there to the 95th percentile, positive."""
     median, high = np.quantile(surprise, [0.5, 0.95])
     return float(median), max(float(high - median), 1e-6)

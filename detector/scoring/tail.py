@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.stats import genpareto
 
 from detector.batch import FloatArray
 from detector.models.contract import Arrays
@@ -14,6 +13,10 @@ _TAIL_SHARE = 0.02
 _FEWEST_EXCESSES = 20
 # Beyond this shape a variance no longer exists: an incident in held-out time would make all others ordinary.
 _HEAVIEST = 0.5
+# Logarithms of the ratios of shape to scale that are searched, of excesses with a mean of one; how many, and
+# how often between the two beside the best.
+_LOG_RATIOS = (-9.0, 12.0)
+_RATIOS, _REFINEMENTS = 48, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +122,32 @@ class Tail:
 
 
 def _fit_pareto(excess: FloatArray) -> tuple[float, float]:
-    """Return shape >= 0 and scale: a bounded tail would call the next record impossible."""
+    """Return the likeliest shape >= 0 and scale: a bounded tail would call the next record impossible.
+
+    For a given ratio of shape to scale the likeliest shape is a mean, so the ratio alone is searched for.
+
+    References:
+        Grimshaw (1993), Computing maximum likelihood estimates for the generalized Pareto distribution.
+    """
     if excess.size < 2 or excess.min() == excess.max():
         return 0.0, float(excess.mean()) if excess.size else 1.0
-    shape, _, scale = genpareto.fit(excess, floc=0)
-    if not (np.isfinite(shape) and np.isfinite(scale) and scale > 0 and shape > 0):
-        return 0.0, float(excess.mean())
-    if shape > _HEAVIEST:
-        return _HEAVIEST, float(excess.mean()) * (1.0 - _HEAVIEST)
-    return float(shape), float(scale)
+    mean = float(excess.mean())
+    relative = excess / mean
+    # Without a shape, as of an exponential, the log-likelihood per value is -1 at a mean of one.
+    best, likeliest = 0.0, -1.0
+    low, high = _LOG_RATIOS
+    for _ in range(_REFINEMENTS):
+        ratios = np.linspace(low, high, _RATIOS)
+        shape = np.log1p(np.exp(ratios)[:, None] * relative).mean(axis=1)
+        log_likelihood = ratios - np.log(shape) - shape - 1.0
+        at = int(log_likelihood.argmax())
+        if log_likelihood[at] > likeliest:
+            best, likeliest = float(np.exp(ratios[at])), float(log_likelihood[at])
+        step = (high - low) / (_RATIOS - 1)
+        low, high = ratios[at] - step, ratios[at] + step
+    if best == 0.0:
+        return 0.0, mean
+    shape_found = float(np.log1p(best * relative).mean())
+    if shape_found > _HEAVIEST:
+        return _HEAVIEST, mean * (1.0 - _HEAVIEST)
+    return shape_found, shape_found / best * mean

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from detector.batch import FloatArray
+from detector.batch import BoolArray, FloatArray
 from detector.models.families import FAMILIES
 from detector.scoring.moments import Moments
 from detector.scoring.scoring_model import ScoringModel
@@ -112,3 +112,25 @@ def test_moments_of_an_entity_with_many_rows_are_its_own() -> None:
     model = np.repeat([0, 1], 50_000)
     moments = Moments.fit(surprise, model, 3)
     np.testing.assert_allclose(moments.location[:2], [0, 50], atol=0.3)
+
+
+def test_surprise_of_rows_that_each_lack_something_else_is_brought_to_that_of_complete_rows() -> None:
+    model, _ = scoring_model(gmm(8, 2), records=6000)
+    member, n = model.members[0], 4000
+    rows, nobody = fresh_rows(model, n, 92), np.zeros(n, dtype=np.int64)
+    missing = np.random.default_rng(91).uniform(size=rows.shape) < 0.2
+    missing[missing.all(axis=1)] = False
+
+    def as_if_complete(hidden: BoolArray) -> FloatArray:
+        x = np.where(hidden, np.nan, rows)
+        _, log_likelihood = member.density.family.step(np.empty((n, 0)), x, np.ones(n))
+        none_past = np.zeros((n, 0), dtype=bool)
+        return member.calibration.as_if_complete(-log_likelihood, nobody, hidden, none_past)
+
+    complete, incomplete = as_if_complete(np.zeros_like(missing)), as_if_complete(missing)
+    scale = float(member.calibration.moments.scale[0])
+    for share in (0.5, 0.95):
+        difference = np.quantile(incomplete, share) - np.quantile(complete, share)
+        assert abs(difference) < 0.1 * scale
+    hidden_alone = np.median(incomplete[missing.sum(axis=1) >= 3]) - np.median(complete)
+    assert abs(hidden_alone) < 0.2 * scale

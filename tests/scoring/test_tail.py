@@ -83,3 +83,15 @@ def test_the_p_value_of_a_repeated_value_is_how_often_it_or_a_rarer_one_comes(
 def test_no_calibration_rows_says_to_train_with_more() -> None:
     with pytest.raises(ValueError, match="train with more held-out records"):
         Tail.fit(np.array([]))
+
+
+@pytest.mark.parametrize("shape", [0.1, 0.3, 0.45])
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_pareto_tail_is_the_likeliest_one(shape: float, unit: float) -> None:
+    surprise = unit * genpareto.rvs(shape, size=10_000, random_state=3)
+    tail = Tail.fit(surprise)
+    excess = surprise[surprise > tail.onset] - tail.onset
+    likeliest, _, scale = genpareto.fit(excess, floc=0)
+    assert tail.shape == pytest.approx(min(max(likeliest, 0.0), 0.5), abs=1e-3)
+    if 0 < likeliest < 0.5:
+        assert tail.scale == pytest.approx(scale, rel=1e-3)

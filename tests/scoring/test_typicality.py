@@ -30,10 +30,14 @@ def calibration_of(surprise: FloatArray, model: IntArray, n_models: int, example
     """Two-sided; rows that lack features have the surprise of every so many row, halved."""
     moments = Moments.fit(surprise, model, n_models)
     some = np.linspace(0, surprise.size - 1, examples).astype(np.int64)
+
+    def halved(missing: BoolArray, past_missing: BoolArray, *, every: int) -> tuple[FloatArray, IntArray]:
+        return surprise[some[::every]] / 2, model[some[::every]]
+
     return Calibration(
         moments,
         Tail.fit(moments.normalise(surprise, model)),
-        lambda missing, past_missing: (surprise[some] / 2, model[some]),
+        halved,
         LowerSide.fit(surprise, model, n_models),
     )
 
@@ -233,7 +237,7 @@ def test_a_damaged_lower_side_is_refused(part: str) -> None:
         Calibration.from_arrays({other: arrays[other] for other in arrays if other != name}, no_rows)
 
 
-def no_rows(missing: BoolArray, past_missing: BoolArray) -> tuple[FloatArray, IntArray]:
+def no_rows(missing: BoolArray, past_missing: BoolArray, *, every: int) -> tuple[FloatArray, IntArray]:
     return np.empty(0), np.empty(0, dtype=np.int64)
 
 
