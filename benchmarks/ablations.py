@@ -65,7 +65,16 @@ def _each(change: Callable[[MemberPlan], MemberPlan]) -> "CommitteeChange":
 
 
 def _without_level(members: list[MemberPlan], _: int) -> list[MemberPlan]:
-    return [member for member in members if member.predictor != "level"] or members
+    others = [member for member in members if member.predictor != "level"] or members
+    return [_on(member, "level_and_range", "none") for member in others]
+
+
+def _without_range(members: list[MemberPlan], _: int) -> list[MemberPlan]:
+    return [_on(member, "level_and_range", "level") for member in members]
+
+
+def _on(member: MemberPlan, predictor: str, other: str) -> MemberPlan:
+    return replace(member, predictor=other) if member.predictor == predictor else member
 
 
 def _without_drift(members: list[MemberPlan], _: int) -> list[MemberPlan]:
@@ -73,7 +82,7 @@ def _without_drift(members: list[MemberPlan], _: int) -> list[MemberPlan]:
 
 
 def _unlearnt(member: MemberPlan) -> MemberPlan:
-    return replace(member, predictor="autoregressive") if member.predictor == "regression" else member
+    return _on(member, "regression", "autoregressive")
 
 
 def _with_vae(members: list[MemberPlan], records: int) -> list[MemberPlan]:
@@ -93,6 +102,7 @@ COMMITTEES: Mapping[str, CommitteeChange] = {
     "without heavy tails": _each(_bell),
     "without simple densities": _each(_plain),
     "without level": _without_level,
+    "without range": _without_range,
     "without drift": _without_drift,
     "without regression learnt on": _each(_unlearnt),
     "with VAE always": _with_vae,

@@ -12,7 +12,7 @@ from detector.models.contract import Family, Predictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.feature_transforms import FeatureTransforms
 from detector.models.gmm import Gmm
-from detector.models.level import LevelPredictor
+from detector.models.level import LevelAndRangePredictor, LevelPredictor
 from detector.models.predictors import AutoregressivePredictor, LastPredictor, NoPredictor
 from detector.models.regression import N_REGRESSORS, RegressionPredictor
 from detector.models.scaling import Scaling
@@ -73,6 +73,8 @@ def predictor_called(name: str, d: int, *, order: int = 1, seed: int = 0) -> Pre
         return AutoregressivePredictor(weights, np.zeros((1, d)))
     if name == "level":
         return LevelPredictor(d)
+    if name == "level_and_range":
+        return LevelAndRangePredictor(d)
     if name == "regression":
         return RegressionPredictor(0.3 * rng.normal(size=(1, N_REGRESSORS, d)), np.ones((1, d)))
     if name == "ewma":

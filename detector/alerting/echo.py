@@ -1,9 +1,9 @@
-"""The echo of an incident: what is clearly weaker than what its entity did a moment ago is not news.
+"""The echo of an incident: what is weaker than what its entity did a moment ago is not news.
 
 While an incident lasts nothing is learnt from it, so each of its records looks as rare as its first one did,
 and so does all that still settles when it is over. So after a peak of surprise the threshold of its entity is
-nine tenths of the peak, and comes down to its own again with a half-life of 100 records. What is as loud as
-the peak stays suspicious, and anything louder is so all the more.
+the peak, and comes down to its own again with a half-life of 100 records. What is as loud as the peak stays
+suspicious, and anything louder is so all the more.
 """
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy as np
 from detector.batch import FloatArray, IntArray
 from detector.models.sequences import lagged, running_maximum, runs_of, starts_of
 
-SHARE = 0.9
 HALF_LIFE_RECORDS = 100.0
 _DECAY = np.log(2.0) / HALF_LIFE_RECORDS
 
@@ -36,11 +35,11 @@ def with_echo(
         lengths: Rows of each entity, shape (E,), each >= 1.
     """
     starts = starts_of(lengths)
-    loud = nats * SHARE > threshold
+    loud = nats > threshold
     set_back = _DECAY * records
     # Nearly all entities are quiet, and have no echo.
     least = np.minimum.reduceat(np.broadcast_to(threshold, nats.shape), starts)
-    echoes = (SHARE * np.exp(state - set_back[starts]) > least) | np.logical_or.reduceat(loud, starts)
+    echoes = (np.exp(state - set_back[starts]) > least) | np.logical_or.reduceat(loud, starts)
     if not echoes.any():
         return state, threshold
     run = np.repeat(np.arange(len(lengths)), lengths)
@@ -49,7 +48,7 @@ def with_echo(
     value = np.where(loud[rows], np.log(np.maximum(nats[rows], 1.0)) + set_back[rows], -np.inf)
     peak = running_maximum(lagged(value, state[echoes], starts_of(own)), run)
     raised = np.array(np.broadcast_to(threshold, nats.shape))
-    raised[rows] = np.maximum(raised[rows], SHARE * np.exp(peak - set_back[rows]))
+    raised[rows] = np.maximum(raised[rows], np.exp(peak - set_back[rows]))
     last = starts_of(own) + own - 1
     after = state.copy()
     after[echoes] = np.maximum(peak[last], value[last])

@@ -11,7 +11,9 @@ MOST_MEMBERS = 3
 """Of a committee."""
 
 FamilyName = Literal["gmm", "hmm", "naive_bayes", "vae", "rbm", "gan"]
-PredictorName = Literal["auto", "none", "last", "ewma", "level", "autoregressive", "regression", "seasonal"]
+PredictorName = Literal[
+    "auto", "none", "last", "ewma", "level", "level_and_range", "autoregressive", "regression", "seasonal"
+]
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "gmm": ("n_components", "covariance"),

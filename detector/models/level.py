@@ -78,6 +78,16 @@ class LevelPredictor:
         return cls(n_features)
 
 
+class LevelAndRangePredictor(LevelPredictor):
+    """The same, for a density that counts besides how far a value lies from where it was in training.
+
+    So a value is improbable for leaving its level, for a level out of the range, and most of all for both.
+    """
+
+    __slots__ = ()
+    name: ClassVar[str] = "level_and_range"
+
+
 class _State:
     """What is remembered of E entities, in the order of the columns: (E, D) each, but for ``seen``."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays, Prediction, Predictor
 from detector.models.ewma import EwmaPredictor
-from detector.models.level import LevelPredictor
+from detector.models.level import LevelAndRangePredictor, LevelPredictor
 from detector.models.regression import RegressionPredictor
 from detector.models.seasonal import SeasonalPredictor
 from detector.models.sequences import lagged, starts_of
@@ -162,6 +162,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
     "last": LastPredictor,
     "ewma": EwmaPredictor,
     "level": LevelPredictor,
+    "level_and_range": LevelAndRangePredictor,
     "autoregressive": AutoregressivePredictor,
     "regression": RegressionPredictor,
     "seasonal": SeasonalPredictor,

@@ -10,6 +10,7 @@ from detector.models.contract import Arrays, Explanation, Family, Prediction, Pr
 from detector.models.discrete_columns import DiscreteColumns
 from detector.models.entity_families import EntityFamilies
 from detector.models.families import family_from_arrays
+from detector.models.level import LevelAndRangePredictor
 from detector.models.predictors import predict, predictor_from_arrays
 from detector.models.scaling import Scaling, of_rows
 from detector.scoring.named_arrays import joined
@@ -24,7 +25,9 @@ class Conditionals:
     family_rows: FloatArray
     """State after, shape (E, family.state_size)."""
     surprise: FloatArray
-    """Minus the family's log-likelihood of the standardised residual, nats, shape (N,)."""
+    """Minus the family's log-likelihood of the standardised residual, nats, shape (N,).
+
+    With the predictor ``level_and_range`` that of the value itself is added, as a Gaussian's."""
     log_likelihood: FloatArray
     """In the units of the data, nats, shape (N,)."""
     expected: FloatArray
@@ -109,8 +112,16 @@ class Density:
 
         In usual deviations; NaN is missing.
         """
+        return self._continuous(seen.residual)
+
+    @property
+    def counts_range(self) -> bool:
+        """Whether it counts how far values lie from those of training, besides what the family says."""
+        return isinstance(self.predictor, LevelAndRangePredictor)
+
+    def _continuous(self, x: FloatArray) -> FloatArray:
         columns = self.scaling.continuous
-        return seen.residual if columns is None else seen.residual[:, columns]
+        return x if columns is None else x[:, columns]
 
     def family_of(self, model: int) -> Family:
         """Return the family that scores the entities of a model."""
@@ -190,10 +201,13 @@ class Density:
             jacobian[rows] = np.where(missing[rows], 0.0, log_scale[of_row[rows]]).sum(axis=1)
         if prediction.spread is not None:
             jacobian += np.where(missing, 0.0, np.log(prediction.spread)).sum(axis=1)
+        surprise = -log_likelihood
+        if self.counts_range:
+            surprise += 0.5 * np.nansum(np.square(self._continuous(z)), axis=1)
         return Conditionals(
             prediction.rows,
             family_rows,
-            -log_likelihood,
+            surprise,
             log_likelihood - jacobian,
             prediction.expected,
             residual,
@@ -267,12 +281,15 @@ class Density:
             model: Shape (N,).
             of_level: ``spread`` as in ``Conditionals``, shape (N, D) or None.
         """
+        unit = self.residual_scale[model] * (1.0 if of_level is None else of_level)
+        if self.counts_range:
+            residual, expected, unit = _missed_farther(residual, expected, unit)
         if self.entity_families is None:
             inner = self.family.explain(family_rows, residual, gap_s)
         else:
             inner = self.entity_families.explain(family_rows, residual, gap_s, model)
         scale = self.scaling.scale[model]
-        spread = self.residual_scale[model] * scale * (1.0 if of_level is None else of_level)
+        spread = unit * scale
         centre = self.scaling.location[model] + expected * scale
         return Explanation(
             # In the units of the data, so that nats add up to the published log-likelihood's scale.
@@ -280,6 +297,20 @@ class Density:
             centre + inner.expected * spread,
             inner.std * spread,
         )
+
+
+def _missed_farther(
+    residual: FloatArray, expected: FloatArray, unit: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return residual, what was expected and the unit of residuals: of the range where a value misses that
+    by more than its level, shape (N, D) each."""
+    value = expected + residual * unit
+    by_range = np.abs(value) > np.abs(residual)
+    return (
+        np.where(by_range, value, residual),
+        np.where(by_range, 0.0, expected),
+        np.where(by_range, 1.0, unit),
+    )
 
 
 @dataclass(frozen=True, slots=True)

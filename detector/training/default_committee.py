@@ -17,10 +17,11 @@ _ORDERED = (
     MemberPlan("gmm", AUTO, options=BELL_EACH, time_scale=TimeScale(0.3)),
     MemberPlan("naive_bayes", AUTO, options=HEAVY_TAILED, time_scale=TimeScale(0.05, confirming=0.3)),
 )
-# One feature alone says little of where a record belongs: what departs from all of training, what departs
-# from its last values and its usual one at this hour, and small departures of that kind that add up.
+# One feature alone says little of where a record belongs: what departs from its level and from all of
+# training, what departs from its last values and its usual one at this hour, and small departures of that
+# kind that add up.
 _ONE_FEATURE = (
-    MemberPlan("gmm", "none", options=BELL_EACH, time_scale=TimeScale(0.5)),
+    MemberPlan("gmm", "level_and_range", options=BELL_EACH, time_scale=TimeScale(0.5)),
     MemberPlan("gmm", "regression", options=BELL_EACH, time_scale=TimeScale(0.5)),
     MemberPlan("gmm", "regression", options=BELL_EACH, time_scale=TimeScale(0.2, of_deviation=True)),
 )

@@ -5,7 +5,7 @@ import numpy as np
 from detector.batch import FloatArray, IntArray
 from detector.models.contract import Predictor
 from detector.models.ewma import EwmaPredictor
-from detector.models.level import LevelPredictor
+from detector.models.level import LevelAndRangePredictor, LevelPredictor
 from detector.models.predictors import PREDICTORS, AutoregressivePredictor, LastPredictor, NoPredictor
 from detector.models.regression import N_REGRESSORS, RegressionPredictor
 from detector.models.scaling import NEGLIGIBLE
@@ -52,6 +52,8 @@ def fit_predictor(
         return _fit_ewma(z, time, lengths, model, n_models)
     if name == "level":
         return LevelPredictor(z.shape[1])
+    if name == "level_and_range":
+        return LevelAndRangePredictor(z.shape[1])
     if name == "regression":
         return _fit_regression(z, lengths, model, n_models)
     if name == "seasonal":

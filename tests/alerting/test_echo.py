@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.alerting.echo import HALF_LIFE_RECORDS, SHARE, no_echo, with_echo
+from detector.alerting.echo import HALF_LIFE_RECORDS, no_echo, with_echo
 from detector.batch import FloatArray
 
 THRESHOLD = 6.0
@@ -25,7 +25,7 @@ def raised(nats: FloatArray, sizes: list[int] | None = None) -> FloatArray:
 def by_hand(nats: FloatArray) -> FloatArray:
     found, peak = np.empty(len(nats)), 0.0
     for i, value in enumerate(nats):
-        found[i] = max(THRESHOLD, SHARE * peak)
+        found[i] = max(THRESHOLD, peak)
         peak = max(peak, value) * 2 ** (-1 / HALF_LIFE_RECORDS)
     return found
 

@@ -93,9 +93,9 @@ def test_records_that_tell_nothing_about_one_another_get_a_further_member_only_o
     assert len(asked.committees) == 2
 
 
-def test_one_feature_is_compared_with_its_range_and_its_past_and_its_drift_is_watched() -> None:
+def test_one_feature_is_compared_with_its_level_its_range_and_its_past_and_its_drift_is_watched() -> None:
     members = chosen(batch(stream(300, 0.7, d=1))).plan.members
-    assert [member.predictor for member in members] == ["none", "regression", "regression"]
+    assert [member.predictor for member in members] == ["level_and_range", "regression", "regression"]
     assert [member.time_scale.of_deviation for member in members] == [False, False, True]
 
 
