@@ -18,7 +18,7 @@ PredictorName = Literal[
 OPTIONS: dict[str, tuple[str, ...]] = {
     "gmm": ("n_components", "covariance"),
     "hmm": ("n_states", "n_mixtures"),
-    "naive_bayes": ("n_classes", "density"),
+    "naive_bayes": ("n_classes", "density", "trimmed_percent"),
     "rbm": ("n_hidden",),
     "gan": ("latent",),
     "vae": ("window", "latent"),
@@ -54,6 +54,13 @@ class FamilyOptions(Section):
     )
     density: Literal["gaussian", "student", "histogram", "kernel"] | None = Field(
         None, description="naive_bayes: of continuous features; student has heavy tails; kernel, without."
+    )
+    trimmed_percent: int | None = Field(
+        None,
+        ge=1,
+        le=50,
+        description="naive_bayes: so many percent of the records to fit, the least likely, shape nothing; "
+        "none, without.",
     )
     n_hidden: int | None = Field(
         None, ge=1, le=256, description="rbm: hidden units; two per feature, at most 8, without."

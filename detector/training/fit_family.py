@@ -61,14 +61,15 @@ def fit_family(plan: TrainingPlan, fitting: Fitting, report: Progress, curves: C
     if plan.family == "naive_bayes":
         from detector.training.fit_naive_bayes import fit_naive_bayes
 
-        n_classes = _options(plan, "n_classes", texts=("density",)).get("n_classes")
+        options = _options(plan, "n_classes", "trimmed_percent", texts=("density",))
         return fit_naive_bayes(
             x,
             lengths=lengths,
             seed=plan.seed,
             progress=report,
             record=curves.record,
-            n_classes=n_classes,
+            n_classes=options.get("n_classes"),
+            trimmed_percent=options.get("trimmed_percent", 0),
             density=_text(plan, "density"),
             kinds=None if discrete is None else discrete.kinds,
             n_categories=None if discrete is None else discrete.n_categories,

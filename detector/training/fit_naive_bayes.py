@@ -6,6 +6,7 @@ that resolve more are likelier and find anomalies worse.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from detector.models.feature_densities import FeatureDensity
 from detector.models.kinds import Kind
 from detector.models.log_space import log_sum_exp
 from detector.models.naive_bayes import NaiveBayes
+from detector.models.sequences import starts_of
 from detector.training.fitting_rows import (
     Progress,
     Record,
@@ -49,6 +51,7 @@ def fit_naive_bayes(
     kinds: Sequence[Kind] | None = None,
     n_categories: Sequence[int] | None = None,
     regimes: IntArray | None = None,
+    trimmed_percent: int = 0,
     progress: Progress | None = None,
     record: Record | None = None,
 ) -> NaiveBayes:
@@ -74,6 +77,9 @@ def fit_naive_bayes(
         n_categories: Size V of the vocabulary of each categorical feature, D of them.
         regimes: Labelled normal regime of each row, shape (N,), 0 to R - 1; -1 where it is not known. None is
             not known anywhere. A regime without any row is a class of weight zero.
+        trimmed_percent: So many of the rows, the least likely ones, shape nothing: the fit is repeated
+            without them, but for those of known regimes. Training records are seldom clean, and what is
+            strange among them widens what counts as normal.
         progress: Called as fitting goes on.
         record: Told how well each candidate does.
 
@@ -86,6 +92,22 @@ def fit_naive_bayes(
         raise ValueError(f"no density is called {density!r}; take one of {known}")
     features = FeatureKinds.of(x, kinds, n_categories)
     regimes = np.full(len(x), -1) if regimes is None else regimes
+    if trimmed_percent:
+        fit = partial(
+            fit_naive_bayes,
+            seed=seed,
+            n_classes=n_classes,
+            density=density,
+            kinds=kinds,
+            n_categories=n_categories,
+            progress=progress,
+        )
+        untrimmed = fit(x, lengths=lengths, regimes=regimes)
+        likely = (regimes >= 0) | _likely(untrimmed.log_likelihood(x), trimmed_percent)
+        if not _can_be_fitted(x[likely], _classes_from_and_to(regimes, len(x), n_classes)[0]):
+            return untrimmed
+        left = np.add.reduceat(likely.astype(np.int64), starts_of(lengths))
+        return fit(x[likely], lengths=left[left > 0], regimes=regimes[likely], record=record)
     least, most = _classes_from_and_to(regimes, len(x), n_classes)
     scale = body_std(x)
     x = np.where(absurd(x, scale) & features.is_number, np.nan, x)
@@ -135,6 +157,17 @@ def fit_naive_bayes(
     best_model = max(models, key=lambda model: mean_log_likelihood(everything, model))
     report(total)
     return with_background(everything, best_model) if n_classes is None else best_model
+
+
+def _likely(log_likelihood: FloatArray, trimmed_percent: int) -> BoolArray:
+    """Mark rows that are not among the least likely so many percent, shape (N,); NaN is not likely."""
+    return np.asarray(log_likelihood >= np.nanquantile(log_likelihood, trimmed_percent / 100.0))
+
+
+def _can_be_fitted(x: FloatArray, n_classes: int) -> bool:
+    seen = ~np.isnan(x)
+    enough = has_enough_values(x[seen.any(axis=1)], _parameters(n_classes, x.shape[1]))
+    return enough and bool(seen.any(axis=0).all())
 
 
 def _classes_from_and_to(regimes: IntArray, n: int, n_classes: int | None) -> tuple[int, int]:

@@ -29,7 +29,8 @@ class MemberPlan:
     @property
     def name(self) -> str:
         """What people call it: ``gmm on autoregressive, over 3 records``."""
-        settings = f" ({', '.join(str(value) for value in self.options.values())})" if self.options else ""
+        said = [f"without {v} %" if k == "trimmed_percent" else str(v) for k, v in self.options.items()]
+        settings = f" ({', '.join(said)})" if said else ""
         return f"{self.family}{settings} on {self.predictor}{self.time_scale.text}"
 
 
@@ -58,8 +59,8 @@ class TrainingPlan:
     """By name; linear, where nothing is said."""
     options: Mapping[str, int | str] = field(default_factory=dict)
     """Settings of the family: ``n_components`` and ``covariance`` (gmm), ``n_states`` and ``n_mixtures``
-    (hmm), ``n_classes`` and ``density`` (naive_bayes), ``n_hidden`` (rbm), ``window`` and ``latent`` (vae),
-    ``latent`` (gan)."""
+    (hmm), ``n_classes``, ``density`` and ``trimmed_percent`` (naive_bayes), ``n_hidden`` (rbm), ``window``
+    and ``latent`` (vae), ``latent`` (gan)."""
     candidates: tuple[str, ...] = CANDIDATES
     """Families that are tried as a further member where the family is ``auto``."""
     learn: Literal["auto", "off"] = "auto"

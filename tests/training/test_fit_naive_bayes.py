@@ -307,3 +307,34 @@ def test_an_absurd_count_decides_nothing_and_a_rare_category_stays() -> None:
     with_one = x[:1].copy()
     with_one[0, 3] = 1.0
     assert -12.0 < (model.log_likelihood(with_one) - model.log_likelihood(x[:1]))[0] < -4.0
+
+
+def test_what_is_least_likely_shapes_nothing_where_the_fit_is_trimmed() -> None:
+    rng = np.random.default_rng(4)
+    normal, faults = rng.normal(size=(900, 4)), rng.normal(2.5, 0.3, size=(100, 4))
+    x = rng.permutation(np.vstack([normal, faults]))
+    plain = fit_naive_bayes(x, lengths=lengths_of(x), seed=0, n_classes=1)
+    trimmed = fit_naive_bayes(x, lengths=lengths_of(x), seed=0, n_classes=1, trimmed_percent=20)
+
+    def distance(model: NaiveBayes) -> float:
+        return float(np.median(model.log_likelihood(normal)) - np.median(model.log_likelihood(faults)))
+
+    assert distance(trimmed) > distance(plain) + 2.0
+    likely = plain.log_likelihood(x) >= np.quantile(plain.log_likelihood(x), 0.2)
+    again = fit_naive_bayes(x[likely], lengths=lengths_of(x[likely]), seed=0, n_classes=1)
+    np.testing.assert_array_equal(trimmed.log_likelihood(x), again.log_likelihood(x))
+
+
+def test_rows_of_a_labelled_regime_are_never_trimmed() -> None:
+    rng = np.random.default_rng(5)
+    x = np.vstack([rng.normal(size=(900, 2)), rng.normal(8.0, 1.0, size=(100, 2))])
+    regimes = np.repeat([-1, 0], [900, 100])
+    model = fit_naive_bayes(x, lengths=lengths_of(x), seed=0, regimes=regimes, trimmed_percent=20)
+    assert np.median(model.log_likelihood(x[900:])) > -8.0
+
+
+def test_few_rows_are_fitted_untrimmed_rather_than_refused() -> None:
+    x = np.random.default_rng(6).normal(size=(24, 2))
+    x[:22, 1] = np.nan
+    model = fit_naive_bayes(x, lengths=lengths_of(x), seed=0, trimmed_percent=50)
+    assert np.isfinite(model.log_likelihood(x)).all()
