@@ -87,7 +87,7 @@ def configuration(
 
 
 def settings_of(broker: RealBroker) -> ClientSettings:
-    return ClientSettings("kafka-python", (broker.bootstrap_servers,))
+    return ClientSettings("kafka-python", (broker.bootstrap_servers,), connect_timeout_s=30.0)
 
 
 @dataclass(frozen=True)

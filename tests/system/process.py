@@ -35,7 +35,7 @@ def environment(*paths: Path, **variables: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, **variables}
 
 
-def run(*arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
     """Run ``detector`` to its end."""
     return subprocess.run(
         [*command(), *arguments],
@@ -145,14 +145,14 @@ class Daemon:
         """Return ``total`` of what the daemon exports now."""
         return total(self.get("/metrics")[1], name, **labels)
 
-    def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+    def wait_until_ready(self, timeout_s: float = 180.0) -> None:
         def ready() -> bool:
             assert self.process.poll() is None, f"the daemon ended:\n{self.log()}"
             return self.get("/-/ready")[0] == 200
 
         wait_until(ready, timeout_s, f"ready; {self.get('/-/ready')}\n{self.log()}")
 
-    def wait_for_records(self, records: int, timeout_s: float = 60.0) -> None:
+    def wait_for_records(self, records: int, timeout_s: float = 180.0) -> None:
         """Return once so many records have become something, scores or dead letters."""
 
         def done() -> bool:

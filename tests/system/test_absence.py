@@ -14,7 +14,7 @@ from tests.system.conftest import Trained, configuration, new_topics, settings_o
 from tests.system.process import Daemon, wait_until
 from tests.system.telemetry import FEATURES, produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 FLEET = [f"web-{i:04d}" for i in range(1000)]
 STOPPED = "web-0123"

@@ -12,7 +12,7 @@ from tests.system.conftest import Trained, configuration, new_topics, settings_o
 from tests.system.process import Daemon, wait_until
 from tests.system.telemetry import HOSTS, Incident, Telemetry, produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 STEPS = 360
 OLD = [Incident(host, 60 + 25 * i, 68 + 25 * i) for i, host in enumerate(HOSTS[:10])]

@@ -9,7 +9,7 @@ from tests.system.conftest import configuration, new_topics, settings_of
 from tests.system.process import Daemon, wait_until
 from tests.system.telemetry import HOSTS, Incident, Telemetry, produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 FIRST, ENOUGH, STEPS = 40, 120, 240
 INCIDENT = Incident("host-05", 200, 219)

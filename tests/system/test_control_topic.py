@@ -13,7 +13,7 @@ from tests.system.conftest import INCIDENTS, Trained, configuration, new_topics,
 from tests.system.process import Daemon, wait_until
 from tests.system.telemetry import HOSTS, Incident, produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 EARLY, LATER, OUTSIDE = INCIDENTS
 AROUND = 10

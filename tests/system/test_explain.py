@@ -14,7 +14,7 @@ from tests.system.conftest import TRAINING_STEPS, Topics, Trained, configuration
 from tests.system.process import Daemon, run
 from tests.system.telemetry import FEATURES, HOSTS, Telemetry, produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 STEPS = 300
 HOST, FEATURE, FIRST = "host-05", "disk", 285

@@ -31,7 +31,7 @@ SECRET = f"whsec_{base64.b64encode(b'k' * 32).decode()}"
 RESEND_S = 10.0
 """Alerts end at Alertmanager four times that after the deliverer's last word."""
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 class Told:

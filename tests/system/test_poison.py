@@ -12,7 +12,7 @@ from tests.system.conftest import TRAINING_STEPS, Trained, configuration, new_to
 from tests.system.process import Daemon, total
 from tests.system.telemetry import produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 # A list of three values has the wrong length here, where there are five features.
 BAD = [(value, reason) for value, reason in POISON if b"[Infinity" not in (value or b"")]

@@ -12,7 +12,7 @@ from tests.system.conftest import TRAINING_STEPS, Topics, Trained, configuration
 from tests.system.process import Daemon, wait_until
 from tests.system.telemetry import HOSTS, produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 STEPS = 1500
 RECORDS = STEPS * len(HOSTS)

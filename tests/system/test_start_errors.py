@@ -9,6 +9,8 @@ import pytest
 
 from tests.system.process import run
 
+pytestmark = pytest.mark.timeout(600)
+
 
 def configuration(folder: Path, **changes: Any) -> Path:
     config = {

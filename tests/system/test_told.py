@@ -17,7 +17,7 @@ from tests.system.conftest import TRAINING_STEPS, Trained, configuration, new_to
 from tests.system.process import Daemon, wait_until
 from tests.system.telemetry import FEATURES, HOSTS, Telemetry, produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 STEPS = 70
 TOGETHER, FIRST, LAST = HOSTS[2:10], 30, 33

@@ -22,7 +22,7 @@ from tests.system.conftest import (
 from tests.system.process import GRACE_S, Daemon, run, total
 from tests.system.telemetry import HOSTS, Read, origins, produce, read_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 RECORDS = STEPS * len(HOSTS)
 
@@ -48,7 +48,7 @@ def finished(
     with Daemon(config, tmp_path_factory.mktemp("daemon")) as daemon:
         daemon.wait_until_ready()
         produce(settings, trained.topics.telemetry, *trained.telemetry.records(TRAINING_STEPS, STEPS))
-        daemon.wait_for_records(RECORDS, 120.0)
+        daemon.wait_for_records(RECORDS)
         metrics_text, mapped = daemon.get("/metrics")[1], daemon.shared_objects()
         exit_code = daemon.terminate()
         scores = read_all(settings, trained.topics.scores)
