@@ -113,7 +113,7 @@ ABLATIONS: dict[str, Changes] = {
     "default without predictor": {"predictor": "none"},
     "default without learning": {"training": {"learn": "off"}},
     "default without steering": {"steering": "off"},
-    "default with release of what lasts": {"alerting": {"release_after": "6h"}},
+    "default without release of what lasts": {"alerting": {"release_after": None}},
     "default without echo": {"echo": "off"},
     "default with episodes of two records": {"alerting": {"fire": {"m": 2, "of": 3}}},
     "default with VAE tried": {"training": {"candidates": [*CANDIDATES, "vae"]}},

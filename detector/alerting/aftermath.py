@@ -3,56 +3,89 @@
 From an entity's first suspicious record until it is calm by itself, all that follows is compared with what
 the incident has shown so far. Its echo: what is far weaker than the incident ends it, though it would start
 one. Its level: what has been suspicious for longer than an alert may last is what is usual now, and only what
-stands out of that is suspicious. Calm ends both, so the old level is normal whenever it returns, and
-a second incident is judged like the first.
+stands out of that is suspicious, feature by feature, as ``own_level.py`` measures it. Calm ends both, so
+the old level is normal whenever it returns, and a second incident is judged like the first.
 
 Nearly all entities are calm, and cost nothing; the others are followed record by record.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.alerting.own_level import OwnLevel
 from detector.alerting.rules import AlertRules
 from detector.batch import FloatArray, IntArray
+from detector.models.blocks import teaching_weight
 from detector.models.sequences import starts_of
 
-AFTERMATH_STATE = np.dtype(
-    [
-        ("open", np.bool_),  # since a suspicious record, and not calm since
-        ("calm_records", np.int64),
-        ("strength", np.float64),  # of the incident, as all that follows an anomaly score: a mean from 0 on
-        ("strongest", np.float64),  # that it was, slowly forgotten
-        ("level", np.float64),  # a mean
-        ("reach", np.float64),  # above the level, slowly forgotten
-        ("opened", np.float64),
-        ("time", np.float64),
-        ("released", np.bool_),
-        ("loud_since", np.float64),  # above the released level; not a number where it is not
-    ]
-)
-AftermathRows = NDArray[np.void]
-"""Shape (E,), dtype AFTERMATH_STATE."""
-
 _WEIGHT = 0.02
-"""Of a record, in what an incident shows: about 50 records tell."""
+"""Of a record, in how strong an incident is: about 50 records tell."""
 _ECHO = 0.7
 """Of the strength of an incident: weaker records are its echo."""
 _STRENGTH_KEPT = 0.5 ** (1 / 500)
 """By each record."""
-_REACH_HALF_LIFE_S = 86400.0
-# What stands out of a new level: half as much again as it reaches by itself, and a fifth of the threshold.
-_BEYOND_REACH, _LEAST_REACH = 1.5, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What is known of one entity since a suspicious record, while it has not been calm since."""
+
+    opened: float
+    time: float
+    """Of the newest record."""
+    calm_records: int
+    strength: float
+    """Of the incident, a mean of anomaly scores from 0 on, and ..."""
+    strongest: float
+    """... what that was, slowly forgotten."""
+    level: OwnLevel
+    released: bool = False
+    loud_since: float | None = None
+    """Above the released level."""
+
+
+AftermathRows = NDArray[np.object_]
+"""Shape (E,), ``Aftermath`` or None of a calm entity."""
+
+
+class Compared(NamedTuple):
+    """What rows are compared by with the level of their entity."""
+
+    values: FloatArray
+    """Shape (n, C), in usual deviations; NaN is missing."""
+    threshold: FloatArray
+    """From where on rows are suspicious, nats, shape (n,)."""
+
+
+class Judged(NamedTuple):
+    """What N rows are in the light of what was before."""
+
+    state: AftermathRows
+    """After, shape (E,)."""
+    anomaly_score: FloatArray
+    """That counts, shape (N,)."""
+    levels: dict[int, OwnLevel]
+    """Before the row, of each row that stands out of a released level."""
 
 
 def initial_aftermath(n: int) -> AftermathRows:
     """Return the state of entities never seen, shape (n,)."""
-    return np.zeros(n, AFTERMATH_STATE)
+    return np.full(n, None)
 
 
 def judge_aftermath(
-    state: AftermathRows, anomaly_score: FloatArray, time: FloatArray, lengths: IntArray, rules: AlertRules
-) -> tuple[AftermathRows | None, FloatArray]:
-    """Return the state after, shape (E,), None where it is as before, and the scores that count, shape (N,).
+    state: AftermathRows,
+    anomaly_score: FloatArray,
+    time: FloatArray,
+    lengths: IntArray,
+    rules: AlertRules,
+    compared: Callable[[IntArray], Compared],
+) -> Judged:
+    """Say of rows what they are in the light of what was before.
 
     Args:
         state: Before, shape (E,).
@@ -60,77 +93,78 @@ def judge_aftermath(
         time: Seconds since 1970 UTC, shape (N,).
         lengths: Rows of each entity, shape (E,), each >= 1.
         rules: Hysteresis, and how long an alert may last.
+        compared: Of which rows, shape (n,), rising: what they are compared by.
     """
     starts = starts_of(lengths)
-    followed = np.flatnonzero(state["open"] | (np.maximum.reduceat(anomaly_score, starts) >= 1.0))
+    followed = np.flatnonzero((state != None) | (np.maximum.reduceat(anomaly_score, starts) >= 1.0))  # noqa: E711
     if followed.size == 0:
-        return None, anomaly_score
-    after, judged = state.copy(), anomaly_score.copy()
+        return Judged(state, anomaly_score, {})
+    after, judged, levels = state.copy(), anomaly_score.copy(), {}
     for e in followed.tolist():
-        part = slice(int(starts[e]), int(starts[e] + lengths[e]))
-        incident = _Incident(after[e : e + 1], rules)
-        rows = zip(anomaly_score[part].tolist(), time[part].tolist(), strict=True)
-        judged[part] = [incident.judge(*row) for row in rows]
-        incident.keep(after, e)
-    return after, judged
+        start, end = int(starts[e]), int(starts[e] + lengths[e])
+        if after[e] is None:
+            start += int(np.argmax(anomaly_score[start:end] >= 1.0))
+        rows = np.arange(start, end)
+        values, threshold = compared(rows)
+        known: Aftermath | None = after[e]
+        for i, row in enumerate(rows.tolist()):
+            before = known
+            judged[row], known = _followed(
+                known, float(anomaly_score[row]), float(time[row]), values[i], float(threshold[i]), rules
+            )
+            if before is not None and before.released and judged[row] >= 1.0:
+                levels[row] = before.level
+        after[e] = known
+    return Judged(after, judged, levels)
 
 
-class _Incident:
-    """One entity's incident, record by record."""
-
-    def __init__(self, state: AftermathRows, rules: AlertRules) -> None:
-        self._rules = rules
-        self._now = {name: state[name][0].item() for name in AFTERMATH_STATE.names or ()}
-
-    def judge(self, score: float, time: float) -> float:
-        """Return the score that counts, and take the record in."""
-        now = self._now
-        if not now["open"] and score < 1.0:
-            return score
-        judged = self._judged(score)
-        now["calm_records"] = now["calm_records"] + 1 if score < self._rules.resolve_below else 0
-        if now["calm_records"] >= self._rules.resolve_records:
-            self._now = dict.fromkeys(now, 0)
-        elif not now["open"]:
-            now |= {"open": True, "opened": time, "time": time, "level": score, "loud_since": np.nan}
-            self._learn(score, time)
-        else:
-            self._follow(judged, score, time)
-        return judged
-
-    def keep(self, rows: AftermathRows, e: int) -> None:
-        """Write what is known into row e."""
-        for name, value in self._now.items():
-            rows[name][e] = value
-
-    def _judged(self, score: float) -> float:
-        now = self._now
-        if now["released"]:
-            reach = max(_BEYOND_REACH * now["reach"], _LEAST_REACH)
-            share = (score - now["level"]) / reach
-        else:
-            share = score / max(_ECHO * now["strongest"], 1.0)
+def _followed(
+    known: Aftermath | None,
+    score: float,
+    time: float,
+    values: FloatArray,
+    threshold: float,
+    rules: AlertRules,
+) -> tuple[float, Aftermath | None]:
+    """Return the score of one record that counts, and what is known after it."""
+    if known is None:
+        if score < 1.0:
+            return score, None
+        strength = _WEIGHT * score
+        return score, Aftermath(time, time, 0, strength, strength, OwnLevel.of_first(values))
+    calm_records = known.calm_records + 1 if score < rules.resolve_below else 0
+    weight = float(teaching_weight(np.array([time - known.time]))[0])
+    released, loud_since = known.released, known.loud_since
+    # What stands out for as long as an alert may last is another level.
+    lasts = not released or (loud_since is not None and time - loud_since > rules.release_after_s)
+    standing, level = known.level.followed_by(
+        values, weight, settled=released, suspicious_from=np.inf if lasts else threshold
+    )
+    if not released:
+        share = score / max(_ECHO * known.strongest, 1.0)
         # What is no echo keeps its score, which says how severe it is.
-        return score if share >= 1.0 else min(score, share)
+        judged = score if share >= 1.0 else min(score, share)
+        released = time - known.opened > rules.release_after_s
+    else:
+        share = max(standing / threshold, 0.0)
+        judged = share if score >= 1.0 else min(score, share)
+        loud_since = _loud_since(loud_since, judged, time, rules)
+    if calm_records >= rules.resolve_records:
+        return judged, None
+    strength = known.strength + _WEIGHT * (score - known.strength)
+    return judged, replace(
+        known,
+        time=time,
+        calm_records=calm_records,
+        strength=strength,
+        strongest=max(_STRENGTH_KEPT * known.strongest, strength),
+        level=level,
+        released=released,
+        loud_since=loud_since,
+    )
 
-    def _follow(self, judged: float, score: float, time: float) -> None:
-        now, longest = self._now, self._rules.release_after_s
-        if not now["released"]:
-            now["released"] = time - now["opened"] > longest
-        elif judged >= 1.0:
-            if np.isnan(now["loud_since"]):
-                now["loud_since"] = time
-            # What stands out for as long is another level.
-            if time - now["loud_since"] <= longest:
-                return
-        elif judged < self._rules.resolve_below:
-            now["loud_since"] = np.nan
-        self._learn(score, time)
 
-    def _learn(self, score: float, time: float) -> None:
-        now = self._now
-        now["strength"] += _WEIGHT * (score - now["strength"])
-        now["strongest"] = max(_STRENGTH_KEPT * now["strongest"], now["strength"])
-        now["level"] += _WEIGHT * (score - now["level"])
-        kept = 0.5 ** ((time - now["time"]) / _REACH_HALF_LIFE_S)
-        now["reach"], now["time"] = max(kept * now["reach"], score - now["level"]), time
+def _loud_since(before: float | None, judged: float, time: float, rules: AlertRules) -> float | None:
+    if judged >= 1.0:
+        return time if before is None else before
+    return None if judged < rules.resolve_below else before

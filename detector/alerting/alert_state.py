@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.alerting.aftermath import AFTERMATH_STATE
 from detector.batch import BoolArray, FloatArray, IntArray
 
 # What is remembered of an entity between batches. A stretch is one time of firing. A span is unbroken: at
@@ -38,7 +37,6 @@ ALERT_STATE = np.dtype(
         ("peak_member", np.int64),
         ("peak_too_likely", np.bool_),
         ("last_suspicious", np.float64),
-        ("aftermath", AFTERMATH_STATE),  # kept for ``judge_aftermath``
     ]
 )
 

@@ -1,6 +1,5 @@
 """What the operator asks for: a budget of false alarms, and when an episode starts and ends."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -8,6 +7,8 @@ CRITICAL = "critical"
 """The severity that an alert rises to, ..."""
 INFO = "info"
 """... but for one that has this severity."""
+RECORDS_OF_A_LEVEL = 36
+"""So many of an entity say what is usual now, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class AlertRules:
     """... for so many records in a row."""
     cooldown_s: float = 1800.0
     """What fires again less than this after it resolved is the same alert, and counted as another episode."""
-    release_after_s: float = math.inf
+    release_after_s: float = 21_600.0
     """An episode that lasts longer is closed as the new normal: what stands out of that level fires."""
     severity: str = "warning"
     """Of an alert at first."""

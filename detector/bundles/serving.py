@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from detector.alerting.budget import Threshold, threshold_for, threshold_while_learning
 from detector.alerting.entity_rules import EntityRules, Override
 from detector.alerting.feature_rules import FeatureRule, FeatureRules
-from detector.alerting.rules import AlertRules
+from detector.alerting.rules import RECORDS_OF_A_LEVEL, AlertRules
 from detector.alerting.steering import Steering
 from detector.bundles.store import Bundle
 from detector.pipeline.detector import Detector
@@ -41,6 +42,9 @@ def serve(
     # Of a large fleet, held-out traffic of some entities is kept.
     entities = max(len(bundle.held_out.lengths), len(manifest.entities), 1)
     interval_s = manifest.training.interval_s
+    # Of slow records an alert may have ended before anybody knows what is usual now.
+    release_after_s = max(rules.release_after_s, RECORDS_OF_A_LEVEL * interval_s)
+    rules = replace(rules, release_after_s=release_after_s)
 
     def threshold_by(rules: AlertRules) -> Threshold:
         if bundle.model.learns:

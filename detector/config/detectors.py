@@ -85,10 +85,10 @@ class AlertingConfig(Section):
         description="What fires again so soon after it resolved is the same alert; null: always another one.",
     )
     release_after_s: Duration | None = Field(
-        None,
+        21_600.0,
         alias="release_after",
-        description="An alert that lasts longer, say 6h, ends as the new normal: what stands out of that "
-        "level fires, the level itself does not. Never, without.",
+        description="An alert that lasts longer ends as the new normal: what stands out of that level fires, "
+        "the level itself does not, until the old one returns; null: never.",
     )
     severity: Severity = Field("warning", description="Label of its alerts, at first.")
     critical: CriticalConfig | None = Field(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.alerting.aftermath import AftermathRows, initial_aftermath
 from detector.alerting.alert_state import StateRows, initial_alert_state
 from detector.alerting.echo import no_echo
 from detector.alerting.steering import STEERING_STATE, SteeringRows
@@ -33,6 +34,8 @@ class EntityState:
     sketch: tuple[FloatArray, ...]
     """What each member has counted of surprise, one row per entity."""
     alert: StateRows
+    aftermath: AftermathRows
+    """What incidents leave behind."""
     explained: NDArray[np.object_]
     """``Explained`` of the entities that were told of last, None of the others, shape (E,)."""
     steering: SteeringRows
@@ -64,6 +67,7 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
         tuple(member.initial_average(model) for member in members),
         tuple(member.initial_sketch(n) for member in members),
         initial_alert_state(n),
+        initial_aftermath(n),
         np.full(n, None),
         np.zeros(n, STEERING_STATE) if detector.steering is None else detector.steering.initial_state(n),
         detector.model.transforms.initial_state(n),
@@ -90,6 +94,7 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
         tuple(own.take(rows, axis=0) for own in state.average),
         tuple(own.take(rows, axis=0) for own in state.sketch),
         state.alert.take(rows),
+        state.aftermath.take(rows),
         state.explained.take(rows),
         state.steering.take(rows),
         state.counters.take(rows, axis=0),
@@ -116,6 +121,7 @@ def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     # Structures by index would be assigned field by field, put() moves them whole.
     np.put(state.alert, rows, new.alert)
     np.put(state.steering, rows, new.steering)
+    state.aftermath[rows] = new.aftermath
     state.explained[rows] = new.explained
     state.counters[rows] = new.counters
     state.override[rows] = new.override

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.alerting.aftermath import initial_aftermath
 from detector.alerting.alert_state import initial_alert_state
 from detector.batch import Batch, IntArray, Scores
 from detector.models.sequences import lagged, runs_of, starts_of
@@ -99,6 +100,7 @@ def _noticed_nothing(detector: Detector, state: EntityState) -> EntityState:
     return replace(
         state,
         alert=initial_alert_state(n),
+        aftermath=initial_aftermath(n),
         average=tuple(member.initial_average(state.model) for member in detector.model.members),
         matters=np.full_like(state.matters, np.nan),
         led_up=np.full(n, None),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detector.alerting.event import Explained, FeatureReason
+from detector.alerting.own_level import OwnLevel
 from detector.batch import Batch, FloatArray, IntArray
 from detector.models.contract import Explanation, Regime
 from detector.models.sequences import starts_of
@@ -43,6 +44,8 @@ class Explainer:
     rows: Rows
     before: EntityState
     said: Said
+    levels: dict[int, OwnLevel] = field(default_factory=dict)
+    """Of rows that stand out of what has become normal: explained by that."""
     _reached: dict[tuple[int, int], tuple[int, FloatArray]] = field(default_factory=dict)
     _starts: IntArray = field(init=False)
     """The first row of every entity."""
@@ -79,7 +82,8 @@ class Explainer:
         """
         explanation, actual = self._explained(row, led_up)
         nats = explanation.nats[0]
-        order = np.argsort(nats if self.said.too_likely[row] else -nats, kind="stable")
+        least = self.said.too_likely[row] and row not in self.levels
+        order = np.argsort(nats if least else -nats, kind="stable")
         if self.detector.feature_rules is not None:
             outside = self.detector.feature_rules.out_of_range(actual)
             order = np.concatenate((order[outside[order]], order[~outside[order]]))
@@ -97,6 +101,8 @@ class Explainer:
         Of an average every feature is explained where it surprised most; but texts and what is outside its
         range are those of the row.
         """
+        if row in self.levels:
+            return self._against_level(row)
         k, model = int(self.said.member[row]), self.detector.model
         member, actual = model.members[k], self.rows.values[row]
         records: tuple[Loud, ...] = (self.loud(row, [k]),)
@@ -108,6 +114,30 @@ class Explainer:
         if self.detector.feature_rules is not None:
             newest |= self.detector.feature_rules.out_of_range(actual)
         return most_surprising(explanations, [loud.values for loud in records], newest)
+
+    def _against_level(self, row: int) -> tuple[Explanation, FloatArray]:
+        """Return the same by what the entity has been like of late, of other features by the first member."""
+        model, level = self.detector.model, self.levels[row]
+        density, seen = model.density, self.loud(row, [0])
+        of_model = int(self.before.model[self._entity(row)])
+        found = seen.explained(0, density, of_model, model.transforms)
+        own, of_one = seen.by_member[0], np.array([of_model])
+        columns = density.scaling.continuous
+        at = np.arange(model.n_features) if columns is None else columns
+        # Beside the features, a level has what the committee said of them.
+        surprise = level.surprise(np.append(own.residual[0, at], np.nan))[:-1]
+        inner = Explanation(found.nats.copy(), np.zeros_like(found.nats), np.ones_like(found.nats))
+        inner.nats[0, at], inner.expected[0, at], inner.std[0, at] = (
+            surprise,
+            level.location[:-1],
+            level.spread[:-1],
+        )
+        in_units = model.transforms.explained_in_units(
+            density.in_units(inner, own.expected, of_one, density.unit_of(of_one, own.spread)), seen.scaled
+        )
+        expected, std = found.expected.copy(), found.std.copy()
+        expected[0, at], std[0, at] = in_units.expected[0, at], in_units.std[0, at]
+        return Explanation(inner.nats, expected, std), seen.values
 
     def _reason(self, j: int, actual: float, explanation: Explanation) -> FeatureReason:
         """Return feature j's part; a category is told by its text and has no spread."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detector.alerting.aftermath import judge_aftermath
+from detector.alerting.aftermath import Compared, judge_aftermath
 from detector.alerting.alert_state import Scored, replaced
 from detector.alerting.echo import with_echo
 from detector.alerting.episodes import decide
@@ -105,7 +105,7 @@ def run(
                 rule = np.zeros(n, dtype=np.int8)
                 rule[out] = of_row
                 scores = replace(scores, rule=rule)
-        after, events = _decide(detector, before, after, batch, rows, scored, said, scores, judged)
+        after, events = _decide(detector, before, after, batch, rows, scored, said, scores, threshold, judged)
     if unused is not None:
         after = put(state, np.flatnonzero(present), after)
     return Outcome(after, scores, events)
@@ -184,31 +184,44 @@ def _decide(
     scored: BoolArray,
     said: Said,
     scores: Scores,
+    threshold: FloatArray | float,
     judged: FloatArray,
 ) -> tuple[EntityState, list[AlertEvent]]:
     """Run the alert rules over the scored rows and write the events; marks ``scores.alert``.
 
-    ``judged`` are the anomaly scores of these rows as the operator's rules leave them, shape (M,).
+    ``threshold`` is that of these rows, nats, shape (M,) or one; ``judged`` are their anomaly scores as the
+    operator's rules leave them, shape (M,).
     """
     position = np.flatnonzero(scored)
     out = rows.order.take(position)
     entity = np.repeat(np.arange(len(rows.lengths)), rows.lengths).take(position)
     lengths = runs_of(entity)
     with_scores = entity.take(starts_of(lengths))
-    alert_rows, time = before.alert.take(with_scores), batch.time.take(out)
-    aftermath, judged = judge_aftermath(alert_rows["aftermath"], judged, time, lengths, detector.rules)
-    if aftermath is not None:
-        alert_rows["aftermath"] = aftermath
+    time, p_value = batch.time.take(out), scores.p_value.take(out)
+
+    def compared(some: IntArray) -> Compared:
+        nats = -np.log(p_value[some])
+        deviation = detector.model.density.deviation(said.conditionals[0], position[some])
+        # What the committee says stands for features without a unit, and for what it sees in all together.
+        return Compared(np.column_stack([deviation, nats]), np.broadcast_to(threshold, time.shape)[some])
+
+    known = before.aftermath.take(with_scores)
+    aftermath = judge_aftermath(known, judged, time, lengths, detector.rules, compared)
+    if aftermath.levels:
+        own = np.array(list(aftermath.levels))
+        exact = p_value[own] ** (aftermath.anomaly_score[own] / judged[own])
+        p_value[own] = np.maximum(exact, np.finfo(np.float64).tiny)
+    judged = aftermath.anomaly_score
     own_fire = None
     if detector.entity_rules is not None:
         own_fire = detector.entity_rules.fire_of_each(before.override.take(with_scores), detector.rules)
     decision = decide(
-        alert_rows,
+        before.alert.take(with_scores),
         Scored(
             time,
             batch.offset.take(out),
             scores.log_likelihood.take(out),
-            scores.p_value.take(out),
+            p_value,
             judged,
             said.member.take(position),
             said.too_likely.take(position),
@@ -219,7 +232,12 @@ def _decide(
     )
     scores.alert[out] = decision.firing
     after = replace(after, alert=replaced(before.alert, with_scores, decision.state))
-    explainer = Explainer(detector, batch, rows, before, said)
+    if aftermath.state is not known:
+        remembered = before.aftermath.copy()
+        remembered[with_scores] = aftermath.state
+        after = replace(after, aftermath=remembered)
+    levels = {int(position[row]): level for row, level in aftermath.levels.items()}
+    explainer = Explainer(detector, batch, rows, before, said, levels)
     members = [k for k, member in enumerate(detector.model.members) if averages_surprise(member)]
     loud = (judged >= detector.rules.resolve_below) & ~decision.firing
     leads = Leads(explainer, members, before.led_up, with_scores, lengths, position, loud)

@@ -107,12 +107,12 @@ class Density:
         columns = self.scaling.continuous
         return self.family.n_features if columns is None else len(columns)
 
-    def deviation(self, seen: Conditionals) -> FloatArray:
+    def deviation(self, seen: Conditionals, rows: IntArray | slice = slice(None)) -> FloatArray:
         """Return how far records lie from what was expected of them, shape (N, n_continuous).
 
-        In usual deviations; NaN is missing.
+        In usual deviations; NaN is missing. Of all rows, or of some.
         """
-        return self._continuous(seen.residual)
+        return self._continuous(seen.residual[rows])
 
     @property
     def counts_range(self) -> bool:
@@ -281,13 +281,30 @@ class Density:
             model: Shape (N,).
             of_level: ``spread`` as in ``Conditionals``, shape (N, D) or None.
         """
-        unit = self.residual_scale[model] * (1.0 if of_level is None else of_level)
+        unit = self.unit_of(model, of_level)
         if self.counts_range:
             residual, expected, unit = _missed_farther(residual, expected, unit)
         if self.entity_families is None:
             inner = self.family.explain(family_rows, residual, gap_s)
         else:
             inner = self.entity_families.explain(family_rows, residual, gap_s, model)
+        return self.in_units(inner, expected, model, unit)
+
+    def unit_of(self, model: IntArray, of_level: FloatArray | None) -> FloatArray:
+        """Return one usual deviation, standardised, shape (N, D); arguments as of ``explain``."""
+        return np.asarray(self.residual_scale[model] * (1.0 if of_level is None else of_level))
+
+    def in_units(
+        self, inner: Explanation, expected: FloatArray, model: IntArray, unit: FloatArray
+    ) -> Explanation:
+        """Return what is said of residuals in the units of the data.
+
+        Args:
+            inner: Of residuals.
+            expected: As in ``Conditionals``, shape (N, D).
+            model: Shape (N,).
+            unit: Of residuals, standardised, shape (N, D).
+        """
         scale = self.scaling.scale[model]
         spread = unit * scale
         centre = self.scaling.location[model] + expected * scale

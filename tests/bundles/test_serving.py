@@ -32,3 +32,11 @@ def test_the_threshold_of_an_override_is_that_of_a_detector_with_its_budget_and_
     assert own.entity_rules.threshold_nats[:3] == pytest.approx(by_hand)
     # Two of three are met more rarely than one, so it may be less improbable.
     assert by_hand[0] < 0
+
+
+def test_an_alert_lasts_for_as_many_records_at_least_as_a_level_needs() -> None:
+    bundle = train(records(1200), TrainingPlan("hosts", "gmm", options={"n_components": 1}), now_s=1.8e9)
+    least_s = 36 * bundle.manifest.training.interval_s
+    assert serve(bundle, AlertRules(release_after_s=1.0)).rules.release_after_s == least_s
+    assert serve(bundle, AlertRules(release_after_s=1e6)).rules.release_after_s == 1e6
+    assert serve(bundle, AlertRules(release_after_s=np.inf)).rules.release_after_s == np.inf

@@ -8,9 +8,12 @@ from detector.alerting.rules import IncidentRules
 from detector.config.detectors import AlertingConfig
 
 
-@pytest.mark.parametrize(("given", "seconds"), [({}, math.inf), ({"release_after": "6h"}, 21_600.0)])
-def test_alerts_end_as_the_new_normal_only_where_that_is_asked_for(
-    given: dict[str, str], seconds: float
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [({}, 21_600.0), ({"release_after": "1d"}, 86_400.0), ({"release_after": None}, math.inf)],
+)
+def test_alerts_end_as_the_new_normal_after_six_hours_where_nothing_is_said(
+    given: dict[str, str | None], seconds: float
 ) -> None:
     assert AlertingConfig.model_validate(given).rules().release_after_s == seconds
 
