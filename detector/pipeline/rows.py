@@ -58,6 +58,9 @@ class Said(NamedTuple):
     """Shape (N,), who was heard."""
     too_likely: BoolArray
     """Shape (N,), whether that member found the row too likely."""
+    of_late: FloatArray | None
+    """Shape (N,), the smallest p-value of averages that forget soon; None where no member has a slow one that
+    others confirm."""
 
 
 def score(
@@ -99,7 +102,7 @@ def score(
     ]
     averages, sketches, found = [], [], []
     for k, member in enumerate(model.members):
-        average, sketch, p_values = member.judge(
+        average, sketch, heard = member.judge(
             before.average[k],
             before.sketch[k],
             conditionals[model.density_of[k]],
@@ -111,11 +114,14 @@ def score(
         )
         sketches.append(sketch)
         averages.append(average)
-        found.append(p_values)
-    judged = model.committee.judge(np.column_stack([p_values.p_value for p_values in found]))
-    too_likely = np.column_stack([p_values.too_likely for p_values in found])
+        found.append(heard)
+    judged = model.committee.judge(np.column_stack([heard.p_value for heard in found]))
+    too_likely = np.column_stack([heard.too_likely for heard in found])
     of_member = tuple(conditionals[i] for i in model.density_of)
-    said = Said(of_member, judged.p_value, judged.member, too_likely[np.arange(n), judged.member])
+    of_late = None
+    if any(member.confirmation is not None for member in model.members):
+        of_late = np.minimum.reduce([heard.of_late for heard in found])
+    said = Said(of_member, judged.p_value, judged.member, too_likely[np.arange(n), judged.member], of_late)
     after = replace(
         before,
         time=time[starts + rows.lengths - 1],

@@ -99,8 +99,10 @@ def run(
     events: list[AlertEvent] = []
     if out.size and decides:
         judged = anomaly_score
+        if said.of_late is not None:
+            judged = _still(judged, said.of_late[which], threshold, detector.rules.resolve_below)
         if detector.feature_rules is not None or detector.entity_rules is not None:
-            after, judged, of_row = ruled(detector, before, after, rows, scored, said, anomaly_score)
+            after, judged, of_row = ruled(detector, before, after, rows, scored, said, judged)
             if of_row.any():
                 rule = np.zeros(n, dtype=np.int8)
                 rule[out] = of_row
@@ -168,6 +170,26 @@ def _echoing(
     echo = after.echo.copy()
     echo[with_scores] = moved
     return replace(after, echo=echo), threshold
+
+
+def _still(
+    anomaly_score: FloatArray, of_late: FloatArray, threshold: FloatArray | float, calm: float
+) -> FloatArray:
+    """Return the scores that alerts go by: a slow average remembers what is over, so a fast one has to alarm.
+
+    Args:
+        anomaly_score: Shape (M,).
+        of_late: p-values by the averages that forget soon, shape (M,).
+        threshold: Nats, shape (M,) or one for all.
+        calm: Lower scores stay as they are.
+    """
+    loud = np.flatnonzero(anomaly_score >= calm)
+    if loud.size == 0:
+        return anomaly_score
+    still = -np.log(of_late[loud]) / np.broadcast_to(threshold, anomaly_score.shape)[loud]
+    judged = anomaly_score.copy()
+    judged[loud] = np.where(still < 1.0, np.minimum(judged[loud], still), judged[loud])
+    return judged
 
 
 def _selection(chosen: BoolArray) -> IntArray | slice:

@@ -25,6 +25,17 @@ class MemberNames(NamedTuple):
     time_scale: TimeScale = BY_ITSELF
 
 
+class Heard(NamedTuple):
+    """What a member says of N rows."""
+
+    p_value: FloatArray
+    """Shape (N,), in (0, 1], small is anomalous."""
+    too_likely: BoolArray
+    """Shape (N,), whether the p-value comes from the lower side."""
+    of_late: FloatArray
+    """Shape (N,), the p-value of the faster average, which forgets soon; where there is none, ``p_value``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """One density of a committee, and what its surprise is worth."""
@@ -70,8 +81,8 @@ class Member:
         scored: BoolArray,
         time: FloatArray,
         lengths: IntArray,
-    ) -> tuple[FloatArray, FloatArray, PValues]:
-        """Return the averages after, shape (E, A), the sketch after, and p-values of N rows.
+    ) -> tuple[FloatArray, FloatArray, Heard]:
+        """Return the averages after, shape (E, A), the sketch after, and what is said of N rows.
 
         Args:
             average: Before, shape (E, A).
@@ -107,10 +118,10 @@ class Member:
             found.p_value[scored], found.too_likely[scored] = calibration.p_value(
                 surprise[scored], model[scored], missing[scored], past_missing[scored]
             )
-        if self.confirmation is not None:
-            by_faster = self.confirmation.p_value(averages[:, 1], model, missing, past_missing).p_value
-            found = PValues(confirmed(found.p_value, by_faster), found.too_likely)
-        return average, counted, found
+        if self.confirmation is None:
+            return average, counted, Heard(*found, found.p_value)
+        by_faster = self.confirmation.p_value(averages[:, 1], model, missing, past_missing).p_value
+        return average, counted, Heard(confirmed(found.p_value, by_faster), found.too_likely, by_faster)
 
     def arrays(self) -> Arrays:
         """Return everything as arrays named ``part/array``, ready for safetensors."""

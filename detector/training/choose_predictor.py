@@ -14,7 +14,8 @@ from detector.training.plan import TrainingPlan
 from detector.training.train_member import Expectation, Material, expect
 from detector.training.training_rows import TrainingError
 
-# Where a short stream drifts, ``last`` predicts best and sees least: it is for those that nothing else helps.
+# Where a short stream drifts, ``last`` predicts best and sees least: what stays wrong, for one record.
+# It shows that records follow their past, where nothing else does, and is not what they are compared with.
 _IN_TURN = ("none", "autoregressive", "seasonal")
 _OTHERWISE = "last"
 _WITHOUT_EVIDENCE = "autoregressive"
@@ -36,7 +37,8 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
 
     What a predictor leaves is taken for independent features with heavy tails, scaling included, so that the
     values compare. A predictor has to be worth its while, over those tried before it: by more than 0.03 nats
-    a feature, and by more than twice the standard error of the gain. ``last`` is taken where no other is.
+    a feature, and by more than twice the standard error of the gain. Where ``last`` alone is, records follow
+    their past, and ``autoregressive`` is taken.
 
     A predictor gains something even where records tell nothing about one another, for being fitted and scaled
     another way than none is. So what it gains over none on the same records in random order does not count.
@@ -72,8 +74,10 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
                 continue
         best = name
     values = ", ".join(f"{entry.name} {entry.nats:.2f}" for entry in tried if entry.nats is not None)
-    reason = f"predictor {best}: nats per record on {judged} newer records: {values}"
-    return PredictorChoice(best, tuple(tried), reason)
+    why = f"nats per record on {judged} newer records: {values}"
+    if best == _OTHERWISE and _WITHOUT_EVIDENCE in log_likelihood:
+        best, why = _WITHOUT_EVIDENCE, f"{why}; {best} sees what lasts for one record only"
+    return PredictorChoice(best, tuple(tried), f"predictor {best}: {why}")
 
 
 def _disordered(material: Material, seed: int) -> Material:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from detector.alerting.rules import AlertRules
 from detector.models.feature_transforms import FeatureTransforms
 from detector.pipeline.entity_state import initial_state
 from detector.pipeline.run import run
@@ -77,6 +78,22 @@ def test_what_a_slow_average_remembers_has_to_be_confirmed() -> None:
     assert np.median(asked[180:200]) < 0.01
     assert np.median(alone[215:230]) < 0.01
     assert np.median(asked[215:230]) > 0.1
+
+
+def test_alerts_need_a_fast_average_that_alarms_and_not_one_that_nearly_does() -> None:
+    records = records_like(density(gmm()), 400, np.random.default_rng(3))
+    records[150:250] += np.linspace(3.0, 0.0, 100)[:, None]
+    slow, fast = (
+        scores_of(detector(model_on(scale, 4000), threshold=0.02), records)
+        for scale in (TimeScale(0.02, 0.3), TimeScale(0.3))
+    )
+    alarms = fast.p_value <= 0.02
+    assert slow.alert[160:200].all()
+    assert (slow.exceeds_threshold & ~alarms).any()
+    begins = slow.alert & ~np.concatenate(([False], slow.alert[:-1]))
+    assert alarms[begins].all()
+    last = int(np.flatnonzero(fast.p_value <= 0.02 ** AlertRules().resolve_below)[-1])
+    assert not slow.alert[last + AlertRules().resolve_records :].any()
 
 
 def test_a_record_without_any_likelihood_is_forgotten() -> None:
