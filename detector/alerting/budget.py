@@ -14,8 +14,9 @@ _FEWEST_EPISODES = 5.0
 # goes from there to where fewer are borne.
 _COUNTED_EPISODES = 20.0
 # A budget is a ceiling, so the aim is the number of episodes that makes nine in ten sure of it: that many of
-# their standard deviations below. Next week's traffic is not the held-out week's, so a rest is always left.
-_LOWEST_AIM, _HIGHEST_AIM, _DEVIATIONS = 0.5, 0.9, 1.28
+# their standard deviations below, twice their variance counting, since what was counted in held-out time was as
+# much by chance as what will come. Next week's traffic is not the held-out week's, so a rest is always left.
+_LOWEST_AIM, _HIGHEST_AIM, _DEVIATIONS = 0.5, 0.9, 1.28 * np.sqrt(2.0)
 _HIGHEST_THRESHOLD = 0.2
 _LOWEST_THRESHOLD = 1e-12
 # Faster records say nearly the same, and are suspicious together.
@@ -101,8 +102,9 @@ def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Thresh
 def aim(borne: float) -> float:
     """Return the share of the budget to aim at: the more episodes can be counted, the more of it.
 
-    The share a solves ``a + z sqrt(a / borne) = 1``: a Poisson number of that mean, and z of its standard
-    deviations, are what is borne. No less than half is aimed at, and no more than nine tenths.
+    The share a solves ``a + z sqrt(2 a / borne) = 1``: a Poisson number, and z standard deviations of the
+    difference of two such numbers, are what is borne. No less than half is aimed at, and no more than nine
+    tenths.
 
     Args:
         borne: Episodes that the budget allows in held-out time, > 0.

@@ -2,9 +2,9 @@
 
 Whatever an entity's threshold, episodes are counted at many levels at once: whenever surprise has been above
 the detector's and is calm again, its peak counts for every level below. So what is counted does not depend on
-what fires, and nothing can run away. The threshold is the lowest level at which little more is counted than
-the detector's threshold aims at, held-out traffic included; a few incidents are borne in any case, or they
-would blind it.
+what fires, and nothing can run away. The threshold is the lowest level at which no more is counted than the
+detector's threshold aims at, held-out traffic included; a few incidents are borne in any case, or they would
+blind it.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,6 @@ _CALM, _CALM_RECORDS = 2.1, 5
 """Nats: what was loud is over after so many records below."""
 _HELD_OUT_WEIGHT = 0.3
 _BORNE = 5.0
-# Of what the detector's threshold aims at. Incidents are counted as well: what is but a little above it may
-# be worth its alarms.
-_BEARABLE = 1.2
 _HALF_LIFE_S = 30 * 86400.0
 _FARTHEST = 9.0
 """Nats above the detector's threshold."""
@@ -56,7 +53,7 @@ class Steering:
     watched_s: float
     """... how long that was."""
     rate: float
-    """Episodes that are borne, per entity and second: a fifth more than the detector's threshold aims at."""
+    """Episodes that are borne, per entity and second: as many as the detector's threshold aims at."""
 
     @classmethod
     def of(cls, held_out: HeldOut, threshold: Threshold) -> Self:
@@ -70,7 +67,7 @@ class Steering:
         ended, peak, _ = _stretches(np.zeros(len(lengths), dtype=STEERING_STATE), nats, lengths, base)
         counts = (peak[ended][:, None] >= LEVELS).sum(axis=0) / len(lengths)
         weight, watched_s = _HELD_OUT_WEIGHT, float(held_out.span_s.mean())
-        return cls(base, weight * counts, weight * watched_s, _BEARABLE * threshold.aimed_rate)
+        return cls(base, weight * counts, weight * watched_s, threshold.aimed_rate)
 
     def initial_state(self, n: int) -> SteeringRows:
         """Return the state of entities never seen, shape (n,)."""
