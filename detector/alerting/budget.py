@@ -13,9 +13,9 @@ _FEWEST_EPISODES = 5.0
 # A rate known from few episodes is mostly luck: the threshold is found where so many of them are counted, and
 # goes from there to where fewer are borne.
 _COUNTED_EPISODES = 20.0
-# A budget is a ceiling, so the aim is the number of episodes that makes nine in ten sure of it: that many of
-# their standard deviations below, twice their variance counting, since what was counted in held-out time was as
-# much by chance as what will come. Next week's traffic is not the held-out week's, so a rest is always left.
+# A budget is a ceiling, so the aim is the number of episodes that makes nine in ten sure of it: that many
+# standard deviations below, of twice their variance, since what was counted in held-out time was by chance as
+# well as what will come. Next week's traffic is not the held-out week's, so a rest is always left.
 _LOWEST_AIM, _HIGHEST_AIM, _DEVIATIONS = 0.5, 0.9, 1.28 * np.sqrt(2.0)
 _HIGHEST_THRESHOLD = 0.2
 _LOWEST_THRESHOLD = 1e-12

@@ -48,7 +48,7 @@ def test_fresh_traffic_keeps_the_budget_too() -> None:
 @pytest.mark.parametrize("borne", [12.0, 30.0, 100.0])
 def test_aim_leaves_nine_in_ten_sure_of_the_budget(borne: float) -> None:
     rng = np.random.default_rng(0)
-    # The rates at which as many may have been counted in held-out time, and what then comes in as long a time.
+    # The rates at which as many may have been counted in held-out time, and what comes in as long a time.
     rate = rng.gamma(aim(borne) * borne + 0.5, size=100_000)
     assert 0.88 <= np.mean(rng.poisson(rate) <= borne) <= 0.96
 
