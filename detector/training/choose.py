@@ -112,7 +112,7 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
     if "continuous" not in kinds.values():
         return _closed(plan, discrete_members(), (), ["no feature is continuous: naive Bayes"])
     if len(kinds) == 1 and plan.predictor == AUTO:
-        reasons = ["one feature: what departs from its range, from its last values, or drifts from these"]
+        reasons = ["one feature: what departs from its level or range or last values, or drifts from these"]
         members, _, labelled = _labelled(given, plan, members_of_one_feature(), kinds, reasons)
         return _closed(plan, members, (), reasons, labelled=labelled)
     found = _predictor(given, plan, "naive_bayes")

@@ -97,4 +97,5 @@ def test_one_feature_is_compared_with_something_else_where_labels_ask_for_it() -
     values[anomalous] = 0.0
     found = chosen(values, anomalous)
     assert judged_by_labels(found)
-    assert found.plan.members[0] == MemberPlan("naive_bayes", "none")
+    taken = found.plan.members[0]
+    assert (taken.family, taken.predictor) == ("naive_bayes", "none")
