@@ -20,9 +20,9 @@ from detector.scoring.tail import Tail
 
 Choice = TypicalityChoice
 
-# Of every p-value this share is spent on the upper side, the rest on the lower one: an improbable row loses a
-# factor of 1.25, where equal shares would cost it 2.
-_UPPER_SHARE = 0.8
+# Of every p-value this share is spent on the upper side, the rest on the lower one. What people label as an
+# incident is nearly always improbable, so such a row loses a factor of 1.05, where equal shares cost it 2.
+_UPPER_SHARE = 0.95
 # Nearer than this, in nats, two surprises are the same: an idle host repeats itself up to rounding, and up to
 # what a moving mean has still to forget.
 _TIE = 1e-4
@@ -49,8 +49,8 @@ def is_on(choice: Choice, evidence: Evidence) -> bool:
 def two_sided(upper: FloatArray, depth: FloatArray, lower: Tail) -> PValues:
     """Make one p-value of two.
 
-    Where the statistic is continuous its lower p-value is one minus the upper, u. Then either u <= 0.8 t or
-    1 - u <= 0.2 t, never both, and together that has probability t for every t: the result is as uniform
+    Where the statistic is continuous its lower p-value is one minus the upper, u. Then either u <= 0.95 t or
+    1 - u <= 0.05 t, never both, and together that has probability t for every t: the result is as uniform
     as the two are. Ties make it larger.
 
     Args:
