@@ -1,10 +1,10 @@
-"""Keep the budget where traffic gets louder than held-out traffic was: thresholds of entities' own.
+"""Keep the budget where traffic is louder or calmer than held-out traffic was: thresholds of entities' own.
 
-Whatever an entity's threshold, episodes are counted at many levels at once: whenever surprise has been above
-the detector's and is calm again, its peak counts for every level below. So what is counted does not depend on
-what fires, and nothing can run away. The threshold is the lowest level at which no more is counted than the
-detector's threshold aims at, held-out traffic included; a few incidents are borne in any case, or they would
-blind it.
+Whatever an entity's threshold, episodes are counted at many levels at once: whenever surprise has been loud
+and is calm again, its peak counts for every level below. So what is counted does not depend on what fires,
+and nothing can run away. The threshold is the lowest level at which no more is counted than the detector's
+threshold aims at, held-out traffic included. A few incidents are borne in any case, or they would blind it;
+and no threshold sinks by more than a nat, since calm traffic owes nobody an alert.
 """
 
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ LEVELS: FloatArray = 2.0 * np.power(1.12, np.arange(N_LEVELS, dtype=np.float64))
 _CALM, _CALM_RECORDS = 2.1, 5
 """Nats: what was loud is over after so many records below."""
 _HELD_OUT_WEIGHT = 0.3
-_BORNE = 5.0
+_BORNE = 3.0
 _HALF_LIFE_S = 30 * 86400.0
-_FARTHEST = 9.0
-"""Nats above the detector's threshold."""
+_FARTHEST, _LOWEST = 9.0, 1.0
+"""Nats above the detector's threshold, and below."""
 
 STEERING_STATE = np.dtype(
     [
@@ -64,7 +64,8 @@ class Steering:
             threshold: The detector's.
         """
         nats, lengths, base = -np.log(held_out.p_value), held_out.lengths, -float(np.log(threshold.p_value))
-        ended, peak, _ = _stretches(np.zeros(len(lengths), dtype=STEERING_STATE), nats, lengths, base)
+        nobody = np.zeros(len(lengths), dtype=STEERING_STATE)
+        ended, peak, _ = _stretches(nobody, nats, lengths, _lowest(base))
         counts = (peak[ended][:, None] >= LEVELS).sum(axis=0) / len(lengths)
         weight, watched_s = _HELD_OUT_WEIGHT, float(held_out.span_s.mean())
         return cls(base, weight * counts, weight * watched_s, threshold.aimed_rate)
@@ -77,7 +78,7 @@ class Steering:
 
     def steered(self, state: SteeringRows) -> BoolArray:
         """Return which entities have a threshold of their own, shape (E,)."""
-        return np.asarray(state["threshold"] > self.base)
+        return np.asarray(state["threshold"] != self.base)
 
     def steer(
         self, state: SteeringRows, p_value: FloatArray, time: FloatArray, lengths: IntArray
@@ -90,21 +91,21 @@ class Steering:
             time: Seconds since 1970 UTC, shape (N,).
             lengths: Rows of each entity, shape (E,), each >= 1.
         """
-        starts, nats = starts_of(lengths), -np.log(p_value)
+        starts, nats, opens = starts_of(lengths), -np.log(p_value), _lowest(self.base)
         threshold = state["threshold"].repeat(lengths)
         after = state.copy()
         after["time"] = np.where(np.isnan(state["time"]), time[starts], state["time"])
         # Nearly all entities are quiet, and have nothing to count.
-        loud = np.maximum.reduceat(nats, starts) >= self.base
+        loud = np.maximum.reduceat(nats, starts) >= opens
         for e in np.flatnonzero(loud | state["open"]).tolist():
             part = slice(int(starts[e]), int(starts[e] + lengths[e]))
-            ended, peak, moved = _stretches(after[e : e + 1], nats[part], lengths[e : e + 1], self.base)
+            ended, peak, moved = _stretches(after[e : e + 1], nats[part], lengths[e : e + 1], opens)
             after[e] = moved[0]
             for row in np.flatnonzero(ended).tolist():
-                above = self._counted(after[e : e + 1], float(peak[row]), float(time[part][row]))
-                after["threshold"][e] = above
+                own = self._counted(after[e : e + 1], float(peak[row]), float(time[part][row]))
+                after["threshold"][e] = own
                 # It is known after this record, so it holds from the next one on.
-                threshold[part][row + 1 :] = above
+                threshold[part][row + 1 :] = own
         return after, threshold
 
     def _counted(self, state: SteeringRows, peak: float, time: float) -> float:
@@ -115,9 +116,21 @@ class Steering:
         state["watched_s"] = kept * state["watched_s"] + passed
         state["time"] = time
         counts = self.counts + state["counts"][0]
-        bearable = max(_BORNE, self.rate * (self.watched_s + float(state["watched_s"][0])))
-        level = int(np.argmax(counts <= bearable)) if (counts <= bearable).any() else N_LEVELS - 1
-        return float(np.clip(LEVELS[level], self.base, self.base + _FARTHEST))
+        aimed = self.rate * (self.watched_s + float(state["watched_s"][0]))
+        # Fewer than are borne in any case say nothing of a rate, so they do not lower a threshold either.
+        lowest = _lowest(self.base) if aimed >= _BORNE else self.base
+        return float(np.clip(_level(counts, max(_BORNE, aimed)), lowest, self.base + _FARTHEST))
+
+
+def _lowest(base: float) -> float:
+    """Return the lowest threshold, nats, where the detector's is ``base``: never what is calm."""
+    return max(base - _LOWEST, min(base, _CALM))
+
+
+def _level(counts: FloatArray, bearable: float) -> float:
+    """Return the lowest level at which no more is counted than what is bearable, nats."""
+    borne = counts <= bearable
+    return float(LEVELS[int(np.argmax(borne)) if borne.any() else -1])
 
 
 def _stretches(

@@ -111,7 +111,7 @@ class DetectorMetrics:
         )
         self._steered = gauge(
             "detector_steered_entities",
-            "Entities whose own threshold is above the detector's: they are louder than the budget bears.",
+            "Entities with a threshold of their own: they are louder, or calmer, than the budget bears.",
             "detector",
         )
         self._model = gauge(
