@@ -66,11 +66,17 @@ def fitted(family: str) -> Family:
     return fit_vae(x, lengths=lengths, seed=0, window=2, hidden=(16,), max_epochs=15)
 
 
+def unbounded(coefficients: FloatArray, intercept: FloatArray) -> AutoregressivePredictor:
+    """An autoregression that takes every past value as it is."""
+    farthest = np.full(intercept.shape, np.inf)
+    return AutoregressivePredictor(coefficients, intercept, -farthest, farthest)
+
+
 def predictor_called(name: str, d: int, *, order: int = 1, seed: int = 0) -> Predictor:
     rng = np.random.default_rng(seed)
     if name == "autoregressive":
         weights = 0.3 * rng.normal(size=(1, order * d, d)) / np.sqrt(order * d)
-        return AutoregressivePredictor(weights, np.zeros((1, d)))
+        return unbounded(weights, np.zeros((1, d)))
     if name == "level":
         return LevelPredictor(d)
     if name == "level_and_range":

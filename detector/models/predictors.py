@@ -9,10 +9,15 @@ from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays, Prediction, Predictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.level import LevelAndRangePredictor, LevelPredictor
+from detector.models.moving_mean import moving_mean
 from detector.models.regression import RegressionPredictor
 from detector.models.seasonal import SeasonalPredictor
 from detector.models.sequences import lagged, starts_of
 
+# A level has moved by half of a step after some 700 records.
+_LEVEL_WEIGHT = 0.001
+_LARGEST_TAUGHT = 20.0
+"""Standard deviations; a value farther out moves the level no more than one so far out."""
 _FLOATS_AT_ONCE = 12_800
 _FEWEST_AT_ONCE = 16
 
@@ -90,7 +95,11 @@ class LastPredictor:
 class AutoregressivePredictor:
     """Expects a linear function of the entity's last p records: coefficients per entity, and pooled ones.
 
-    A value missing in the past counts as the training mean. The state is the last p records, newest first.
+    A value missing in the past counts as the training mean, and one outside the range that the feature had in
+    training as the end of that range: where training saw nothing no line is known to go on, and a spike would
+    make the next record of every feature that leans on it improbable. An entity whose level has slowly left
+    the training mean takes the range along, by so much. The state is the last p records, newest first, and
+    the level.
     """
 
     name: ClassVar[str] = "autoregressive"
@@ -98,11 +107,15 @@ class AutoregressivePredictor:
     """Shape (M, p * D, D), newest first: ``expected = intercept + past @ coefficients``."""
     intercept: FloatArray
     """Shape (M, D)."""
+    lowest: FloatArray
+    """Shape (M, D), at most 0, the training mean."""
+    highest: FloatArray
+    """Shape (M, D), at least 0."""
 
     @property
     def order(self) -> int:
         """How many past records count, p."""
-        return self.state_size // int(self.coefficients.shape[2])
+        return int(self.coefficients.shape[1]) // self._n_features
 
     @property
     def warmup_records(self) -> int:
@@ -110,16 +123,19 @@ class AutoregressivePredictor:
 
     @property
     def state_size(self) -> int:
-        return int(self.coefficients.shape[1])
+        return int(self.coefficients.shape[1]) + self._n_features
 
     def initial_state(self, n: int) -> FloatArray:
-        return np.full((n, self.state_size), np.nan)
+        state = np.full((n, self.state_size), np.nan)
+        state[:, -self._n_features :] = 0.0
+        return state
 
     def scan(
         self, rows: FloatArray, x: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray
     ) -> Prediction:
-        rows, past, missing = _last_records(rows, x, lengths)
         of_row = np.repeat(model, lengths)
+        bounded, level = self._bounded(rows[:, -self._n_features :], x, lengths, of_row)
+        past_after, past, missing = _last_records(rows[:, : -self._n_features], bounded, lengths)
         expected = self.intercept.take(of_row, axis=0)
         alone = self.coefficients[of_row[0]] if of_row.size and (of_row == of_row[0]).all() else None
         # Few rows at a time, so that their coefficients stay in the processor's cache.
@@ -132,17 +148,23 @@ class AutoregressivePredictor:
             else:
                 own = self.coefficients.take(of_row[part], axis=0)
                 expected[part] += np.einsum("np,npd->nd", past[part], own)
-        return Prediction(rows, expected, missing)
+        return Prediction(np.hstack([past_after, level]), expected, missing)
 
     def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
-        return np.where(hidden, np.nan, rows)
+        past = np.where(hidden, np.nan, rows[:, : -self._n_features])
+        return np.hstack([past, rows[:, -self._n_features :]])
 
     def arrays(self) -> Arrays:
-        return {"coefficients": self.coefficients, "intercept": self.intercept}
+        return {
+            "coefficients": self.coefficients,
+            "intercept": self.intercept,
+            "lowest": self.lowest,
+            "highest": self.highest,
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, n_features: int) -> Self:
-        predictor = cls(arrays["coefficients"], arrays["intercept"])
+        predictor = cls(arrays["coefficients"], arrays["intercept"], arrays["lowest"], arrays["highest"])
         n_models = predictor.intercept.shape[0]
         if predictor.intercept.shape != (n_models, n_features):
             raise ValueError(f"intercept {predictor.intercept.shape} must be (M, {n_features})")
@@ -154,7 +176,30 @@ class AutoregressivePredictor:
             )
         if not (np.isfinite(predictor.coefficients).all() and np.isfinite(predictor.intercept).all()):
             raise ValueError("coefficients or intercept hold a value that is not finite")
+        lowest, highest = predictor.lowest, predictor.highest
+        same_shape = lowest.shape == highest.shape == predictor.intercept.shape
+        if not (same_shape and (lowest <= 0).all() and (highest >= 0).all()):
+            raise ValueError(
+                f"lowest {lowest.shape} and highest {highest.shape} must be ({n_models}, {n_features}), "
+                "with 0 between"
+            )
         return predictor
+
+    @property
+    def _n_features(self) -> int:
+        return int(self.coefficients.shape[2])
+
+    def _bounded(
+        self, level: FloatArray, x: FloatArray, lengths: IntArray, of_row: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return records as their successors see them, shape (N, D), and each entity's level after."""
+        present = ~np.isnan(x)
+        weight = np.where(present, _LEVEL_WEIGHT, 0.0)
+        taught = np.where(present, np.clip(x, -_LARGEST_TAUGHT, _LARGEST_TAUGHT), 0.0)
+        before, after = moving_mean(level, taught, weight, lengths)
+        lowest = self.lowest.take(of_row, axis=0) + np.minimum(before, 0.0)
+        highest = self.highest.take(of_row, axis=0) + np.maximum(before, 0.0)
+        return np.clip(x, lowest, highest), after
 
 
 PREDICTORS: dict[str, type[Predictor]] = {

@@ -115,7 +115,13 @@ def _fit_autoregressive(
             own_penalty = penalty.copy()
             own_penalty[0, 0] = _RIDGE
             stacked[m] = _solve(design[rows], filled[rows], own_penalty, pooled)
-    return AutoregressivePredictor(stacked[:, 1:], stacked[:, 0])
+    lowest, highest = (np.tile(end, (n_models, 1)) for end in (filled.min(axis=0), filled.max(axis=0)))
+    for m in np.unique(model[model < n_models - 1]):
+        own = filled[of_row == m]
+        lowest[m], highest[m] = own.min(axis=0), own.max(axis=0)
+    return AutoregressivePredictor(
+        stacked[:, 1:], stacked[:, 0], np.minimum(lowest, 0.0), np.maximum(highest, 0.0)
+    )
 
 
 def _fit_regression(z: FloatArray, lengths: IntArray, model: IntArray, n_models: int) -> RegressionPredictor:

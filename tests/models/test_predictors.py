@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from detector.batch import FloatArray
 from detector.models.contract import Arrays, Predictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.predictors import (
@@ -16,6 +17,7 @@ from detector.models.predictors import (
 from detector.models.regression import N_REGRESSORS, RegressionPredictor
 from detector.models.seasonal import BINS_PER_DAY, DAY_S, N_BINS, SeasonalPredictor, season_of
 from detector.training.fit_predictor import fit_predictor
+from tests.made import unbounded
 
 LENGTHS = np.array([3, 2])
 MODEL = np.array([0, 1])
@@ -24,7 +26,12 @@ TIME = np.arange(5.0)
 
 def autoregressive(seed: int = 0, d: int = 4, models: int = 2) -> AutoregressivePredictor:
     rng = np.random.default_rng(seed)
-    return AutoregressivePredictor(rng.normal(size=(models, d, d)), rng.normal(size=(models, d)))
+    return unbounded(rng.normal(size=(models, d, d)), rng.normal(size=(models, d)))
+
+
+def at_mean(past: FloatArray, d: int) -> FloatArray:
+    """States of an autoregression over d features, whose level is the training mean."""
+    return np.hstack([past, np.zeros((len(past), d))])
 
 
 def test_none_expects_the_mean() -> None:
@@ -47,7 +54,7 @@ def test_autoregressive_is_linear_in_the_record_before_with_the_entitys_own_coef
     predictor = autoregressive()
     rng = np.random.default_rng(1)
     x, before = rng.normal(size=(5, 4)), rng.normal(size=(2, 4))
-    prediction = predictor.scan(before, x, TIME, LENGTHS, MODEL)
+    prediction = predictor.scan(at_mean(before, 4), x, TIME, LENGTHS, MODEL)
     past = np.vstack([before[0], x[0:2], before[1], x[3]])
     for row, m in enumerate([0, 0, 0, 1, 1]):
         by_hand = predictor.intercept[m] + past[row] @ predictor.coefficients[m]
@@ -57,7 +64,7 @@ def test_autoregressive_is_linear_in_the_record_before_with_the_entitys_own_coef
 def test_columns_that_a_predictor_does_not_know_are_expected_at_0_and_move_no_other() -> None:
     predictor, columns = autoregressive(d=2), np.array([0, 2])
     rng = np.random.default_rng(1)
-    x, before = rng.normal(size=(5, 3)), rng.normal(size=(2, 2))
+    x, before = rng.normal(size=(5, 3)), at_mean(rng.normal(size=(2, 2)), 2)
     x[1, 1] = np.nan
     prediction = predict(predictor, columns, before, x, TIME, LENGTHS, MODEL)
     alone = predictor.scan(before, x[:, columns], TIME, LENGTHS, MODEL)
@@ -83,7 +90,7 @@ def test_missing_past_value_counts_as_the_mean_and_is_reported() -> None:
 def test_number_of_rows_changes_no_bit(rows: int) -> None:
     predictor = autoregressive(d=19)
     rng = np.random.default_rng(2)
-    x, before = rng.normal(size=(200, 19)), rng.normal(size=(200, 19))
+    x, before = rng.normal(size=(200, 19)), at_mean(rng.normal(size=(200, 19)), 19)
     time = np.arange(200.0)
     ones, model = np.ones(200, dtype=np.int64), rng.integers(0, 2, 200)
     whole = predictor.scan(before, x, time, ones, model).expected
@@ -141,7 +148,8 @@ def test_coefficients_of_the_wrong_shape_are_refused() -> None:
 
 
 def test_coefficients_that_are_no_whole_number_of_lags_are_refused() -> None:
-    arrays = {"coefficients": np.zeros((1, 5, 3)), "intercept": np.zeros((1, 3))}
+    ends = {"lowest": np.zeros((1, 3)), "highest": np.zeros((1, 3))}
+    arrays = {"coefficients": np.zeros((1, 5, 3)), "intercept": np.zeros((1, 3)), **ends}
     with pytest.raises(ValueError, match=r"must be \(1, p \* 3, 3\)"):
         predictor_from_arrays("autoregressive", arrays, 3)
 
@@ -150,10 +158,10 @@ def test_coefficients_that_are_no_whole_number_of_lags_are_refused() -> None:
 def test_autoregressive_of_a_higher_order_leans_on_that_many_records(order: int) -> None:
     rng = np.random.default_rng(order)
     d = 2
-    predictor = AutoregressivePredictor(rng.normal(size=(2, order * d, d)), rng.normal(size=(2, d)))
+    predictor = unbounded(rng.normal(size=(2, order * d, d)), rng.normal(size=(2, d)))
     x, before = rng.normal(size=(5, d)), rng.normal(size=(2, order * d))
     x[1, 0] = np.nan
-    prediction = predictor.scan(before, x, TIME, LENGTHS, MODEL)
+    prediction = predictor.scan(at_mean(before, d), x, TIME, LENGTHS, MODEL)
     for e, (start, n) in enumerate([(0, 3), (3, 2)]):
         oldest_first = np.vstack([before[e].reshape(order, d)[::-1], x[start : start + n]])
         for i in range(n):
@@ -161,7 +169,55 @@ def test_autoregressive_of_a_higher_order_leans_on_that_many_records(order: int)
             by_hand = predictor.intercept[e] + np.nan_to_num(past) @ predictor.coefficients[e]
             np.testing.assert_allclose(prediction.expected[start + i], by_hand)
             np.testing.assert_array_equal(prediction.past_missing[start + i], np.isnan(past))
-        np.testing.assert_array_equal(prediction.rows[e], oldest_first[n:][::-1].ravel())
+        np.testing.assert_array_equal(prediction.rows[e, :-d], oldest_first[n:][::-1].ravel())
+
+
+def bounded() -> AutoregressivePredictor:
+    """The next record is expected where the last one was, between -2 and 3."""
+    return AutoregressivePredictor(
+        np.eye(1)[None], np.zeros((1, 1)), np.full((1, 1), -2.0), np.full((1, 1), 3.0)
+    )
+
+
+def expected_by(predictor: AutoregressivePredictor, x: list[float]) -> FloatArray:
+    n = len(x)
+    rows = np.array(x)[:, None]
+    state = predictor.initial_state(1)
+    return predictor.scan(state, rows, np.arange(float(n)), np.array([n]), np.array([0])).expected[:, 0]
+
+
+def test_a_past_value_out_of_the_range_of_training_counts_as_the_end_of_it() -> None:
+    found = expected_by(bounded(), [1.0, 30.0, -30.0, np.nan, 2.0, 0.0])
+    np.testing.assert_allclose(found, [0.0, 1.0, 3.0, -2.0, 0.0, 2.0], atol=0.05)
+
+
+def test_the_range_goes_with_an_entity_whose_level_has_slowly_moved() -> None:
+    drifting = [*np.linspace(0.0, 10.0, 20_000), 10.0, 40.0, 10.0]
+    found = expected_by(bounded(), drifting)
+    assert found[-3] == pytest.approx(10.0, abs=0.01)
+    # No farther than the range is wide.
+    assert 10.0 < found[-1] < 13.0
+
+
+def test_an_absurd_value_hardly_moves_the_level() -> None:
+    calm = [0.0] * 10
+    found = expected_by(bounded(), [*calm, 1e12, *calm, 5.0, 0.0])
+    assert found[-1] == pytest.approx(3.0, abs=0.03)
+
+
+def test_the_range_is_that_of_an_entitys_own_training_records() -> None:
+    rng = np.random.default_rng(3)
+    z = np.concatenate([rng.uniform(-1.0, 1.0, 500), rng.uniform(-3.0, 2.0, 500)])[:, None]
+    fitted = fit_predictor("autoregressive", z, np.arange(1000.0), np.array([500, 500]), np.array([0, 1]), 3)
+    assert isinstance(fitted, AutoregressivePredictor)
+    np.testing.assert_array_equal(fitted.lowest[:, 0], [z[:500].min(), z[500:].min(), z.min()])
+    np.testing.assert_array_equal(fitted.highest[:, 0], [z[:500].max(), z[500:].max(), z.max()])
+
+
+def test_a_range_that_leaves_out_the_training_mean_is_refused() -> None:
+    arrays = bounded().arrays() | {"lowest": np.full((1, 1), 0.5)}
+    with pytest.raises(ValueError, match="with 0 between"):
+        predictor_from_arrays("autoregressive", arrays, 1)
 
 
 def test_fitted_coefficients_of_order_two_are_those_that_made_the_data() -> None:
@@ -215,7 +271,7 @@ def made(name: str, d: int = 3) -> Predictor:
     if name == "seasonal":
         return SeasonalPredictor(rng.normal(size=(2, N_BINS, d)))
     if name == "autoregressive":
-        return AutoregressivePredictor(rng.normal(size=(2, 3 * d, d)), rng.normal(size=(2, d)))
+        return unbounded(rng.normal(size=(2, 3 * d, d)), rng.normal(size=(2, d)))
     if name == "regression":
         return RegressionPredictor(rng.normal(size=(2, N_REGRESSORS, d)) / 3, rng.uniform(0.5, 2.0, (2, d)))
     return predictor_from_arrays(name, {}, d)

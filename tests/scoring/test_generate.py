@@ -5,12 +5,12 @@ import pytest
 from scipy.stats import ks_2samp
 
 from detector.batch import FloatArray
-from detector.models.predictors import AutoregressivePredictor, LastPredictor, NoPredictor
+from detector.models.predictors import LastPredictor, NoPredictor
 from detector.models.scaling import Scaling
 from detector.models.seasonal import SeasonalPredictor
 from detector.scoring.density import Density
 from detector.scoring.generate import generate
-from tests.made import density, detector, fitted, gmm, records_like, scoring_model
+from tests.made import density, detector, fitted, gmm, records_like, scoring_model, unbounded
 from tests.pipelines import scores_of
 
 ONE = np.zeros(1, dtype=np.int64)
@@ -37,7 +37,7 @@ def test_every_entity_gets_its_own_location_scale_and_coefficients() -> None:
     scale = np.array([[1.0, 2.0], [10.0, 0.1]])
     residual_scale = np.array([[1.0, 1.0], [0.5, 0.5]])
     coefficients = np.stack([np.zeros((2, 2)), 0.8 * np.eye(2)])
-    predictor = AutoregressivePredictor(coefficients, np.zeros((2, 2)))
+    predictor = unbounded(coefficients, np.zeros((2, 2)))
     own = Density(Scaling(location, scale), predictor, residual_scale, gmm(2))
     inner = own.family.sample(50_000, np.random.default_rng(1))
     x = generate(own, np.array([1, 0]), 20_000, np.random.default_rng(0))
@@ -65,7 +65,7 @@ def test_the_predictor_last_walks_from_the_mean() -> None:
 
 
 def test_a_predictor_that_amplifies_itself_is_refused() -> None:
-    predictor = AutoregressivePredictor(2.0 * np.eye(2)[None], np.zeros((1, 2)))
+    predictor = unbounded(2.0 * np.eye(2)[None], np.zeros((1, 2)))
     own = Density(Scaling(np.zeros((1, 2)), np.ones((1, 2))), predictor, np.ones((1, 2)), gmm(2))
     with pytest.raises(ValueError, match="amplified"):
         drawn(own, 10)
