@@ -95,11 +95,11 @@ class LastPredictor:
 class AutoregressivePredictor:
     """Expects a linear function of the entity's last p records: coefficients per entity, and pooled ones.
 
-    A value missing in the past counts as the training mean, and one outside the range that the feature had in
-    training as the end of that range: where training saw nothing no line is known to go on, and a spike would
-    make the next record of every feature that leans on it improbable. An entity whose level has slowly left
-    the training mean takes the range along, by so much. The state is the last p records, newest first, and
-    the level.
+    A value missing in the past counts as the training mean, and one outside the range that training leads one
+    to expect as the end of it: where training saw nothing no line is known to go on, and a spike would make
+    the next record of every feature that leans on it improbable. An entity whose level has slowly left the
+    training mean takes the range along, by so much. The state is the last p records, newest first, and the
+    level.
     """
 
     name: ClassVar[str] = "autoregressive"

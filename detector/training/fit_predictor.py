@@ -17,6 +17,8 @@ _RIDGE = 10.0
 # A single absurd row must not bend the coefficients.
 _LARGEST = 20.0
 LARGEST_ORDER = 5
+# So many rows may be followed by values beyond their range, by as much as it is wide; fewer, by more.
+_ROWS_OF_A_RANGE = 1_000
 # The smoothest first.
 _WEIGHTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 
@@ -115,13 +117,20 @@ def _fit_autoregressive(
             own_penalty = penalty.copy()
             own_penalty[0, 0] = _RIDGE
             stacked[m] = _solve(design[rows], filled[rows], own_penalty, pooled)
-    lowest, highest = (np.tile(end, (n_models, 1)) for end in (filled.min(axis=0), filled.max(axis=0)))
-    for m in np.unique(model[model < n_models - 1]):
+    lowest, highest = np.empty((n_models, d)), np.empty((n_models, d))
+    for m in range(n_models):
         own = filled[of_row == m]
-        lowest[m], highest[m] = own.min(axis=0), own.max(axis=0)
+        lowest[m], highest[m] = _range(own if m < n_models - 1 and len(own) else filled)
     return AutoregressivePredictor(
         stacked[:, 1:], stacked[:, 0], np.minimum(lowest, 0.0), np.maximum(highest, 0.0)
     )
+
+
+def _range(z: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return how low and high values go, shape (D,) each: the fewer rows (N, D), the farther beyond them."""
+    lowest, highest = z.min(axis=0), z.max(axis=0)
+    beyond = (highest - lowest) * _ROWS_OF_A_RANGE / len(z)
+    return lowest - beyond, highest + beyond
 
 
 def _fit_regression(z: FloatArray, lengths: IntArray, model: IntArray, n_models: int) -> RegressionPredictor:

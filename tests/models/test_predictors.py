@@ -205,13 +205,15 @@ def test_an_absurd_value_hardly_moves_the_level() -> None:
     assert found[-1] == pytest.approx(3.0, abs=0.03)
 
 
-def test_the_range_is_that_of_an_entitys_own_training_records() -> None:
+def test_the_range_is_that_of_an_entitys_own_training_records_and_wider_the_fewer_these_are() -> None:
     rng = np.random.default_rng(3)
     z = np.concatenate([rng.uniform(-1.0, 1.0, 500), rng.uniform(-3.0, 2.0, 500)])[:, None]
     fitted = fit_predictor("autoregressive", z, np.arange(1000.0), np.array([500, 500]), np.array([0, 1]), 3)
     assert isinstance(fitted, AutoregressivePredictor)
-    np.testing.assert_array_equal(fitted.lowest[:, 0], [z[:500].min(), z[500:].min(), z.min()])
-    np.testing.assert_array_equal(fitted.highest[:, 0], [z[:500].max(), z[500:].max(), z.max()])
+    for m, own in enumerate((z[:500], z[500:], z)):
+        beyond = (own.max() - own.min()) * 1000 / len(own)
+        np.testing.assert_allclose(fitted.lowest[m], own.min() - beyond)
+        np.testing.assert_allclose(fitted.highest[m], own.max() + beyond)
 
 
 def test_a_range_that_leaves_out_the_training_mean_is_refused() -> None:
