@@ -267,7 +267,7 @@ def test_binary_feature_of_a_machine_with_binary_units_is_neither_shifted_nor_sc
     density = bundle.model.density
     np.testing.assert_array_equal(density.scaling.location[:, 1], 0.0)
     np.testing.assert_array_equal(density.scaling.scale[:, 1] * density.residual_scale[:, 1], 1.0)
-    assert density.predictor.state_size == 2
+    assert density.predictor.arrays()["intercept"].shape[1] == 2
     loaded = load_bundle(BundleStore(tmp_path).save(bundle.manifest, bundle.model, bundle.held_out))
     later = batch(rows(50, seed=2))
     later.values[:, 1] = 1.0
