@@ -116,6 +116,11 @@ ABLATIONS: dict[str, Changes] = {
     "default without release of what lasts": {"alerting": {"release_after": None}},
     "default without echo": {"echo": "off"},
     "default with episodes of two records": {"alerting": {"fire": {"m": 2, "of": 3}}},
+    "default with thresholds alone": {
+        "steering": "off",
+        "echo": "off",
+        "alerting": {"resolve": {"below": 1.0, "records": 11}, "cooldown": None, "release_after": None},
+    },
     "default with VAE tried": {"training": {"candidates": [*CANDIDATES, "vae"]}},
 }
 """What each technique is worth: the default without it, or with one that is off by default."""

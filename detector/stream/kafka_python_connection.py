@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import kafka.codec
 from kafka import KafkaConsumer, errors
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from detector.stream.port import (
     PROBE_TIMEOUT_S,
@@ -19,6 +20,26 @@ from detector.stream.port import (
 )
 
 Result = TypeVar("Result")
+
+
+Received = tuple[bytes, Exception | None]
+"""What kafka-python read from a socket, and why it can read no more."""
+
+
+def _last_words_first(receive: Callable[[Any], Received]) -> Callable[[Any], Received]:
+    """Return a ``receive`` that tells of the end of a connection only once all before it was handed on."""
+
+    def receive_all(transport: Any) -> Received:
+        data, end = receive(transport)
+        return data, None if data else end
+
+    return receive_all
+
+
+# kafka-python 3.0 throws away what it reads together with the end of the connection. A broker that refuses a
+# password says so and hangs up, so a busy machine reads both at once, and would only know that it was cut off.
+for _transport in (KafkaTCPTransport, KafkaSSLTransport):
+    _transport._sock_recv = _last_words_first(_transport._sock_recv)
 
 
 def milliseconds(seconds: float) -> int:
