@@ -128,10 +128,9 @@ def threshold_while_learning(
         interval_s: Usual time between two records of an entity.
     """
     rate = rules.budget.episodes_per_entity_s(entities)
-    p_value = float(
-        np.clip(rate * max(interval_s, _SHORTEST_INTERVAL_S), _LOWEST_THRESHOLD, _HIGHEST_WHILE_LEARNING)
-    )
-    return Threshold(p_value, rate, rate, smallest_rate(held_out))
+    apart_s = max(interval_s, _SHORTEST_INTERVAL_S)
+    p_value = float(np.clip(rate * apart_s, _LOWEST_THRESHOLD, _HIGHEST_WHILE_LEARNING))
+    return Threshold(p_value, rate, min(rate, p_value / apart_s), smallest_rate(held_out))
 
 
 def smallest_rate(held_out: HeldOut) -> float:
