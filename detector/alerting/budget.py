@@ -23,6 +23,7 @@ _LOWEST_THRESHOLD = 1e-12
 _SHORTEST_INTERVAL_S = 60.0
 # What normal traffic does more often than this is no news, however large the budget.
 _HIGHEST_WHILE_LEARNING = 0.002
+_AIM_WHILE_LEARNING = 0.55
 _STEPS = 40
 
 
@@ -119,7 +120,8 @@ def threshold_while_learning(
 ) -> Threshold:
     """Return the threshold of p-values that follow the traffic: held-out ones say little of them.
 
-    Every suspicious record is taken for an episode of its own, which errs towards silence.
+    Every suspicious record is taken for an episode of its own, which errs towards silence, and since nothing
+    was counted little more than half of the budget is aimed at.
 
     Args:
         held_out: Normal traffic that did not fit the model.
@@ -129,8 +131,9 @@ def threshold_while_learning(
     """
     rate = rules.budget.episodes_per_entity_s(entities)
     apart_s = max(interval_s, _SHORTEST_INTERVAL_S)
-    p_value = float(np.clip(rate * apart_s, _LOWEST_THRESHOLD, _HIGHEST_WHILE_LEARNING))
-    return Threshold(p_value, rate, min(rate, p_value / apart_s), smallest_rate(held_out))
+    aimed_rate = min(_AIM_WHILE_LEARNING * rate, _HIGHEST_WHILE_LEARNING / apart_s)
+    p_value = max(aimed_rate * apart_s, _LOWEST_THRESHOLD)
+    return Threshold(p_value, rate, aimed_rate, smallest_rate(held_out))
 
 
 def smallest_rate(held_out: HeldOut) -> float:

@@ -30,7 +30,7 @@ FOLLOWING = MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=
 # A mixture beside it hears less of what people labelled in tables, and alone as well. Tables are seldom
 # clean, so what is least likely among their records does not shape what is normal.
 _INDEPENDENT = (MemberPlan("naive_bayes", "none", options={"trimmed_percent": 20}),)
-# A density of its own for each of more features takes naive Bayes minutes to choose.
+# Among more features naive Bayes takes minutes to choose classes.
 _MOST_FEATURES_CHOSEN = 200
 _ONLY_DISCRETE = (MemberPlan("naive_bayes", "none"),)
 
@@ -54,7 +54,7 @@ def independent_members(kinds: Mapping[str, Kind]) -> list[MemberPlan]:
     """Return the members for records that tell nothing about one another: each is judged by itself."""
     wide = len(kinds) > _MOST_FEATURES_CHOSEN
     members = [
-        replace(member, options=HEAVY_TAILED) if wide and member.family == "naive_bayes" else member
+        replace(member, options={**member.options, **HEAVY_TAILED}) if wide else member
         for member in _INDEPENDENT
     ]
     return those_that_take(members, kinds)
