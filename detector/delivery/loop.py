@@ -31,18 +31,8 @@ from detector.delivery.mailbox import Ending, Finished, Letter
 from detector.delivery.observer import DeliveryObserver
 from detector.delivery.progress import Progress
 from detector.delivery.receiver import Receiver
-from detector.stream.outage import Outage
-from detector.stream.port import (
-    ClientFailedError,
-    ClientSettingsError,
-    CommitError,
-    Consumer,
-    FetchError,
-    KafkaClientError,
-    OffsetOutOfRangeError,
-    Producer,
-    RawRecords,
-)
+from detector.stream.port import Consumer, FetchError, OffsetOutOfRangeError, Producer, RawRecords
+from detector.stream.session import Session
 from detector.stream.watchdog import Watchdog
 
 MAX_POLL_RECORDS = 500
@@ -53,8 +43,6 @@ FLUSH_TIMEOUT_S = 15.0
 """For the brokers to acknowledge dead letters, before the clients are opened anew."""
 REJOIN_TIMEOUT_S = 60.0
 """Partitions held before an outage and not assigned so long after it are somebody else's."""
-COMMITS_TRIED = 3
-"""In a row, with the same client, before it is opened anew."""
 STOP_TIMEOUT_S = 3.0
 """For requests in flight when asked to stop; what is not finished by then comes again."""
 
@@ -100,31 +88,26 @@ class DeliveryLoop:
         """
         self._alerts_topic = alerts_topic
         self._dead_letter_topic = dead_letter_topic
-        self._open_consumer = open_consumer
-        self._open_producer = open_producer
         self._read_back = read_back
         self._episodes = episodes
         self._receivers = list(receivers)
         self._finished = finished
         self._observer = observer
-        self._watchdog = watchdog
         self._read_back_s = read_back_s
         self._wall_clock = wall_clock
         self._clock = clock
-        self._sleep = sleep
+        self._session = Session(
+            [alerts_topic], open_consumer, open_producer, observer, watchdog, clock=clock, sleep=sleep
+        )
         self._progress = Progress()
         self._held: set[Source] = set()
         self._unreadable: list[tuple[AlertRecord, DeadLetter]] = []
-        self._outage = Outage(clock)
-        self._stopping = False
         self._look_due_s = 0.0
         self._opened_s = 0.0
-        self._commits_failed = 0
 
     def stop(self) -> None:
         """Ask the loop to end; safe in a signal handler."""
-        self._stopping = True
-        self._watchdog.stop_asked()
+        self._session.stop()
 
     def run(self) -> None:
         """Turn until ``stop``, over all outages of the broker.
@@ -133,51 +116,20 @@ class DeliveryLoop:
             ClientSettingsError: The settings can never work.
             ClientFailedError: The client is beyond repair; a new process may work.
         """
-        while not self._stopping:
-            try:
-                self._run_connected()
-            except (ClientSettingsError, ClientFailedError):
-                raise
-            except KafkaClientError as error:
-                self._outage.failed(error)
-                self._observer.broker(False)
-                self._observer.assigned(0)
-                self._observer.lag({})
-                self._wait(self._outage.back_off_s())
+        self._session.run(self)
 
-    def _run_connected(self) -> None:
-        # What is not committed comes again; receivers recognise what they have had.
+    def connected(self) -> None:
+        """Both clients are open; see ``Work``."""
+        self._opened_s = self._clock()
+
+    def forget(self) -> None:
+        """Drop what is not committed; receivers recognise what they have had. See ``Work``."""
         self._progress.forget_everything()
         self._unreadable = []
-        self._opened_s = self._clock()
-        self._alive()
-        producer = self._open_producer()
-        try:
-            self._alive()
-            consumer = self._open_consumer()
-            try:
-                consumer.subscribe([self._alerts_topic])
-                self._turn_until_stopped(consumer, producer)
-            finally:
-                self._alive()
-                consumer.close()
-        finally:
-            self._alive()
-            producer.close()
+        self._observer.lag({})
 
-    def _turn_until_stopped(self, consumer: Consumer, producer: Producer) -> None:
-        self._commits_failed = 0
-        while not self._stopping:
-            try:
-                self.turn(consumer, producer)
-            except CommitError as error:
-                self._commits_failed += 1
-                if self._commits_failed == COMMITS_TRIED:
-                    raise
-                _log.warning("%s", error)
-                self._progress.forget_everything()
-                self._unreadable = []
-                consumer.seek_to_committed()
+    def finish(self, consumer: Consumer, producer: Producer) -> None:
+        """Stop the receivers and commit what they finished; see ``Work``."""
         self._stop_receivers()
         self._collect(producer)
         self._commit(consumer)
@@ -188,7 +140,7 @@ class DeliveryLoop:
         Raises:
             KafkaClientError: Kafka failed; open the clients anew.
         """
-        self._alive()
+        self._session.alive()
         # 1. Poll.
         raw = self._poll(consumer)
         # 2. Follow the assignment.
@@ -211,8 +163,7 @@ class DeliveryLoop:
             self._expire({source for source, records in lag.items() if records == 0})
             self._observer.lag(lag)
             self._observer.open_episodes(self._episodes.open_episodes())
-        self._observer.broker(True)
-        self._outage.over()
+        self._session.works()
 
     def _poll(self, consumer: Consumer) -> RawRecords | None:
         try:
@@ -221,7 +172,7 @@ class DeliveryLoop:
             _log.error("alert events were lost before they were read: %s", error)
         except FetchError as error:
             _log.error("%s", error)
-            self._wait(1.0)
+            self._session.wait(1.0)
         return None
 
     def _follow_assignment(self, consumer: Consumer) -> None:
@@ -252,7 +203,7 @@ class DeliveryLoop:
         now_s = self._wall_clock()
         events = 0
         for raw in self._read_back(now_s - self._read_back_s):
-            self._alive()
+            self._session.alive()
             written_s = raw.timestamps_s().tolist()
             for i, record in _alert_records(raw):
                 if record.source not in sources:
@@ -299,7 +250,7 @@ class DeliveryLoop:
         next_offsets = self._progress.next_offsets()
         if next_offsets:
             consumer.commit(next_offsets)
-            self._commits_failed = 0
+            self._session.committed()
 
     def _decide(self, record: AlertRecord, written_s: float) -> None:
         if not record.value:
@@ -336,16 +287,6 @@ class DeliveryLoop:
         deadline_s = self._clock() + STOP_TIMEOUT_S
         for receiver in self._receivers:
             receiver.stop(max(0.0, deadline_s - self._clock()))
-
-    def _alive(self) -> None:
-        self._watchdog.feed()
-        self._observer.heartbeat(self._clock())
-
-    def _wait(self, seconds: float) -> None:
-        until_s = self._clock() + seconds
-        while not self._stopping and (left_s := until_s - self._clock()) > 0:
-            self._alive()
-            self._sleep(min(left_s, 0.2))
 
 
 _DEAD_LETTER = "dead letter"

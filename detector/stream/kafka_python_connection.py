@@ -36,8 +36,8 @@ def _last_words_first(receive: Callable[[Any], Received]) -> Callable[[Any], Rec
     return receive_all
 
 
-# kafka-python 3.0 throws away what it reads together with the end of the connection. A broker that refuses a
-# password says so and hangs up, so a busy machine reads both at once, and would only know that it was cut off.
+# kafka-python 3.0 throws away what it reads together with the end of a connection. A broker that refuses a
+# password says so and hangs up, so a busy machine reads both at once, and would not hear that it was refused.
 for _transport in (KafkaTCPTransport, KafkaSSLTransport):
     _transport._sock_recv = _last_words_first(_transport._sock_recv)
 

@@ -36,11 +36,7 @@ from detector.batch import Source
 from detector.stream.answered import Answered, Outputs
 from detector.stream.input import Input
 from detector.stream.observer import Observer
-from detector.stream.outage import Outage
 from detector.stream.port import (
-    ClientFailedError,
-    ClientSettingsError,
-    CommitError,
     Consumer,
     DeliveryError,
     FetchError,
@@ -51,6 +47,7 @@ from detector.stream.port import (
 )
 from detector.stream.recall import Recalled
 from detector.stream.routing import select, split
+from detector.stream.session import Session
 from detector.stream.watchdog import Watchdog
 
 MAX_POLL_RECORDS = 10_000
@@ -64,8 +61,6 @@ COMMIT_INTERVAL_S = 0.2
 """Between two commits while records wait: each costs a round trip, and a crash repeats what came since."""
 CONTROL_TIMEOUT_S = 10.0
 """For windows of maintenance to be known before the first record is scored."""
-COMMITS_TRIED = 3
-"""In a row, with the same client, before it is opened anew."""
 
 _log = logging.getLogger(__name__)
 
@@ -122,10 +117,7 @@ class Loop:
         self._inputs = list(inputs)
         self._input_of = {topic: input for input in inputs for topic in input.topics}
         self._outputs = outputs
-        self._open_consumer = open_consumer
-        self._open_producer = open_producer
         self._observer = observer
-        self._watchdog = watchdog
         self._max_poll_records = max_poll_records
         self._commit_interval_s = commit_interval_s
         self._overlap = overlap
@@ -136,11 +128,18 @@ class Loop:
         self._wall_clock = wall_clock
         self._clock = clock
         self._sleep = sleep
-        self._stopping = False
+        self._session = Session(
+            self._input_of,
+            open_consumer,
+            open_producer,
+            observer,
+            watchdog,
+            consequence=", with entity state starting afresh",
+            clock=clock,
+            sleep=sleep,
+        )
         self._lag_due_s = 0.0
         self._commit_due_s = 0.0
-        self._commits_failed = 0
-        self._outage = Outage(clock, ", with entity state starting afresh")
         self._sent: _Sent | None = None
         self._uncommitted: dict[Source, int] = {}
         """Next offsets whose outputs are acknowledged."""
@@ -149,9 +148,7 @@ class Loop:
 
     def stop(self) -> None:
         """Ask the loop to finish its turn, leave the group and return; safe in a signal handler."""
-        # A plain flag: a signal handler may interrupt whoever holds a lock.
-        self._stopping = True
-        self._watchdog.stop_asked()
+        self._session.stop()
 
     def run(self) -> None:
         """Turn until ``stop``, over all outages of the broker.
@@ -160,42 +157,18 @@ class Loop:
             ClientSettingsError: The settings can never work.
             ClientFailedError: The client is beyond repair; a new process may work.
         """
-        while not self._stopping:
-            try:
-                self._run_connected()
-            except (ClientSettingsError, ClientFailedError):
-                raise
-            except KafkaClientError as error:
-                self._outage.failed(error)
-                self._observer.broker(False)
-                self._observer.assigned(0)
-                self._forget_everything()
-                self._wait(self._outage.back_off_s())
+        self._session.run(self)
 
-    def _run_connected(self) -> None:
-        """Open both clients and turn until one fails or the loop is stopped."""
-        self._alive()
-        producer = self._open_producer()
-        try:
-            self._alive()
-            consumer = self._open_consumer()
-            try:
-                consumer.subscribe(sorted(self._input_of))
-                self._await_windows()
-                self._turn_until_stopped(consumer, producer)
-            finally:
-                self._alive()
-                consumer.close()
-        finally:
-            self._alive()
-            producer.close()
+    def connected(self) -> None:
+        """Both clients are open; see ``Work``."""
+        self._await_windows()
 
     def _await_windows(self) -> None:
         """Wait until it is known what is in maintenance, but not for ever."""
         if self._windows_known is None:
             return
         until_s = self._clock() + CONTROL_TIMEOUT_S
-        while not self._windows_known() and not self._stopping:
+        while not self._windows_known() and not self._session.stopping:
             if self._clock() >= until_s:
                 _log.error(
                     "the control topic was not read within %.0f s; scoring begins with the windows of "
@@ -203,24 +176,8 @@ class Loop:
                     CONTROL_TIMEOUT_S,
                 )
                 return
-            self._alive()
+            self._session.alive()
             self._sleep(0.05)
-
-    def _turn_until_stopped(self, consumer: Consumer, producer: Producer) -> None:
-        self._commits_failed = 0
-        while not self._stopping:
-            try:
-                self.turn(consumer, producer)
-            except CommitError as error:
-                # Usually the group rearranged itself meanwhile. Leaving it would rearrange it again, and
-                # the others' commits would fail in turn.
-                self._commits_failed += 1
-                if self._commits_failed == COMMITS_TRIED:
-                    raise
-                _log.warning("%s; entity state starts afresh", error)
-                self._forget_everything()
-                consumer.seek_to_committed()
-        self._settle(consumer, producer, commit_now=True)
 
     def turn(self, consumer: Consumer, producer: Producer) -> None:
         """Take one poll as far as its writing, and the one before to its end.
@@ -228,7 +185,7 @@ class Loop:
         Raises:
             KafkaClientError: Kafka failed. State is ahead of the committed offsets: forget it, start again.
         """
-        self._alive()
+        self._session.alive()
         for input in self._inputs:
             input.take_arrivals()
         # 1. Poll.
@@ -268,7 +225,7 @@ class Loop:
             answers = [watch.process(batch, slots) for watch in input.watches] if len(batch) else []
             incidents = [incident for watch in input.watches for incident in watch.take_incidents()]
             answered.append(Answered(input, records, rejected, batch, slots, answers, incidents))
-            self._alive()
+            self._session.alive()
         self._processed.update(next_offsets)
         absences = self._absences()
         # 7 to 9, of the poll before.
@@ -281,6 +238,10 @@ class Loop:
         if not self._overlap:
             self._settle(consumer, producer, commit_now=True)
         self._observe_lag(consumer)
+
+    def finish(self, consumer: Consumer, producer: Producer) -> None:
+        """Settle the last turn; see ``Work``."""
+        self._settle(consumer, producer, commit_now=True)
 
     def _settle(self, consumer: Consumer, producer: Producer, *, commit_now: bool = False) -> None:
         """Bring what was sent to its end, if anything was: acknowledged, committed, counted.
@@ -299,12 +260,11 @@ class Loop:
         if self._uncommitted and (commit_now or self._clock() >= self._commit_due_s):
             consumer.commit(self._uncommitted)
             self._uncommitted = {}
-            self._commits_failed = 0
+            self._session.committed()
             self._commit_due_s = self._clock() + self._commit_interval_s
         # 9. Observe.
         if sent is not None or commit_now:
-            self._observer.broker(True)
-            self._outage.over()
+            self._session.works()
         if sent is not None:
             for part in sent.answered:
                 part.report(self._observer, self._wall_clock())
@@ -327,7 +287,7 @@ class Loop:
         except FetchError as error:
             _log.error("%s", error)
             # The same batch is tried again: not as fast as the processor can.
-            self._wait(1.0)
+            self._session.wait(1.0)
         return None
 
     def _not_processed(self, raw: RawRecords | None) -> RawRecords | None:
@@ -366,7 +326,7 @@ class Loop:
             return
         self._recalled |= came
         try:
-            recalled = self._read_back(came, self._alive)
+            recalled = self._read_back(came, self._session.alive)
         except KafkaClientError as error:
             _log.warning("what alerts are open is not known, so they expire: %s", error)
             return
@@ -408,8 +368,8 @@ class Loop:
                 producer.flush(1.0)
                 return
             except DeliveryError as error:
-                self._alive()
-                limit_s = DELIVERY_TIMEOUT_WHEN_STOPPING_S if self._stopping else DELIVERY_TIMEOUT_S
+                self._session.alive()
+                limit_s = DELIVERY_TIMEOUT_WHEN_STOPPING_S if self._session.stopping else DELIVERY_TIMEOUT_S
                 if error.refused or self._clock() - started_s > limit_s:
                     raise
 
@@ -424,7 +384,8 @@ class Loop:
                 if input.presence is not None:
                     input.presence.lags(lag, now)
 
-    def _forget_everything(self) -> None:
+    def forget(self) -> None:
+        """Drop what is ahead of the committed offsets, the state of all entities with it; see ``Work``."""
         self._sent = None
         self._uncommitted = {}
         self._processed = {}
@@ -432,16 +393,6 @@ class Loop:
         for input in self._inputs:
             input.forget_everything(self._observer)
         self._observer.lag({})
-
-    def _alive(self) -> None:
-        self._watchdog.feed()
-        self._observer.heartbeat(self._clock())
-
-    def _wait(self, seconds: float) -> None:
-        until_s = self._clock() + seconds
-        while not self._stopping and (left_s := until_s - self._clock()) > 0:
-            self._alive()
-            self._sleep(min(left_s, 0.2))
 
 
 def _next_offsets(raw: RawRecords) -> dict[Source, int]:

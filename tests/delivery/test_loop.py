@@ -279,7 +279,7 @@ def test_a_commit_that_fails_is_made_again(broker: FakeBroker, clock: FakeClock)
     deliverer.consumer.on_poll = stop_after_some
     for receiver in deliverer.receivers:
         receiver.start()
-    deliverer.loop._turn_until_stopped(deliverer.consumer, deliverer.producer)
+    deliverer.loop._session._turn_until_stopped(deliverer.loop, deliverer.consumer, deliverer.producer)
     assert broker.committed == {ALERTS: 2}
     assert place.ids == IDS
 
@@ -294,7 +294,7 @@ def test_it_outlasts_a_broker_that_is_away(broker: FakeBroker, clock: FakeClock)
         if next(waits, None) is None:
             deliverer.loop.stop()
 
-    deliverer.loop._sleep = sleep
+    deliverer.loop._session._sleep = sleep
     for receiver in deliverer.receivers:
         receiver.start()
     deliverer.loop.run()

@@ -14,7 +14,7 @@ from detector.pipeline.detector import Detector
 from detector.stream.answered import Outputs
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.input import Input
-from detector.stream.loop import COMMITS_TRIED, Loop
+from detector.stream.loop import Loop
 from detector.stream.port import (
     AccessDeniedError,
     BrokerUnavailableError,
@@ -29,6 +29,7 @@ from detector.stream.port import (
 )
 from detector.stream.presence import Presence
 from detector.stream.reasons import Reason
+from detector.stream.session import COMMITS_TRIED
 from detector.stream.watch import Watch
 from detector.stream.watchdog import Watchdog
 from tests.made import batch, detector, gmm, scoring_model
@@ -297,7 +298,7 @@ def test_commit_that_fails_does_not_leave_the_group(
     rig.loop.run()
     assert len(rig.consumers) == 1
     assert broker.committed == {P0: 10}
-    assert sum("entity state starts afresh" in r.message for r in caplog.records) == COMMITS_TRIED - 1
+    assert sum("entity state starting afresh" in r.message for r in caplog.records) == COMMITS_TRIED - 1
 
 
 def test_commits_that_go_on_failing_open_new_clients(watcher: Detector) -> None:
@@ -449,7 +450,7 @@ def test_stop_is_heard_while_the_broker_is_away(watcher: Detector) -> None:
         if rig.clock.now_s > 100:
             rig.loop.stop()
 
-    rig.loop._sleep = stop_later
+    rig.loop._session._sleep = stop_later
     rig.loop.run()
     assert 100 < rig.clock.now_s < 102
     assert max(rig.clock.slept) <= 1.0
@@ -656,5 +657,5 @@ def test_counts_of_entities_that_went_elsewhere_are_forgotten(watcher: Detector)
     arrivals = FakeArrivals(1000, Watch(watcher, "hosts", np.arange(3)))
     rig = bootstrapped(Rig(broker, watcher), [], arrivals)
     rig.loop.run()
-    rig.loop._forget_everything()
+    rig.loop.forget()
     assert sorted(arrivals.forgotten) == [0, 1]
