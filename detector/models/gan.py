@@ -26,9 +26,10 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from detector.batch import FloatArray, IntArray
+from detector.batch import FloatArray
 from detector.models.arrays import take, take_count
 from detector.models.contract import Arrays, Evidence, Explanation
+from detector.models.memoryless import Memoryless
 from detector.models.networks import Layer, apply_network, check_network, network_arrays, take_network
 from detector.models.tiles import map_tiles
 
@@ -81,7 +82,7 @@ class GanOutcome:
     """How often training began again because it had lost modes."""
 
 
-class Gan:
+class Gan(Memoryless):
     """A bidirectional generative adversarial network, scored in numpy.
 
     Raises:
@@ -105,20 +106,8 @@ class Gan:
         return len(self.parameters.encoder[-1][1])
 
     @property
-    def state_size(self) -> int:
-        return 0
-
-    @property
     def latent_size(self) -> int:
         return self.n_latent
-
-    @property
-    def warmup_records(self) -> int:
-        """Records of an entity that must be seen before its scores are the long-running ones."""
-        return 0
-
-    def initial_state(self, n: int) -> FloatArray:
-        return np.empty((n, 0))
 
     def log_likelihood(self, x: FloatArray) -> FloatArray:
         """Return what stands in for log p(x_n) of the observed features of each record.
@@ -146,14 +135,6 @@ class Gan:
         result = np.where(np.isnan(result), -np.inf, -result)
         result[missing.all(axis=1)] = np.nan
         return result
-
-    def step(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return rows, self.log_likelihood(x)
-
-    def scan(
-        self, rows: FloatArray, x: FloatArray, gap_s: FloatArray, lengths: IntArray
-    ) -> tuple[FloatArray, FloatArray]:
-        return rows, self.log_likelihood(x)
 
     def explain(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Explanation:
         """Compare each feature with its imputation when it is hidden as well.

@@ -8,14 +8,15 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from detector.batch import FloatArray, IntArray
+from detector.batch import FloatArray
 from detector.models.arrays import take, take_distribution
 from detector.models.contract import Arrays, Evidence, Explanation, Regime, most_probable
 from detector.models.gaussians import Gaussians
 from detector.models.log_space import posterior
+from detector.models.memoryless import Memoryless
 
 
-class Gmm:
+class Gmm(Memoryless):
     """A mixture of K Gaussians over D features.
 
     Args:
@@ -53,20 +54,8 @@ class Gmm:
         return "full" if len(self._gaussians.covariances) == self.n_components else "tied"
 
     @property
-    def state_size(self) -> int:
-        return 0
-
-    @property
     def latent_size(self) -> int:
         return self.n_components
-
-    @property
-    def warmup_records(self) -> int:
-        """Records of an entity that must be seen before its scores are the long-running ones."""
-        return 0
-
-    def initial_state(self, n: int) -> FloatArray:
-        return np.empty((n, 0))
 
     def log_likelihood(self, x: FloatArray) -> FloatArray:
         """Return log p(x_n) of the observed features of each record.
@@ -85,14 +74,6 @@ class Gmm:
         if missing.any():
             result[missing.all(axis=1)] = np.nan
         return result
-
-    def step(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return rows, self.log_likelihood(x)
-
-    def scan(
-        self, rows: FloatArray, x: FloatArray, gap_s: FloatArray, lengths: IntArray
-    ) -> tuple[FloatArray, FloatArray]:
-        return rows, self.log_likelihood(x)
 
     def explain(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Explanation:
         """Return the exact conditional of each feature given the record's other features."""

@@ -17,7 +17,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from detector.batch import FloatArray, IntArray
+from detector.batch import FloatArray
 from detector.models.arrays import take, take_distribution
 from detector.models.contract import Arrays, Evidence, Explanation, Regime, most_probable
 from detector.models.discrete_densities import (
@@ -34,6 +34,7 @@ from detector.models.feature_densities import (
     StudentFeature,
 )
 from detector.models.log_space import log_sum_exp, normalise, posterior
+from detector.models.memoryless import Memoryless
 
 # Bundles name a kind by its place here: append only.
 _KINDS: tuple[type[FeatureDensity], ...] = (
@@ -53,7 +54,7 @@ _RECORDS_AT_ONCE = 4096
 _FARTHEST = 1e100
 
 
-class NaiveBayes:
+class NaiveBayes(Memoryless):
     """A mixture of C classes of D independent features, each with a density of its own kind.
 
     Args:
@@ -84,20 +85,8 @@ class NaiveBayes:
         return tuple(feature.kind for feature in self._features)
 
     @property
-    def state_size(self) -> int:
-        return 0
-
-    @property
     def latent_size(self) -> int:
         return self.n_classes
-
-    @property
-    def warmup_records(self) -> int:
-        """Records of an entity that must be seen before its scores are the long-running ones."""
-        return 0
-
-    def initial_state(self, n: int) -> FloatArray:
-        return np.empty((n, 0))
 
     def log_likelihood(self, x: FloatArray) -> FloatArray:
         """Return log p(x_n) of the observed features of each record.
@@ -140,14 +129,6 @@ class NaiveBayes:
             for feature, column in zip(self._features, columns, strict=True):
                 joint += _log_density(feature, column)
         return joint
-
-    def step(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return rows, self.log_likelihood(x)
-
-    def scan(
-        self, rows: FloatArray, x: FloatArray, gap_s: FloatArray, lengths: IntArray
-    ) -> tuple[FloatArray, FloatArray]:
-        return rows, self.log_likelihood(x)
 
     def explain(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Explanation:
         """Return the exact conditional of each feature: its density under the classes, as probable as the

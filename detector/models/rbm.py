@@ -21,10 +21,11 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.special import expit
 
-from detector.batch import BoolArray, FloatArray, IntArray
+from detector.batch import BoolArray, FloatArray
 from detector.models.arrays import take
 from detector.models.contract import Arrays, Evidence, Explanation
 from detector.models.log_space import log_sum_exp
+from detector.models.memoryless import Memoryless
 from detector.models.patterns import by_pattern
 from detector.models.rbm_energy import (
     RbmParameters,
@@ -54,7 +55,7 @@ _GRID_MARGIN_STD = 9.0
 _MOST_GRID_POINTS = 4096
 
 
-class Rbm:
+class Rbm(Memoryless):
     """A restricted Boltzmann machine with Gaussian and binary features, scored by its free energy.
 
     Args:
@@ -122,20 +123,8 @@ class Rbm:
         return self._log_partition_error
 
     @property
-    def state_size(self) -> int:
-        return 0
-
-    @property
     def latent_size(self) -> int:
         return self.n_hidden
-
-    @property
-    def warmup_records(self) -> int:
-        """Records of an entity that must be seen before its scores are the long-running ones."""
-        return 0
-
-    def initial_state(self, n: int) -> FloatArray:
-        return np.empty((n, 0))
 
     def log_likelihood(self, x: FloatArray) -> FloatArray:
         """Return the log-likelihood of the observed features of each record, log Z being an estimate.
@@ -167,14 +156,6 @@ class Rbm:
             elif not pattern.all():
                 result[rows] = self._of_observed(x[np.ix_(rows, np.flatnonzero(~pattern))], pattern)
         return result
-
-    def step(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return rows, self.log_likelihood(x)
-
-    def scan(
-        self, rows: FloatArray, x: FloatArray, gap_s: FloatArray, lengths: IntArray
-    ) -> tuple[FloatArray, FloatArray]:
-        return rows, self.log_likelihood(x)
 
     def explain(self, rows: FloatArray, x: FloatArray, gap_s: FloatArray) -> Explanation:
         """Return the conditional of each feature given the record's others.
