@@ -113,13 +113,13 @@ def run(
     return Outcome(after, scores, events)
 
 
-def no_scores(detector: Detector, n: int) -> Scores:
-    """Return scores of n records that all are late."""
+def no_scores(detector: Detector, n: int, status: Status = Status.LATE) -> Scores:
+    """Return scores of n records that have none, for one reason."""
     return Scores(
         detector.name,
         detector.role,
         detector.version,
-        np.full(n, Status.LATE, dtype=np.int8),
+        np.full(n, status, dtype=np.int8),
         np.full(n, np.nan),
         np.full(n, np.nan),
         np.full(n, np.nan),

@@ -10,7 +10,7 @@ from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Statu
 from detector.models.sequences import runs_of, starts_of
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import initial_state, take
-from detector.pipeline.run import run
+from detector.pipeline.run import no_scores, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def backtest(detector: Detector, batch: Batch, warmup: BoolArray | None = None) 
     """
     order, lengths, names = _by_entity(batch)
     state = initial_state(detector, names)
-    scores = _none_scored(detector, len(batch))
+    scores = no_scores(detector, len(batch), Status.WARMING_UP)
     if warmup is not None and warmup.any():
         past = warmup[order]
         starts = starts_of(lengths)
@@ -127,20 +127,6 @@ def _by_entity(batch: Batch) -> tuple[IntArray, IntArray, list[str]]:
 def _counted(marked: BoolArray, starts: IntArray) -> IntArray:
     """Return how many rows of each run are marked, shape (E,)."""
     return np.add.reduceat(marked.astype(np.int64), starts)
-
-
-def _none_scored(detector: Detector, n: int) -> Scores:
-    return Scores(
-        detector.name,
-        detector.role,
-        detector.version,
-        np.full(n, Status.WARMING_UP, dtype=np.int8),
-        np.full(n, np.nan),
-        np.full(n, np.nan),
-        np.full(n, np.nan),
-        np.zeros(n, dtype=bool),
-        np.zeros(n, dtype=bool),
-    )
 
 
 def _scored_s(time: FloatArray, status: NDArray[np.int8], lengths: IntArray) -> float:
