@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import kafka.codec
 from kafka import KafkaConsumer, errors
-from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
+from kafka.net import transport
 
 from detector.stream.port import (
     PROBE_TIMEOUT_S,
@@ -29,17 +29,27 @@ Received = tuple[bytes, Exception | None]
 def _last_words_first(receive: Callable[[Any], Received]) -> Callable[[Any], Received]:
     """Return a ``receive`` that tells of the end of a connection only once all before it was handed on."""
 
-    def receive_all(transport: Any) -> Received:
-        data, end = receive(transport)
+    def receive_all(connection: Any) -> Received:
+        data, end = receive(connection)
         return data, None if data else end
 
     return receive_all
 
 
-# kafka-python 3.0 throws away what it reads together with the end of a connection. A broker that refuses a
-# password says so and hangs up, so a busy machine reads both at once, and would not hear that it was refused.
-for _transport in (KafkaTCPTransport, KafkaSSLTransport):
-    _transport._sock_recv = _last_words_first(_transport._sock_recv)
+def _hear_last_words() -> None:
+    """Mend what kafka-python 3.0.12 does with the end of a connection.
+
+    It throws away what it reads together with it. A broker that refuses a password says so and hangs up, so a
+    busy machine reads both at once, and would not hear that it was refused. A version without these parts
+    has to be looked at anew, but does its work.
+    """
+    for name in ("KafkaTCPTransport", "KafkaSSLTransport"):
+        of_kind: Any = getattr(transport, name, None)
+        if hasattr(of_kind, "_sock_recv"):
+            of_kind._sock_recv = _last_words_first(of_kind._sock_recv)
+
+
+_hear_last_words()
 
 
 def milliseconds(seconds: float) -> int:
