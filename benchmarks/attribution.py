@@ -25,6 +25,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 import numpy as np  # noqa: E402
 
+from benchmarks import command_line  # noqa: E402
 from benchmarks.data_sets import Series, entities, read  # noqa: E402
 from benchmarks.product import configuration  # noqa: E402
 from detector.alerting.event import AlertEvent  # noqa: E402
@@ -202,9 +203,7 @@ def _print_tables(trials: list[Trial], silent: int, inside: dict[str, list[Float
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     option = parser.add_argument
     option("--data", type=Path, default=ROOT.parent / "shared" / "data", help="the folder of data")
     option("--sets", default=",".join(SETS), help="of %(default)s")

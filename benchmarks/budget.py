@@ -31,6 +31,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 from scipy.stats import chi2  # noqa: E402
 
+from benchmarks import command_line  # noqa: E402
 from benchmarks.synthetic import FEATURES, KINDS, Kind, Traffic, traffic  # noqa: E402
 from detector.bundles.serving import serve  # noqa: E402
 from detector.bundles.store import Bundle  # noqa: E402
@@ -107,8 +108,8 @@ def main(arguments: list[str] | None = None) -> None:
         Setting(
             family, kind, options.entities, options.interval, options.train_days, options.days, options.seed
         )
-        for family in _chosen(options.families, FAMILIES, "family")
-        for kind in _chosen(options.kinds, KINDS, "kind of traffic")
+        for family in command_line.chosen(options.families, FAMILIES, "family")
+        for kind in command_line.chosen(options.kinds, KINDS, "kind of traffic")
     ]
     if options.quick:
         settings = [Setting(s.family, s.kind, 10, 1800.0, 14.0, 20.0, s.seed) for s in settings]
@@ -233,9 +234,7 @@ def _print_table(cells: list[Cell]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     option = parser.add_argument
     option("--families", default=",".join(FAMILIES), help="of %(default)s")
     option("--kinds", default=",".join(KINDS), help="of traffic, of %(default)s")
@@ -248,14 +247,6 @@ def _parser() -> argparse.ArgumentParser:
     option("--json", type=Path, help="write every cell there")
     option("--quick", action="store_true", help="few entities and days: measures little")
     return parser
-
-
-def _chosen(text: str, known: tuple[T, ...], what: str) -> list[T]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            sys.exit(f"no {what} is called {name!r}; there are {', '.join(known)}")
-    return [one for name in names for one in known if one == name]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -33,6 +33,7 @@ sys.path[:0] = [str(ROOT)]
 # Before numpy is imported, and inherited by every worker: one thread each.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
+from benchmarks import command_line  # noqa: E402
 from benchmarks.data_sets import DataError, entities, newest, read, smallest  # noqa: E402
 from benchmarks.detection import by_family, by_peer, quality  # noqa: E402
 from benchmarks.family_tables import print_bars, print_failures, print_tables  # noqa: E402
@@ -62,8 +63,8 @@ class Task:
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
-    families = _chosen(options.families, FAMILIES, "family")
-    sets = _chosen(options.sets, SETS, "set")
+    families = command_line.chosen(options.families, FAMILIES, "family")
+    sets = command_line.chosen(options.sets, SETS, "set")
     absent = [family for family in families if family in NEED_TORCH and not importlib.util.find_spec("torch")]
     families = [family for family in families if family not in absent]
     try:
@@ -86,9 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     option = parser.add_argument
     option("--data", type=Path, default=ROOT.parent / "shared" / "data", help="the folder of data")
     option("--sets", default=",".join(SETS), help="of %(default)s")
@@ -98,14 +97,6 @@ def _parser() -> argparse.ArgumentParser:
     option("--json", type=Path, help="write every run there")
     option("--quick", action="store_true", help="few series, few training rows: measures little")
     return parser
-
-
-def _chosen(text: str, known: Iterable[str], what: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            sys.exit(f"no {what} is called {name!r}; there are {', '.join(known)}")
-    return names
 
 
 def _tasks(options: argparse.Namespace, sets: list[str], families: list[str]) -> Iterator[Task]:

@@ -21,7 +21,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -32,6 +32,7 @@ sys.path[:0] = [str(ROOT)]
 # Before numpy is imported, and inherited by every worker: one thread each.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
+from benchmarks import command_line  # noqa: E402
 from benchmarks.ablations import ABLATIONS, DEFAULT, GRID, Changes  # noqa: E402
 from benchmarks.data_sets import READERS, DataError, entities, newest, path_of, read, smallest  # noqa: E402
 from benchmarks.peer_alarms import ROWS, peer_answers  # noqa: E402
@@ -70,7 +71,7 @@ class Task:
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
-    sets = _chosen(options.sets, READERS, "set")
+    sets = command_line.chosen(options.sets, READERS, "set")
     rows = _rows(options)
     if options.vus and not importlib.util.find_spec(PACKAGE):
         sys.exit(f"--vus needs {PACKAGE}: pip install --no-deps TSB-AD==1.5")
@@ -104,9 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     option = parser.add_argument
     option("--data", type=Path, default=ROOT.parent / "shared" / "data", help="the folder of data")
     option("--sets", default=",".join(READERS), help="of %(default)s")
@@ -124,14 +123,6 @@ def _parser() -> argparse.ArgumentParser:
     option("--json", type=Path, help="write every run there, with revision and settings")
     option("--quick", action="store_true", help="few series, few training rows: measures little")
     return parser
-
-
-def _chosen(text: str, known: Iterable[str], what: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            sys.exit(f"no {what} is called {name!r}; there are {', '.join(known)}")
-    return names
 
 
 def _rows(options: argparse.Namespace) -> dict[str, Changes | None]:

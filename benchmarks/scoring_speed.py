@@ -7,7 +7,6 @@ to log-likelihood, or the p-values alone, from surprise. Each round measures eve
 a slow minute of the machine hits all of them; the table holds medians over the rounds, of CPU time.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -24,6 +23,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 import numpy as np  # noqa: E402
 
+from benchmarks import command_line  # noqa: E402
 from detector.batch import BoolArray, FloatArray, IntArray  # noqa: E402
 from detector.models.contract import Family  # noqa: E402
 from detector.scoring.calibration import Calibration  # noqa: E402
@@ -57,9 +57,7 @@ class Row:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--json", type=Path, help="write the rates of every round there")
     parser.add_argument("--quick", action="store_true", help="three rounds: shows that it works")

@@ -29,6 +29,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
+from benchmarks import command_line  # noqa: E402
 from benchmarks.ablations import STREAM_COMMITTEE  # noqa: E402
 from benchmarks.measured_process import MeasuredProcess  # noqa: E402
 from benchmarks.traffic import (  # noqa: E402
@@ -80,9 +81,7 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     option = parser.add_argument
     option("--rounds", type=int, default=5)
     option("--records", type=int, default=300_000, help="counted per run of a fast row")

@@ -8,7 +8,6 @@ traffic. The table holds the median p-value and the share below 0.01, which is 0
 p-values are calibrated.
 """
 
-import argparse
 import os
 import sys
 from dataclasses import replace
@@ -21,6 +20,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 import numpy as np  # noqa: E402
 
+from benchmarks import command_line  # noqa: E402
 from detector.batch import FloatArray  # noqa: E402
 from detector.models.families import FAMILIES  # noqa: E402
 from detector.scoring.scoring_model import ScoringModel  # noqa: E402
@@ -52,9 +52,7 @@ class Traffic:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument("--families", default="gmm,rbm,vae,gan", help="comma-separated")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
