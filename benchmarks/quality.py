@@ -118,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     option("--grid", action="store_true", help="also every family behind every predictor, one seed")
     option("--seeds", type=int, help="how many; 3, and 1 when quick")
+    option("--first-seed", type=int, default=0, help="the others follow it")
     option("--jobs", type=int, default=1, help="processes, each on one thread")
     option("--vus", action="store_true", help="also VUS-PR, with TSB-AD")
     option("--json", type=Path, help="write every run there, with revision and settings")
@@ -161,7 +162,8 @@ def _tasks(
         for row, changes in rows.items():
             # Techniques are compared, not varied: more seeds there would buy little for their time.
             many = changes is None or row in DEFAULT
-            for seed in range(seeds if many else 1):
+            first = options.first_seed
+            for seed in range(first, first + (seeds if many else 1)):
                 for entity in series:
                     vus = options.vus and many
                     yield Task(options.data, data_set, entity, row, changes, seed, most, vus)

@@ -114,7 +114,8 @@ def _print_row(name: str, width: int, texts: Sequence[str], widths: Sequence[int
 
 def print_comparison(runs: Runs) -> None:
     """Print the product's configurations beside each other: what bars are about, all with the first seed."""
-    own = [run for run in runs if run.row not in ROWS and run.seed == 0]
+    first = min((run.seed for run in runs), default=0)
+    own = [run for run in runs if run.row not in ROWS and run.seed == first]
     if len(unique(run.row for run in own)) < 2:
         return
     print("\nconfigurations, the first seed of each")
