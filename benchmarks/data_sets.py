@@ -22,7 +22,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Source
 
@@ -33,7 +32,7 @@ LARGEST_ADBENCH_ROWS = 50_000
 DAY_S = 86400.0
 RECORDS_FOR_A_DAY = 1_000
 """Records that stand for a day in a set that has no days: there, budgets and rates are per so many."""
-_ADBENCH_TEST_SHARE = 0.3
+_ADBENCH_TRAINING_SHARE = 0.7
 _SKAB_TRAINING_ROWS = 400
 _SHARE, _MOST, _FEWEST = 0.15, 750, 60
 """Of a series that comes in one piece, the training rows: this share, but at most and at least so many."""
@@ -167,13 +166,20 @@ def _read_adbench(path: Path, data_set: str, entity: str, seed: int) -> Series:
     arrays = _arrays(path, "X", "y")
     values, labels = arrays["X"], arrays["y"].astype(bool)
     _check_rows(path, values, labels)
-    rows = np.random.default_rng(seed).permutation(len(values))[:LARGEST_ADBENCH_ROWS]
-    # Among a handful of anomalies, chance alone would decide how many a test has.
-    train, test = train_test_split(
-        rows, test_size=_ADBENCH_TEST_SHARE, random_state=seed, stratify=labels[rows]
-    )
-    order = np.concatenate([train, test])
+    rng = np.random.default_rng(seed)
+    train, test = _split(labels, rng.permutation(len(values))[:LARGEST_ADBENCH_ROWS])
+    order = np.concatenate([rng.permutation(train), rng.permutation(test)])
     return _series(data_set, entity, values[order], labels[order], len(train), interval_s=60.0)
+
+
+def _split(labels: BoolArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the rows to train on and those to score, with the same share of anomalies, as ADBench does it:
+    among a handful of anomalies, chance alone would decide how many a test has."""
+    parts = [rows[labels[rows] == label] for label in (False, True)]
+    taken = [round(_ADBENCH_TRAINING_SHARE * len(part)) for part in parts]
+    train = np.concatenate([part[:n] for part, n in zip(parts, taken, strict=True)])
+    test = np.concatenate([part[n:] for part, n in zip(parts, taken, strict=True)])
+    return train, test
 
 
 def _train_and_test(path: Path, data_set: str, entity: str, interval_s: float) -> Series:
