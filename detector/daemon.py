@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -138,10 +139,13 @@ def run(config: Config, file: Path) -> None:
 def _reader_back(
     settings: ClientSettings, topic: str, inputs: Sequence[Input]
 ) -> Callable[[Collection[Source], Callable[[], object]], Recalled]:
-    """Return what reads the alerts topic back, as far as an alert may be open of which it told last."""
+    """Return what reads the alerts topic back, as far as what was told last bears on what comes."""
     lasts = [LASTS_S for entry in inputs if entry.presence is not None]
     for watch in (watch for entry in inputs for watch in entry.watches):
-        lasts.append(expires_at(0.0, watch.detector.rules.keep_alive_s, watch.detector.interval_s))
+        rules = watch.detector.rules
+        lasts += [rules.cooldown_s, expires_at(0.0, rules.keep_alive_s, watch.detector.interval_s)]
+        if math.isfinite(rules.release_after_s):
+            lasts.append(rules.release_after_s)
 
     def read_back(sources: Collection[Source], alive: Callable[[], object]) -> Recalled:
         now_s = time.time()

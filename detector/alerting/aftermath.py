@@ -77,6 +77,19 @@ def initial_aftermath(n: int) -> AftermathRows:
     return np.full(n, None)
 
 
+def of_released(opened: float, time: float) -> Aftermath:
+    """Return what is known of an entity whose level was taken for normal at a time, and no more than that.
+
+    Its next record says what the level is.
+
+    Args:
+        opened: Time of the first suspicious record of the alert.
+        time: When it was released.
+    """
+    nowhere = OwnLevel.of_first(np.array([np.nan]))
+    return Aftermath(opened, time, 0, 0.0, 0.0, nowhere, released=True)
+
+
 def judge_aftermath(
     state: AftermathRows,
     anomaly_score: FloatArray,

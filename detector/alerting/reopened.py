@@ -1,7 +1,9 @@
-"""An alert that another process told of, and that goes on here: its state, as its newest event has it.
+"""An alert that another process told of: the state that its newest event left, as far as the event says.
 
-What is not on the event begins anew: m of n, calm records, and how what follows compares with what was. The
-first scored record tells that it goes on, so whoever waits for news of the alert has them.
+An open one goes on, and the first scored record tells so, for whoever waits for news of it. One that is over
+is the same alert again if it fires within its cooldown. One that ended as the new normal leaves a level that
+is normal still. What is not on the event begins anew: m of n, calm records, and how what follows compares
+with what was.
 """
 
 from typing import NamedTuple
@@ -10,7 +12,7 @@ import numpy as np
 
 from detector.alerting.alert_state import StateRows, initial_alert_state
 from detector.alerting.event import AlertEvent, Explained
-from detector.alerting.rules import CRITICAL
+from detector.alerting.rules import CRITICAL, AlertRules
 
 _DUE = -1
 """Keep-alives told so far: fewer than the none that are due at once."""
@@ -25,17 +27,33 @@ class ToldAlert(NamedTuple):
     """Of the stretch, seconds since 1970 UTC, or where that is not known the alert's start."""
     is_open: bool
 
+    def bears_on(self, time: float, rules: AlertRules) -> bool:
+        """Whether it says anything of what the entity does at a time, seconds since 1970 UTC.
+
+        A level that is normal now is known for as long as it took to become so, and no longer: whether the
+        entity has been calm since is told to nobody, and an incident must not be taken for that level.
+        """
+        over_s = time - self.newest.time
+        match self.newest.resolved_because:
+            case "calm":
+                return over_s < rules.cooldown_s
+            case "new_normal":
+                return over_s < rules.release_after_s
+        return self.is_open
+
 
 def reopened_state(told: ToldAlert, members: list[str]) -> StateRows:
-    """Return the alert state of an entity whose alert is open, shape (1,), dtype ALERT_STATE.
+    """Return the alert state of an entity after an event, shape (1,), dtype ALERT_STATE.
 
     Args:
-        told: Of an alert that is open.
+        told: Of an alert that is open, or that is over.
         members: Names of the detector's members now.
     """
     event, state = told.newest, initial_alert_state(1)
     for name, value in (
-        ("firing", True),
+        ("firing", told.is_open),
+        ("resolved_at", -np.inf if told.is_open else event.time),
+        ("released", event.resolved_because == "new_normal"),
         ("fired_at", told.fired_at),
         # From here on: it is told of again where it rises above what was told.
         ("fired_score", event.anomaly_score),
@@ -53,7 +71,7 @@ def reopened_state(told: ToldAlert, members: list[str]) -> StateRows:
         ("peak_member", members.index(event.member) if event.member in members else 0),
         ("peak_too_likely", event.side == "too_likely"),
         # Of those that are known to be suspicious.
-        ("last_suspicious", event.peak),
+        ("last_suspicious", event.peak if event.end is None else event.end),
     ):
         state[name] = np.asarray(value)
     return state

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from detector.alerting.aftermath import of_released
 from detector.alerting.event import AlertEvent
 from detector.alerting.incidents import IncidentEvent, IncidentState, forget, group, restore
 from detector.alerting.reopened import ToldAlert, explained_before, reopened_state
@@ -153,16 +154,19 @@ class Watch:
         return run_around(self.detector, state, batch, order, lengths, kind)
 
     def _take_over(self, batch: Batch, rows: IntArray, slots: IntArray) -> None:
-        """Go on with the open alerts of entities that are seen for the first time, by a row of each."""
+        """Go on from what was told of entities that are seen for the first time, by a row of each."""
         members = [member.name for member in self.detector.model.members]
         for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
             told = self._told.pop((batch.sources[int(batch.source[row])], batch.entity[row]), None)
             if told is None:
                 continue
             self._decided[slot] = told
-            if told.is_open:
-                np.put(self._state.alert, [slot], reopened_state(told, members))
-                self._state.explained[slot] = explained_before(told)
+            if not told.bears_on(float(batch.time[row]), self.detector.rules):
+                continue
+            np.put(self._state.alert, [slot], reopened_state(told, members))
+            self._state.explained[slot] = explained_before(told)
+            if told.newest.resolved_because == "new_normal":
+                self._state.aftermath[slot] = of_released(told.newest.start, told.newest.time)
 
     def _decided_before(self, batch: Batch, slots: IntArray) -> BoolArray | None:
         """Return which records led to what another process told, shape (N,); None: none did."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.alerting.aftermath import of_released
 from detector.alerting.event import AlertEvent
 from detector.alerting.reopened import ToldAlert, explained_before, reopened_state
 from detector.alerting.rules import AlertRules
@@ -30,15 +31,29 @@ def rows(first: int, end: int) -> IntArray:
     return np.arange(first, end)
 
 
-def events_of(watcher: Detector, state: EntityState, which: IntArray) -> tuple[EntityState, list[AlertEvent]]:
+def events_of(
+    watcher: Detector, state: EntityState, which: IntArray, ill: tuple[slice, ...] = (ILL,)
+) -> tuple[EntityState, list[AlertEvent]]:
     x = gmm().sample(N, np.random.default_rng(1))
-    x[ILL] += 8.0
-    x[25] += 12.0
+    for stretch in ill:
+        x[stretch] += 8.0
+    if ill == (ILL,):
+        x[25] += 12.0
     whole = batch(x)
     part = replace(whole, offset=whole.offset[which], time=whole.time[which], values=whole.values[which])
     part = replace(part, entity=["e"] * len(which), source=np.zeros(len(which), dtype=np.int64))
     done = run(watcher, state, part, np.arange(len(which)), np.array([len(which)]))
     return done.state, done.events
+
+
+def known_again(watcher: Detector, newest: ToldAlert) -> EntityState:
+    """Return the state of a process that knows no more than what was told."""
+    afresh = initial_state(watcher, ["e"])
+    np.put(afresh.alert, [0], reopened_state(newest, [watcher.model.members[0].name]))
+    afresh.explained[0] = explained_before(newest)
+    if newest.newest.resolved_because == "new_normal":
+        afresh.aftermath[0] = of_released(newest.newest.start, newest.newest.time)
+    return afresh
 
 
 def told(event: AlertEvent) -> dict[str, Any]:
@@ -52,9 +67,7 @@ def test_an_alert_goes_on_from_its_newest_event_as_if_nothing_had_happened(watch
     _, before = events_of(watcher, initial_state(watcher, ["e"]), rows(0, CUT))
     fired = before[-1]
     newest = ToldAlert(fired, before[0].time, True)
-    afresh = initial_state(watcher, ["e"])
-    np.put(afresh.alert, [0], reopened_state(newest, [watcher.model.members[0].name]))
-    afresh.explained[0] = explained_before(newest)
+    afresh = known_again(watcher, newest)
     # From the record after the one that was told of last, so that nothing is counted twice or not at all.
     follows = int(np.flatnonzero(rows(0, N) == fired.last_offset)[0]) + 1
     _, after = events_of(watcher, afresh, rows(follows, N))
@@ -74,3 +87,37 @@ def test_a_member_that_the_detector_no_longer_has_stands_for_nothing(watcher: De
         True,
         3,
     )
+
+
+def test_what_fires_within_the_cooldown_is_the_alert_that_was_told_of(watcher: Detector) -> None:
+    twice = (slice(8, 14), slice(26, 34))
+    _, uninterrupted = events_of(watcher, initial_state(watcher, ["e"]), rows(0, N), twice)
+    assert [event.transition for event in uninterrupted] == ["firing", "resolved"] * 2
+    _, [fired, resolved] = events_of(watcher, initial_state(watcher, ["e"]), rows(0, 22), twice)
+    newest = ToldAlert(resolved, fired.time, False)
+    assert newest.bears_on(resolved.time + RULES.cooldown_s - 1.0, RULES)
+    assert not newest.bears_on(resolved.time + RULES.cooldown_s, RULES)
+    follows = int(np.flatnonzero(rows(0, N) == resolved.last_offset)[0]) + 1
+    _, again = events_of(watcher, known_again(watcher, newest), rows(follows, N), twice)
+    assert [told(event) for event in again] == [told(event) for event in uninterrupted[2:]]
+    assert again[0].reopened == 1
+
+
+def test_a_level_that_became_normal_fires_at_no_restart_and_what_stands_out_of_it_does() -> None:
+    rules = replace(RULES, release_after_s=6.0)
+    watcher = detector(scoring_model(gmm())[0], threshold=1e-3, rules=rules)
+    shifted = (slice(5, N),)
+    _, [*_, released] = events_of(watcher, initial_state(watcher, ["e"]), rows(0, 16), shifted)
+    assert released.resolved_because == "new_normal"
+    newest = ToldAlert(released, released.start, False)
+    assert newest.bears_on(released.time + 5.0, rules)
+    assert not newest.bears_on(released.time + 6.0, rules)
+    _, unknowing = events_of(watcher, initial_state(watcher, ["e"]), rows(16, N), shifted)
+    assert unknowing[0].transition == "firing"
+    _, silent = events_of(watcher, known_again(watcher, newest), rows(16, N), shifted)
+    assert silent == []
+    further = (*shifted, slice(32, N), slice(32, N))
+    _, [stands_out, *_] = events_of(watcher, known_again(watcher, newest), rows(16, N), further)
+    assert (stands_out.transition, stands_out.time >= 32.0) == ("firing", True)
+    # Within the cooldown, so it is told as more of the same.
+    assert (stands_out.alert_id, stands_out.reopened) == (released.alert_id, 1)

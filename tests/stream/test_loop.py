@@ -1,7 +1,7 @@
 """Tests for detector.stream.loop: what survives, and what is never committed too early."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +59,7 @@ def forecaster() -> Detector:
 
 
 def telemetry(
-    n: int, *, anomalous: range = range(0), entity: str = "e", start: int = 0
+    n: int, *, anomalous: Collection[int] = (), entity: str = "e", start: int = 0
 ) -> list[bytes | None]:
     rng = np.random.default_rng(n)
     x = gmm().sample(n, rng)

@@ -109,6 +109,29 @@ def test_an_alert_goes_on_after_an_outage_and_after_a_commit_that_failed(
     assert broker.log.count("recall") == 2
 
 
+@pytest.mark.parametrize("reads_back", [True, False])
+def test_a_restart_pages_nobody_for_a_level_that_became_normal(watcher: Detector, reads_back: bool) -> None:
+    releasing = replace(watcher, rules=replace(watcher.rules, release_after_s=20.0))
+    broker = FakeBroker({P0: telemetry(55, anomalous=range(10, 55))})
+    first_until(broker, releasing, 40)
+    [fired, over] = [event for event in told(broker) if event["state"] != "updated"]
+    assert (over["resolved_because"], over["alert_id"]) == ("new_normal", fired["alert_id"])
+    before = len(told(broker))
+    rig = Rig(broker, releasing)
+    (recalling(rig) if reads_back else rig).loop.run()
+    assert len(rig.scores()) == 55
+    assert (len(told(broker)) == before) == reads_back
+
+
+def test_an_alert_that_is_back_after_a_restart_within_the_cooldown_is_the_same(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=[*range(10, 20), *range(40, 50)])})
+    first_until(broker, watcher, 30)
+    recalling(Rig(broker, watcher)).loop.run()
+    states = [(event["state"], event["reopened"]) for event in told(broker) if event["state"] != "updated"]
+    assert states == [("firing", 0), ("resolved", 0), ("firing", 1), ("resolved", 1)]
+    assert len({event["alert_id"] for event in told(broker)}) == 1
+
+
 def test_an_alert_goes_on_where_its_partition_went(watcher: Detector) -> None:
     broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40)), P1: telemetry(60, entity="other")})
     first_until(broker, watcher, 30)

@@ -4,6 +4,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -192,3 +193,34 @@ def test_what_is_open_when_the_scorer_ends_goes_on_with_the_next_one(
         names = {name for name, of, _ in told.counts() if of == entity}
         assert [told.counts()[name, entity, "firing"] for name in names] == [1]
         assert [told.counts()[name, entity, "resolved"] for name in names] == [1]
+
+
+def test_a_level_shift_that_stays_is_one_episode_and_a_restart_makes_it_no_other(
+    trained: Trained, kafka_broker: RealBroker, tmp_path: Path
+) -> None:
+    settings, topics = settings_of(kafka_broker), new_topics(kafka_broker, partitions=2)
+    # It fires in step 12 or so, and is normal 40 steps later.
+    shifted, first, restarted, end = HOSTS[4], 10, 60, 90
+    telemetry = Telemetry(TRAINING_STEPS + end, seed=6)
+    telemetry.values[TRAINING_STEPS + first :, HOSTS.index(shifted)] += 12.0
+    send = sender(settings, topics.telemetry, telemetry)
+    config = configuration(kafka_broker, topics, trained.store)
+    config["detectors"][0]["alerting"]["release_after"] = "40m"
+
+    def scored(records: int) -> bool:
+        return len(read_all(settings, topics.scores)) >= records
+
+    def of_shifted() -> list[dict[str, Any]]:
+        read = [each.json() for each in read_all(settings, topics.alerts) if each.key == shifted.encode()]
+        return [event for event in read if event["kind"] == "anomaly" and event["state"] != "updated"]
+
+    for start, until in ((0, restarted), (restarted, end)):
+        with Daemon(config, tmp_path) as scorer:
+            scorer.wait_until_ready()
+            send(start, until)
+            wait_until(partial(scored, until * len(HOSTS)), 60.0, f"{until} steps are scored")
+            assert scorer.terminate() == 0, scorer.log()
+        assert [(event["state"], event["resolved_because"]) for event in of_shifted()] == [
+            ("firing", None),
+            ("resolved", "new_normal"),
+        ]
