@@ -1,9 +1,10 @@
 """The echo of an incident: what is weaker than what its entity did a moment ago is not news.
 
 While an incident lasts nothing is learnt from it, so each of its records looks as rare as its first one did,
-and so does all that still settles when it is over. So after a peak of surprise the threshold of its entity is
-the peak, and comes down to its own again with a half-life of 100 records. What is as loud as the peak stays
-suspicious, and anything louder is so all the more.
+and so does all that still settles when it is over. So after a peak of surprise scores compare with the peak,
+which comes down to the threshold of its entity again with a half-life of 100 records. What is as loud as the
+peak stays suspicious, and anything louder is so all the more. Alerts do not go by it: m of n records have to
+be suspicious for one, and the first of an incident is often the loudest.
 """
 
 import numpy as np

@@ -265,13 +265,21 @@ def _differences(found: Explanation) -> list[str]:
     if told.anomaly_score is None or not at_peak:
         return []
     score = max(moment.anomaly_score for moment in at_peak)
-    if abs(score - told.anomaly_score) <= _SAME * told.anomaly_score:
+    if _alike(score, told.anomaly_score):
         return [f"at the peak the replay says what the alert said: anomaly score {told.anomaly_score:.3g}"]
     said = "nothing" if math.isnan(score) else f"anomaly score {score:.3g}"
+    least = min(moment.p_value for moment in at_peak)
+    if told.p_value and _alike(-math.log(least), -math.log(told.p_value)):
+        why = ", of the same p-value: the threshold was another, or a louder record came before"
+    else:
+        why = ": it began with fewer records than the daemon knew, or the configuration changed"
     return [
-        f"at the peak the alert said anomaly score {told.anomaly_score:.3g} and the replay says {said}: it "
-        "began with fewer records than the daemon knew, or the configuration changed"
+        f"at the peak the alert said anomaly score {told.anomaly_score:.3g} and the replay says {said}{why}"
     ]
+
+
+def _alike(replayed: float, told: float) -> bool:
+    return abs(replayed - told) <= _SAME * told
 
 
 def part_of(moment: Moment, feature: str) -> FeatureReason | None:

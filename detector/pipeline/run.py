@@ -86,9 +86,11 @@ def run(
     if detector.entity_rules is not None:
         override = np.repeat(before.override, rows.lengths)[which]
         threshold = threshold + detector.entity_rules.threshold_nats[override]
+    nats = -np.log(p_value)
+    anomaly_score = judged = nats / threshold
     if decides and out.size and detector.echoes:
-        after, threshold = _echoing(before, after, -np.log(p_value), threshold, scored, rows.lengths)
-    anomaly_score = -np.log(p_value) / threshold
+        after, above_echoes = _echoing(before, after, nats, threshold, scored, rows.lengths)
+        anomaly_score = nats / above_echoes
     scores.log_likelihood[out] = said.conditionals[0].log_likelihood[which]
     if transforms.logs.size:
         scores.log_likelihood[out] += transforms.log_derivative(rows.scaled)[which]
@@ -98,7 +100,6 @@ def run(
 
     events: list[AlertEvent] = []
     if out.size and decides:
-        judged = anomaly_score
         if said.of_late is not None:
             judged = _still(judged, said.of_late[which], threshold, detector.rules.resolve_below)
         if detector.feature_rules is not None or detector.entity_rules is not None:

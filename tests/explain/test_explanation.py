@@ -210,7 +210,11 @@ def test_fewer_records_before_are_said_to_be_few(rig: Rig) -> None:
 def test_other_scores_than_the_alert_told_are_pointed_out(rig: Rig) -> None:
     fields = [msgspec.json.decode(value) for value in rig.alerts]
     rig.alerts = [msgspec.json.encode(each | {"anomaly_score": 77.0}) for each in fields]
-    assert any("the alert said anomaly score 77" in note for note in rig.explain().notes)
+    [note] = [note for note in rig.explain().notes if "the alert said anomaly score 77" in note]
+    assert "of the same p-value: the threshold was another" in note
+    rig.alerts = [msgspec.json.encode(each | {"anomaly_score": 77.0, "p_value": 1e-99}) for each in fields]
+    [note] = [note for note in rig.explain().notes if "the alert said anomaly score 77" in note]
+    assert "fewer records than the daemon knew" in note
 
 
 def test_a_long_episode_is_shown_from_its_beginning_on(tmp_path: Path, bundle: Bundle) -> None:

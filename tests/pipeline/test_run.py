@@ -390,3 +390,20 @@ def test_a_level_that_stays_is_one_episode_and_what_comes_on_top_of_it_the_next(
     assert isinstance(first.expected, float)
     assert isinstance(first.actual, float)
     assert abs(first.expected - first.actual) < 8.0
+
+
+def test_an_incident_that_is_loudest_at_first_fires_though_what_follows_is_no_news() -> None:
+    model, _ = scoring_model(gmm())
+    own = replace(detector(model, threshold=1e-4, rules=AlertRules(fire_m=3, fire_of=5)), echoes=True)
+    rows = records_like(model.density, 100, np.random.default_rng(3))
+    rows[50, 0] += 300.0
+    rows[51:70, 0] += 30.0
+    records = batch(rows)
+    scores, events = outcome_of(own, records)
+    assert scores.anomaly_score[50] >= 2.0
+    assert (scores.p_value[51:70] < 1e-4).all()
+    assert (scores.anomaly_score[51:70] < 1.0).all()
+    fired = next(event for event in events if event.transition == "firing")
+    assert (fired.start, fired.time) == (50.0, 52.0)
+    deaf, _ = outcome_of(replace(own, echoes=False), records)
+    np.testing.assert_array_equal(scores.alert, deaf.alert)
