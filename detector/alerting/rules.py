@@ -48,9 +48,9 @@ class AlertRules:
     """When suspicious records become an episode, and when it is over. Times are event times."""
 
     budget: Budget = Budget()
-    fire_m: int = 2
+    fire_m: int = 1
     """Fires when this many ..."""
-    fire_of: int = 3
+    fire_of: int = 1
     """... of the entity's last so many scored records are suspicious, the newest one among them, ..."""
     fire_for_s: float = 0.0
     """... and some of them were at every record for so long."""

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from detector.alerting.rules import IncidentRules
+from detector.alerting.rules import AlertRules, IncidentRules
 from detector.config.detectors import AlertingConfig
 
 
@@ -41,3 +41,7 @@ def test_null_switches_off_what_time_decides() -> None:
         {"cooldown": None, "critical": None, "fire": {"for": "10m"}}
     ).rules()
     assert (rules.fire_for_s, rules.cooldown_s, rules.critical_score) == (600.0, 0.0, math.inf)
+
+
+def test_a_backtest_without_a_configuration_decides_as_a_daemon_with_the_defaults() -> None:
+    assert AlertingConfig().rules() == AlertRules()
