@@ -18,7 +18,10 @@ ALERT_STATE = np.dtype(
         ("severe", np.bool_),  # whether the newest record's score is a critical one, and ...
         ("severe_since", np.float64),  # ... since when all were
         ("released", np.bool_),  # from a lasting episode, and not calm since
-        ("resolved_at", np.float64),  # -inf where nothing ever did
+        ("loud", np.bool_),  # since m of the last n records were suspicious, and ...
+        ("loud_since", np.float64),
+        ("quiet_since", np.float64),  # ... until a calm run or a release; -inf where nothing ever was loud
+        ("recurs", np.bool_),  # what was loud last: it began within the cooldown of what was loud before
         ("firing", np.bool_),
         ("fired_at", np.float64),  # of the stretch, as the next three
         ("fired_score", np.float64),
@@ -73,5 +76,5 @@ def replaced(state: StateRows, where: IntArray, new: StateRows) -> StateRows:
 def initial_alert_state(n: int) -> StateRows:
     """Return the state of entities never seen, shape (n,), dtype ALERT_STATE."""
     state = np.zeros(n, dtype=ALERT_STATE)
-    state["resolved_at"] = -np.inf
+    state["quiet_since"] = -np.inf
     return state

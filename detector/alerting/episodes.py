@@ -1,11 +1,13 @@
 """The alert state machine: from anomaly scores to firing episodes, for all entities at once.
 
-Whether an entity is firing is a latch: a record that completes m of n sets it, one that completes a calm run
-clears it, and the newer of the two decides. So the whole of a batch is a few array operations, nearly all of
-them over the few entities that are suspicious or were lately, and only what is told is looked at one by one.
+Whether an entity is loud is a latch: a record that completes m of n sets it, one that completes a calm run
+clears it, and the newer of the two decides. What is loud fires; and what was loud again within its cooldown
+goes on firing until it has stayed away for that long, since what comes and goes would wake people each time.
+So the whole of a batch is a few array operations, nearly all of them over the few entities that are
+suspicious or were lately, and only what is told is looked at one by one.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ RISE = 1.5
 _RISES: FloatArray = np.power(RISE, np.arange(1.0, 60.0))
 
 Bits = NDArray[np.uint64]
+T = TypeVar("T", bound=np.generic)
 
 
 class Decision(NamedTuple):
@@ -28,8 +31,8 @@ class Decision(NamedTuple):
 
     state: StateRows
     """State after, shape (E,), dtype ALERT_STATE."""
-    firing: BoolArray
-    """Shape (N,), whether the record lies inside a firing episode."""
+    loud: BoolArray
+    """Shape (N,), whether the record belongs to what fires, rather than to the calm until that is over."""
     transitions: list[Transition]
     """In row order."""
 
@@ -64,13 +67,13 @@ def decide(
     after["suspicious"] = _newest_bits(suspicious, state["suspicious"], starts, lengths)
     after["calm_records"] = calm_run[ends]
 
-    firing = np.zeros(suspicious.size, dtype=bool)
+    loud = np.zeros(suspicious.size, dtype=bool)
     # The others have nothing open, and nothing begins.
     awake = state["firing"] | (state["records"] > 0) | state["released"]
     if suspicious.any():
         awake |= np.logical_or.reduceat(suspicious, starts)
     if not awake.any():
-        return Decision(after, firing, [])
+        return Decision(after, loud, [])
     entities, rows = np.flatnonzero(awake), np.flatnonzero(np.repeat(awake, lengths))
     part = Scored(
         scored.time.take(rows),
@@ -86,9 +89,9 @@ def decide(
     own_fire = None if own_fire is None else own_fire.take(entities)
     here = _decide_awake(moved, state.take(entities), part, calm_run.take(rows), rules, own_fire)
     np.put(after, entities, moved)
-    firing[rows] = here.firing
+    loud[rows] = here.loud
     transitions = [t._replace(row=int(rows[t.row]), entity=int(entities[t.entity])) for t in here.transitions]
-    return Decision(after, firing, transitions)
+    return Decision(after, loud, transitions)
 
 
 def count_episodes(anomaly_score: FloatArray, time: FloatArray, lengths: IntArray, rules: AlertRules) -> int:
@@ -106,20 +109,20 @@ def count_episodes(anomaly_score: FloatArray, time: FloatArray, lengths: IntArra
     starts, state = starts_of(lengths), initial_alert_state(len(lengths))
     calm_run = _calm_run(anomaly_score < rules.resolve_below, state["calm_records"], starts, lengths)
     latch = _latch(state, anomaly_score, time, lengths, calm_run, rules)
-    return int((latch.firing & ~latch.was_firing).sum())
+    return int((latch.loud & ~latch.was_loud).sum())
 
 
 class _Latch(NamedTuple):
-    """Who fires at each of N rows."""
+    """Who is loud at each of N rows: from m of n suspicious records until a calm run, or a release."""
 
     in_window: BoolArray
     """Whether some of the last n are suspicious."""
     suspected_since: FloatArray
-    firing: BoolArray
-    was_firing: BoolArray
+    loud: BoolArray
+    was_loud: BoolArray
     """At the record before."""
-    fired_at: FloatArray
-    """Of the stretch, where firing."""
+    loud_since: FloatArray
+    """Where loud."""
     released: BoolArray
 
 
@@ -151,13 +154,13 @@ def _latch(
     last_fire = running_last(fires, starts, lengths)
     last_resolve = running_last(resolves, starts, lengths)
     untouched = (last_fire < 0) & (last_resolve < 0)
-    firing = np.where(untouched, np.repeat(state["firing"], lengths), last_fire > last_resolve)
-    fired_at = _since(firing, state["firing"], time, state["fired_at"], starts, lengths)
-    lasting = firing & (time - fired_at > rules.release_after_s)
+    loud = np.where(untouched, np.repeat(state["loud"], lengths), last_fire > last_resolve)
+    loud_since = _since(loud, state["loud"], time, state["loud_since"], starts, lengths)
+    lasting = loud & (time - loud_since > rules.release_after_s)
     released = lasting | (np.repeat(state["released"], lengths) & (last_resolve < 0))
-    firing &= ~released
-    was_firing = lagged(firing, state["firing"], starts)
-    return _Latch(in_window, suspected_since, firing, was_firing, fired_at, released)
+    loud &= ~released
+    was_loud = lagged(loud, state["loud"], starts)
+    return _Latch(in_window, suspected_since, loud, was_loud, loud_since, released)
 
 
 def _decide_awake(
@@ -173,12 +176,20 @@ def _decide_awake(
     ends = starts + lengths - 1
     time, score = scored.time, scored.anomaly_score
     latch = _latch(state, score, time, lengths, calm_run, rules, own_fire)
-    firing, was_firing = latch.firing, latch.was_firing
+    gets_loud, gets_quiet = latch.loud & ~latch.was_loud, latch.was_loud & ~latch.loud
+    quiet_since = _at_last(gets_quiet, time, state["quiet_since"], starts, lengths)
+    cooled = time - lagged(quiet_since, state["quiet_since"], starts) >= rules.cooldown_s
+    recurs = _at_last(
+        gets_loud | (gets_quiet & latch.released), gets_loud & ~cooled, state["recurs"], starts, lengths
+    )
+    cooling = ~latch.loud & (time - quiet_since < rules.cooldown_s)
+    # What came back once may come back again: it is over with its cooldown.
+    firing = latch.loud | (cooling & recurs)
+    cooling &= ~firing
+    was_firing = lagged(firing, state["firing"], starts)
+    fired_at = _since(firing, state["firing"], time, state["fired_at"], starts, lengths)
     begins, resolves = firing & ~was_firing, was_firing & ~firing
-    resolved_at = _at_last(resolves, time, state["resolved_at"], starts, lengths)
-    cooling = ~firing & (time - resolved_at < rules.cooldown_s)
     was_over = lagged(cooling | resolves, (state["stretches"] > 0) & ~state["firing"], starts)
-    cooled = time - lagged(resolved_at, state["resolved_at"], starts) >= rules.cooldown_s
     severed = was_over & cooled
     # What was suspicious before the last alert was over begins nothing.
     suspect, end = running_last(score >= 1.0, starts, lengths), running_last(severed, starts, lengths)
@@ -191,7 +202,7 @@ def _decide_awake(
 
     fired_score = _at_last(begins, score, state["fired_score"], starts, lengths)
     rises = _rises(firing, begins, score, fired_score, state["rises"], starts)
-    keep_alives = np.where(firing, (time - latch.fired_at) // rules.keep_alive_s, 0).astype(np.int64)
+    keep_alives = np.where(firing, (time - fired_at) // rules.keep_alive_s, 0).astype(np.int64)
     goes_on = firing & was_firing
     marks = Marks(
         is_open=pending | firing | resolves | cooling,
@@ -209,15 +220,18 @@ def _decide_awake(
         ("severe", severe),
         ("severe_since", severe_since),
         ("released", latch.released),
-        ("resolved_at", resolved_at),
+        ("loud", latch.loud),
+        ("loud_since", latch.loud_since),
+        ("quiet_since", quiet_since),
+        ("recurs", recurs),
         ("firing", firing),
-        ("fired_at", latch.fired_at),
+        ("fired_at", fired_at),
         ("fired_score", fired_score),
         ("rises", rises),
         ("keep_alives", keep_alives),
     ):
         after[name] = column[ends]
-    return Decision(after, firing, follow_spans(after, state, scored, marks))
+    return Decision(after, latch.loud, follow_spans(after, state, scored, marks))
 
 
 def _lowest_bits(n: int | IntArray) -> Bits:
@@ -276,8 +290,8 @@ def _since(
 
 
 def _at_last(
-    marked: BoolArray, value: FloatArray, before: FloatArray, starts: IntArray, lengths: IntArray
-) -> FloatArray:
+    marked: BoolArray, value: NDArray[T], before: NDArray[T], starts: IntArray, lengths: IntArray
+) -> NDArray[T]:
     """Return the value at the last marked row up to each row; ``before`` (E,) where there is none yet."""
     last = running_last(marked, starts, lengths)
     return np.where(last >= 0, value[np.maximum(last, 0)], np.repeat(before, lengths))

@@ -51,8 +51,12 @@ def reopened_state(told: ToldAlert, members: list[str]) -> StateRows:
     """
     event, state = told.newest, initial_alert_state(1)
     for name, value in (
+        ("loud", told.is_open),
+        # What came back may have been calm since it fired: when is not told.
+        ("loud_since", event.time if event.reopened else told.fired_at),
+        ("quiet_since", -np.inf if told.is_open else event.time),
+        ("recurs", event.reopened > 0),
         ("firing", told.is_open),
-        ("resolved_at", -np.inf if told.is_open else event.time),
         ("released", event.resolved_because == "new_normal"),
         ("fired_at", told.fired_at),
         # From here on: it is told of again where it rises above what was told.

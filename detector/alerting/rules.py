@@ -59,7 +59,8 @@ class AlertRules:
     resolve_records: int = 5
     """... for so many records in a row."""
     cooldown_s: float = 1800.0
-    """What fires again less than this after it resolved is the same alert, and counted as another episode."""
+    """What fires again less than this after it resolved is the same alert, and counted as another episode; it
+    resolves when nothing has come back for that long."""
     release_after_s: float = 21_600.0
     """An episode that lasts longer is closed as the new normal: what stands out of that level fires."""
     severity: str = "warning"

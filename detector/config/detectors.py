@@ -82,7 +82,8 @@ class AlertingConfig(Section):
     cooldown_s: Duration | None = Field(
         1800.0,
         alias="cooldown",
-        description="What fires again so soon after it resolved is the same alert; null: always another one.",
+        description="What fires again so soon after it resolved is the same alert, and goes on until nothing "
+        "has come back for as long; null: always another one.",
     )
     release_after_s: Duration | None = Field(
         21_600.0,

@@ -253,7 +253,7 @@ def _decide(
         detector.rules,
         own_fire,
     )
-    scores.alert[out] = decision.firing
+    scores.alert[out] = decision.loud
     after = replace(after, alert=replaced(before.alert, with_scores, decision.state))
     if aftermath.state is not known:
         remembered = before.aftermath.copy()
@@ -262,7 +262,7 @@ def _decide(
     levels = {int(position[row]): level for row, level in aftermath.levels.items()}
     explainer = Explainer(detector, batch, rows, before, said, levels)
     members = [k for k, member in enumerate(detector.model.members) if averages_surprise(member)]
-    loud = (judged >= detector.rules.resolve_below) & ~decision.firing
+    loud = (judged >= detector.rules.resolve_below) & ~decision.loud
     leads = Leads(explainer, members, before.led_up, with_scores, lengths, position, loud)
     explained, events = before.explained.copy(), []
     for transition in decision.transitions:

@@ -68,9 +68,12 @@ class ByHand:
     suspected_since: float | None = None
     severe_since: float | None = None
     calm: int = 0
-    firing: bool = False
+    loud: bool = False
+    loud_since: float = 0.0
+    quiet_since: float = -np.inf
+    recurs: bool = False
     released: bool = False
-    resolved_at: float = -np.inf
+    firing: bool = False
     fired_at: float = 0.0
     fired_score: float = 0.0
     told_level: int = 0
@@ -85,7 +88,7 @@ class ByHand:
         self.calm = self.calm + 1 if score < rules.resolve_below else 0
         self.released = self.released and self.calm < rules.resolve_records
         over = self.span is not None and self.span.stretches > 0 and not self.firing
-        if over and time - self.resolved_at >= rules.cooldown_s:
+        if over and time - self.quiet_since >= rules.cooldown_s:
             self.span = None
         cooling = self.span is not None and self.span.stretches > 0
         if not (self.firing or any(self.last) or cooling):
@@ -107,16 +110,24 @@ class ByHand:
         rules, span = self.rules, self.span
         assert span is not None
         lasted = self.suspected_since is not None and time - self.suspected_since >= rules.fire_for_s
-        if not self.firing:
+        if not self.loud:
             if suspicious and sum(self.last) >= rules.fire_m and lasted and not self.released:
-                self.firing, self.fired_at, self.fired_score = True, time, score
-                self.told_level = self.told_beats = 0
-                span.stretches += 1
-                return "firing"
-            return None
-        if self.calm >= rules.resolve_records or time - self.fired_at > rules.release_after_s:
+                self.loud, self.loud_since = True, time
+                self.recurs = time - self.quiet_since < rules.cooldown_s
+        elif self.calm >= rules.resolve_records or time - self.loud_since > rules.release_after_s:
             self.released = self.calm < rules.resolve_records
-            self.firing, self.resolved_at = False, time
+            self.loud, self.quiet_since = False, time
+            self.recurs = self.recurs and not self.released
+        was_firing = self.firing
+        self.firing = self.loud or (self.recurs and time - self.quiet_since < rules.cooldown_s)
+        if not was_firing:
+            if not self.firing:
+                return None
+            self.fired_at, self.fired_score = time, score
+            self.told_level = self.told_beats = 0
+            span.stretches += 1
+            return "firing"
+        if not self.firing:
             return "released" if self.released else "resolved"
         level, beats = self.told_level, int((time - self.fired_at) // rules.keep_alive_s)
         while score / self.fired_score >= RISE ** (level + 1):
@@ -125,9 +136,9 @@ class ByHand:
         self.told_level, self.told_beats = level, beats
         return what
 
-    def ended(self) -> None:
-        """A record later nothing is left of a span that resolved without a cooldown."""
-        if not self.firing and self.rules.cooldown_s == 0:
+    def ended(self, time: float) -> None:
+        """Of a span that resolved when its cooldown was over, or without one, nothing is left."""
+        if not self.firing and time - self.quiet_since >= self.rules.cooldown_s:
             self.span = None
 
 
@@ -185,12 +196,12 @@ def test_agrees_with_one_record_at_a_time_however_it_is_cut(seed: int) -> None:
                 what = machine.step(
                     batch.anomaly_score[row], batch.p_value[row], batch.time[row], int(batch.offset[row])
                 )
-                assert decision.firing[row] == machine.firing
+                assert decision.loud[row] == machine.loud
                 if what:
                     assert machine.span is not None
                     expected.append((row, e, what, *machine.span.known()))
                     if what in ("resolved", "released"):
-                        machine.ended()
+                        machine.ended(batch.time[row])
                 row += 1
             assert state["firing"][e] == machine.firing
             known = (0.0,) * len(SPAN) if machine.span is None else machine.span.known()
@@ -212,24 +223,29 @@ def test_counting_agrees_with_deciding(seed: int) -> None:
     # Hours apart, here and there.
     time = np.cumsum(10.0 + 500.0 * (rng.uniform(size=5000) < 0.05))
     score = 0.8 * rng.exponential(0.6, 5000) + 0.6 * (np.arange(5000) % 300 < 40)
-    decision = decide(initial_alert_state(4), scored(score, lengths.tolist(), time=time), rules)
-    fired = sum(t.told == "firing" for t in decision.transitions)
-    assert fired > 5
-    assert count_episodes(score, time, lengths, rules) == fired
+
+    def fired(rules: AlertRules) -> int:
+        decision = decide(initial_alert_state(4), scored(score, lengths.tolist(), time=time), rules)
+        return sum(t.told == "firing" for t in decision.transitions)
+
+    counted = count_episodes(score, time, lengths, rules)
+    assert 5 < fired(rules) <= counted
+    # What would be told if nothing that came back was one alert.
+    assert counted == fired(replace(rules, cooldown_s=0.0))
 
 
 def test_one_suspicious_record_does_not_fire_two_of_three_do() -> None:
-    assert not one([0, 2, 0, 0, 0]).firing.any()
-    assert one([0, 2, 0, 2, 0]).firing.tolist() == [False, False, False, True, True]
+    assert not one([0, 2, 0, 0, 0]).loud.any()
+    assert one([0, 2, 0, 2, 0]).loud.tolist() == [False, False, False, True, True]
 
 
 def test_suspicions_too_far_apart_do_not_fire() -> None:
-    assert not one([2, 0, 0, 2, 0, 0, 2]).firing.any()
+    assert not one([2, 0, 0, 2, 0, 0, 2]).loud.any()
 
 
 def test_episode_resolves_after_calm_records_only() -> None:
     decision = one([2, 2, 0.8, 0.1, 0.8, 0.1, 0.1, 0])
-    assert decision.firing.tolist() == [False, True, True, True, True, True, False, False]
+    assert decision.loud.tolist() == [False, True, True, True, True, True, False, False]
     assert told(decision) == [(1, "firing"), (6, "resolved")]
 
 
@@ -256,7 +272,7 @@ def test_episode_remembers_start_peak_and_evidence() -> None:
 def test_an_episode_that_lasts_is_the_new_normal_until_a_calm_stretch() -> None:
     rules = replace(RULES, release_after_s=35.0)
     decision = one([2.0] * 9 + [0.1, 0.1] + [2.0] * 2, rules)
-    assert decision.firing.tolist() == [False, True, True, True, True] + [False] * 7 + [True]
+    assert decision.loud.tolist() == [False, True, True, True, True] + [False] * 7 + [True]
     assert told(decision) == [(1, "firing"), (5, "released"), (12, "firing")]
 
 
@@ -281,11 +297,39 @@ def test_severity_shows_at_the_start_where_an_alert_has_to_last_before_it_fires(
 
 def test_what_fires_within_the_cooldown_is_the_same_alert() -> None:
     decision = one([2, 0, 0, 0, 0, 0, 1.2, 0, 0], AT_ONCE)
-    assert told(decision) == [(0, "firing"), (2, "resolved"), (6, "firing"), (8, "resolved")]
-    first, _, again, end = (t.span for t in decision.transitions)
-    assert [int(s["stretches"]) for s in (first, again, end)] == [1, 2, 2]
-    assert first["first_offset"] == again["first_offset"] == end["first_offset"] == 0
+    assert told(decision) == [(0, "firing"), (2, "resolved"), (6, "firing")]
+    first, _, again = (t.span for t in decision.transitions)
+    assert [int(s["stretches"]) for s in (first, again)] == [1, 2]
+    assert first["first_offset"] == again["first_offset"] == 0
     assert (again["start"], again["records"], again["peak_score"]) == (0.0, 7, 2.0)
+
+
+def test_what_came_back_is_over_only_when_it_stayed_away_for_the_cooldown() -> None:
+    comes_and_goes: list[float] = [2, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    decision = one(comes_and_goes, AT_ONCE)
+    # Calm at row 11, for 60 s at row 17.
+    assert told(decision) == [(0, "firing"), (2, "resolved"), (4, "firing"), (17, "resolved")]
+    assert decision.transitions[-1].span["last_suspicious"] == 90.0
+    # The cooldown is over with it.
+    after = one([*comes_and_goes, 2], AT_ONCE).transitions[-1].span
+    assert (int(after["stretches"]), int(after["first_offset"])) == (1, len(comes_and_goes))
+
+
+def test_what_came_back_is_told_of_while_it_may_come_back_again() -> None:
+    rules = replace(AT_ONCE, keep_alive_s=30.0)
+    assert told(one([2, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0], rules))[2:] == [
+        (3, "firing"),
+        (6, "kept_alive"),
+        (9, "kept_alive"),
+        (11, "resolved"),
+    ]
+
+
+def test_a_level_that_came_back_and_lasts_is_released_at_once() -> None:
+    rules = replace(AT_ONCE, release_after_s=35.0)
+    decision = one([2, 0, 0, 2, 2, 2, 2, 2, 2, 2], rules)
+    assert told(decision) == [(0, "firing"), (2, "resolved"), (3, "firing"), (7, "released")]
+    assert not decision.loud[7:].any()
 
 
 def test_what_fires_when_the_cooldown_is_over_is_another_alert() -> None:
@@ -393,6 +437,6 @@ def test_entities_that_fire_by_rules_of_their_own_do_as_if_all_did(seed: int, pi
             # Offsets as in the whole, which say what is told of whom.
             single = decide(alone[e], scored(part[e], [n], e * n, time[row]), rules)
             alone[e] = single.state
-            np.testing.assert_array_equal(both.firing[row], single.firing)
+            np.testing.assert_array_equal(both.loud[row], single.loud)
             assert [t.told for t in both.transitions if t.entity == e] == [t.told for t in single.transitions]
             assert together[e].tobytes() == single.state[0].tobytes()

@@ -89,18 +89,33 @@ def test_a_member_that_the_detector_no_longer_has_stands_for_nothing(watcher: De
     )
 
 
-def test_what_fires_within_the_cooldown_is_the_alert_that_was_told_of(watcher: Detector) -> None:
-    twice = (slice(8, 14), slice(26, 34))
+def test_what_fires_within_the_cooldown_is_the_alert_that_was_told_of() -> None:
+    rules = replace(RULES, cooldown_s=8.0)
+    watcher = detector(scoring_model(gmm())[0], threshold=1e-3, rules=rules)
+    twice = (slice(8, 11), slice(16, 18))
     _, uninterrupted = events_of(watcher, initial_state(watcher, ["e"]), rows(0, N), twice)
     assert [event.transition for event in uninterrupted] == ["firing", "resolved"] * 2
-    _, [fired, resolved] = events_of(watcher, initial_state(watcher, ["e"]), rows(0, 22), twice)
+    _, [fired, resolved] = events_of(watcher, initial_state(watcher, ["e"]), rows(0, 15), twice)
     newest = ToldAlert(resolved, fired.time, False)
-    assert newest.bears_on(resolved.time + RULES.cooldown_s - 1.0, RULES)
-    assert not newest.bears_on(resolved.time + RULES.cooldown_s, RULES)
+    assert newest.bears_on(resolved.time + 7.0, rules)
+    assert not newest.bears_on(resolved.time + 8.0, rules)
     follows = int(np.flatnonzero(rows(0, N) == resolved.last_offset)[0]) + 1
     _, again = events_of(watcher, known_again(watcher, newest), rows(follows, N), twice)
     assert [told(event) for event in again] == [told(event) for event in uninterrupted[2:]]
     assert again[0].reopened == 1
+
+
+def test_what_came_back_waits_for_its_cooldown_after_a_restart_too() -> None:
+    rules = replace(RULES, cooldown_s=8.0, release_after_s=12.0)
+    watcher = detector(scoring_model(gmm())[0], threshold=1e-3, rules=rules)
+    comes_and_goes = (slice(2, 5), slice(8, 10), slice(16, 18), slice(24, 26))
+    _, events = events_of(watcher, initial_state(watcher, ["e"]), rows(0, N), comes_and_goes)
+    assert [event.transition for event in events] == ["firing", "resolved", "firing", "resolved"]
+    open_now = ToldAlert(events[2], events[2].time, True)
+    # It is open for longer than an alert may last, and was calm in between.
+    _, [kept_alive, ended] = events_of(watcher, known_again(watcher, open_now), rows(20, N), comes_and_goes)
+    assert kept_alive.updated_because == "keep_alive"
+    assert (ended.resolved_because, ended.end, ended.time) == ("calm", events[3].end, events[3].time)
 
 
 def test_a_level_that_became_normal_fires_at_no_restart_and_what_stands_out_of_it_does() -> None:

@@ -315,7 +315,8 @@ def test_who_is_blamed_does_not_depend_on_units() -> None:
 
 def test_alert_says_that_records_were_too_likely() -> None:
     model, _ = scoring_model(random_rbm(30, 3))
-    own = detector(model, threshold=1e-3, rules=AlertRules(fire_m=1, fire_of=1, resolve_records=2))
+    rules = AlertRules(fire_m=1, fire_of=1, resolve_records=2, cooldown_s=0.0)
+    own = detector(model, threshold=1e-3, rules=rules)
     rows = records_like(own.model.density, 60, np.random.default_rng(2))
     rows[20:23] = records_like(own.model.density, 4000, np.random.default_rng(3)).mean(axis=0)
     rows[40, 1] += 40.0

@@ -124,9 +124,10 @@ def test_a_restart_pages_nobody_for_a_level_that_became_normal(watcher: Detector
 
 
 def test_an_alert_that_is_back_after_a_restart_within_the_cooldown_is_the_same(watcher: Detector) -> None:
-    broker = FakeBroker({P0: telemetry(60, anomalous=[*range(10, 20), *range(40, 50)])})
-    first_until(broker, watcher, 30)
-    recalling(Rig(broker, watcher)).loop.run()
+    cooling = replace(watcher, rules=replace(watcher.rules, cooldown_s=30.0))
+    broker = FakeBroker({P0: telemetry(90, anomalous=[*range(10, 20), *range(40, 50)])})
+    first_until(broker, cooling, 30)
+    recalling(Rig(broker, cooling)).loop.run()
     states = [(event["state"], event["reopened"]) for event in told(broker) if event["state"] != "updated"]
     assert states == [("firing", 0), ("resolved", 0), ("firing", 1), ("resolved", 1)]
     assert len({event["alert_id"] for event in told(broker)}) == 1
@@ -164,11 +165,12 @@ def test_what_cannot_be_read_back_stops_nothing(watcher: Detector, caplog: pytes
 
 
 def test_records_of_a_topic_that_was_made_anew_are_decided(watcher: Detector) -> None:
+    forgetful = replace(watcher, rules=replace(watcher.rules, cooldown_s=0.0))
     broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40))})
-    first_until(broker, watcher, 60)
+    first_until(broker, forgetful, 60)
     broker.records[P0] = telemetry(40, anomalous=range(10, 20), start=100)
     broker.committed = {}
-    recalling(Rig(broker, watcher)).loop.run()
+    recalling(Rig(broker, forgetful)).loop.run()
     assert [event["state"] for event in told(broker)] == ["firing", "resolved"] * 2
 
 
