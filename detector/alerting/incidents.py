@@ -104,6 +104,8 @@ class _Incident:
     told_time: float = -np.inf
     told_entities: int = 0
     told_severity: str = ""
+    reopened: int = 0
+    """How often it was over and opened again."""
 
 
 class _Begun(NamedTuple):
@@ -187,7 +189,7 @@ def group(
             events += _told(current, resolved=True)
             current, over = None, current
         if current is None and over is not None and _in_time_of(over, episode, rules):
-            current, over = _copy(over), None
+            current, over = _copy(replace(over, reopened=over.reopened + 1)), None
         if current is not None and _was_in(current, episode):
             # The same alert, open again: no news of how far the incident spreads.
             current.firing[id] = episode.entity
@@ -371,7 +373,10 @@ def _told(incident: _Incident, *, resolved: bool = False) -> list[IncidentEvent]
 def _event(incident: _Incident, transition: Literal["firing", "updated", "resolved"]) -> IncidentEvent:
     first, members = incident.first, list(incident.members.values())
     features = Counter(member.feature for member in members if member.feature is not None)
-    again = "" if transition == "firing" else f"|{incident.time}"
+    # Who is read of late changes what is told, but not the time of the newest event.
+    entities = max(len(members), incident.told_entities)
+    told = f"|{incident.time}|{entities}|{incident.severity}|{incident.reopened}"
+    again = "" if transition == "firing" else told
     return IncidentEvent(
         id=str(uuid.uuid5(_NAMESPACE, f"{incident.id}|{transition}{again}")),
         incident_id=incident.id,
@@ -385,7 +390,7 @@ def _event(incident: _Incident, transition: Literal["firing", "updated", "resolv
         end=incident.time if transition == "resolved" else None,
         expires_at=None if transition == "resolved" else incident.expires_at,
         # Of one that another process began, not every member may be known.
-        entities=max(len(members), incident.told_entities),
+        entities=entities,
         firing=len(incident.firing),
         members=tuple(members[:MEMBERS_LISTED]),
         features=tuple(features.most_common(_FEATURES_LISTED)),

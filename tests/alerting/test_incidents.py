@@ -143,6 +143,38 @@ def test_members_on_a_partition_that_is_behind_open_it_again_and_others_do_not()
     assert fleet.take(of("y", 5002.0)).incident_of == {}
 
 
+def test_what_is_told_of_it_once_more_is_no_repetition_though_its_newest_event_is_the_same() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 1000.0) for name in "abc"))
+    fleet.take(*(of(name, 1100.0, "resolved") for name in "abc"))
+    fleet.take(now=1400.0)
+    fleet.take(*(of(name, 1010.0) for name in "defgh"), now=1400.0)
+    worse = replace(of("d", 1020.0), transition="updated", severity="critical")
+    fleet.take(worse, now=1400.0)
+    fleet.take(*(of(name, 1090.0, "resolved") for name in "defgh"), now=1400.0)
+    # The same alert of a member, open again and over: nothing that an event says is new.
+    fleet.take(replace(of("d", 1095.0), reopened=1), replace(of("d", 1099.0, "resolved")), now=1400.0)
+    assert fleet.transitions() == [
+        *("firing", "updated", "resolved"),
+        *("updated", "updated", "resolved"),
+        "resolved",
+    ]
+    assert {told.time for told in fleet.told[1:]} == {1100.0}
+    assert [told.entities for told in fleet.told] == [3, 3, 3, 8, 8, 8, 8]
+    assert len({told.id for told in fleet.told}) == len(fleet.told)
+
+
+def test_same_records_again_are_told_of_under_the_same_ids() -> None:
+    def play() -> list[str]:
+        fleet = Fleet()
+        fleet.take(*(of(name, 1000.0) for name in "abc"))
+        fleet.take(*(of(name, 1100.0, "resolved") for name in "abc"), now=1400.0)
+        fleet.take(of("d", 1010.0), of("d", 1090.0, "resolved"), now=1400.0)
+        return [told.id for told in fleet.told]
+
+    assert play() == play()
+
+
 def test_a_whole_incident_within_a_batch_is_told_whole() -> None:
     fleet = Fleet()
     fleet.take(*(of(n, 10.0) for n in "abc"), *(of(n, 90.0, "resolved") for n in "abc"), now=1000.0)
