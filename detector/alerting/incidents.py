@@ -86,6 +86,12 @@ class _Origin(NamedTuple):
     first_offset: int
 
 
+class _Firing(NamedTuple):
+    entity: str
+    lapses_s: float
+    """When the episode is taken to be over unless more is heard of it."""
+
+
 @dataclass(slots=True)
 class _Incident:
     id: str
@@ -98,8 +104,12 @@ class _Incident:
     labels: dict[str, str]
     members: dict[str, IncidentMember] = field(default_factory=dict)
     """By entity."""
-    firing: dict[str, str] = field(default_factory=dict)
-    """Entity by episode."""
+    firing: dict[str, _Firing] = field(default_factory=dict)
+    """By episode."""
+    clock_s: float = -np.inf
+    """The newest time that was read while it went on, on any partition."""
+    lapses_s: float = np.inf
+    """No member lapses before."""
     expires_at: float = -np.inf
     told_time: float = -np.inf
     told_entities: int = 0
@@ -133,8 +143,8 @@ class IncidentState:
 
     @property
     def waits(self) -> bool:
-        """Whether time alone may end an incident."""
-        return self.incident is not None and not self.incident.firing
+        """Whether time alone may end an incident: members may never be heard of again."""
+        return self.incident is not None
 
 
 class Grouped(NamedTuple):
@@ -158,7 +168,8 @@ def group(
 
     At most one incident goes on at a time: it takes whoever begins within ``rules.within_s`` of its newest
     member, or together with as many others as would make an incident. It is over when all members are, and
-    nobody may join any more. Somebody who began in its time and is read of later, opens it again.
+    nobody may join any more. Somebody who began in its time and is read of later, opens it again. A member
+    that nothing is heard of is over when its own alert expires.
 
     Args:
         state: Before.
@@ -170,18 +181,22 @@ def group(
     """
     recent, elsewhere = dict(state.recent), dict(state.elsewhere)
     current, over = _copy(state.incident), state.over
+    if current is not None:
+        current.clock_s = max(current.clock_s, now)
     incident_of: dict[str, str] = {}
     events: list[IncidentEvent] = []
     fewest = None
     for episode in sorted(episodes, key=lambda event: event.time):
         id = episode.alert_id
+        if current is not None:
+            _lapse(current, episode.time)
         if episode.transition != "firing":
             resolves = episode.transition == "resolved"
             if id in recent:
                 recent[id] = _Begun(recent[id].episode, not resolves)
-            elif current is not None and id in current.firing:
+            elif current is not None and (id in current.firing or _was_in(current, episode)):
                 incident_of[id] = current.id
-                _noted(current, episode, over=resolves)
+                _noted(current, episode, firing=not resolves)
             elif id in elsewhere:
                 incident_of[id] = (elsewhere.pop(id) if resolves else elsewhere[id]).incident_id
             continue
@@ -189,11 +204,11 @@ def group(
             events += _told(current, resolved=True)
             current, over = None, current
         if current is None and over is not None and _in_time_of(over, episode, rules):
-            current, over = _copy(replace(over, reopened=over.reopened + 1)), None
+            clock_s = max(over.clock_s, now)
+            current, over = _copy(replace(over, reopened=over.reopened + 1, clock_s=clock_s)), None
         if current is not None and _was_in(current, episode):
             # The same alert, open again: no news of how far the incident spreads.
-            current.firing[id] = episode.entity
-            _noted(current, episode, over=False)
+            _noted(current, episode, firing=True)
             incident_of[id] = current.id
             continue
         if current is not None and episode.time <= current.joined + rules.within_s:
@@ -211,11 +226,13 @@ def group(
         if len({begun.episode.entity for begun in recent.values()}) < fewest:
             continue
         if current is None:
-            current = _begin(next(iter(recent.values())).episode)
+            current = _begin(next(iter(recent.values())).episode, now)
         for begun in recent.values():
             _join(current, begun.episode, firing=begun.firing)
             incident_of[begun.episode.alert_id] = current.id
         recent = {}
+    if current is not None:
+        _lapse(current, current.clock_s)
     if current is not None and not current.firing and now > current.joined + rules.within_s:
         events += _told(current, resolved=True)
         current, over = None, current
@@ -241,9 +258,9 @@ def forget(state: IncidentState, entities: Collection[str]) -> IncidentState:
     elsewhere = {id: of for id, of in state.elsewhere.items() if of.entity not in gone}
     current = _copy(state.incident)
     if current is not None and current.firing:
-        current.firing = {id: entity for id, entity in current.firing.items() if entity not in gone}
+        current.firing = {id: of for id, of in current.firing.items() if of.entity not in gone}
         if current.first.entity in gone:
-            elsewhere |= {id: _Elsewhere(entity, current.id) for id, entity in current.firing.items()}
+            elsewhere |= {id: _Elsewhere(of.entity, current.id) for id, of in current.firing.items()}
             current = None
         elif not current.firing:
             current = None
@@ -267,15 +284,16 @@ def restore(
     for episode in episodes:
         # Who began before it was known to be an incident, does not say so.
         if current is not None and (episode.incident_id == current.id or _was_in(current, episode)):
-            current.firing[episode.alert_id] = episode.entity
+            _heard(current, episode)
             current.members[episode.entity] = _member(episode)
             current.joined = max(current.joined, episode.start)
         elif episode.incident_id is not None:
             elsewhere[episode.alert_id] = _Elsewhere(episode.entity, episode.incident_id)
     if current is not None:
-        own = {id: of.entity for id, of in elsewhere.items() if of.incident_id == current.id}
-        current.firing |= own
-        elsewhere = {id: of for id, of in elsewhere.items() if id not in own}
+        for id, of in list(elsewhere.items()):
+            if of.incident_id == current.id:
+                _goes_on(current, id, of.entity, current.expires_at)
+                del elsewhere[id]
     return IncidentState(state.recent, current, state.over, elsewhere)
 
 
@@ -289,12 +307,13 @@ def fewest_entities(rules: IncidentRules, entities: int, episodes_per_entity_s: 
     return int(counts[int(np.argmax(clusters <= 1.0))])
 
 
-def _begin(first: AlertEvent) -> _Incident:
+def _begin(first: AlertEvent, now: float) -> _Incident:
     id = str(uuid.uuid5(_NAMESPACE, first.alert_id))
     origin = _Origin(
         first.entity, first.detector, first.role, first.version, first.source, first.first_offset
     )
-    return _Incident(id, origin, first.start, first.time, first.time, first.severity, dict(first.labels))
+    labels = dict(first.labels)
+    return _Incident(id, origin, first.start, first.time, first.time, first.severity, labels, clock_s=now)
 
 
 def _restored(told: IncidentEvent) -> _Incident:
@@ -328,9 +347,7 @@ def _join(incident: _Incident, episode: AlertEvent, *, firing: bool) -> None:
     incident.labels = {
         name: text for name, text in incident.labels.items() if episode.labels.get(name) == text
     }
-    if firing:
-        incident.firing[episode.alert_id] = episode.entity
-    _noted(incident, episode, over=False)
+    _noted(incident, episode, firing=firing)
 
 
 def _was_in(incident: _Incident, episode: AlertEvent) -> bool:
@@ -342,13 +359,34 @@ def _in_time_of(incident: _Incident, episode: AlertEvent, rules: IncidentRules) 
     return incident.start - rules.within_s <= episode.time <= incident.joined + rules.within_s
 
 
-def _noted(incident: _Incident, episode: AlertEvent, *, over: bool) -> None:
+def _goes_on(incident: _Incident, id: str, entity: str, lapses_s: float) -> None:
+    incident.firing[id] = _Firing(entity, lapses_s)
+    incident.lapses_s = min(incident.lapses_s, lapses_s)
+
+
+def _heard(incident: _Incident, episode: AlertEvent) -> None:
+    """Take an episode to go on until it expires; on a partition that is behind it has as long as others."""
+    expires_at = np.inf if episode.expires_at is None else episode.expires_at
+    behind_s = max(incident.clock_s - episode.time, 0.0)
+    _goes_on(incident, episode.alert_id, episode.entity, expires_at + behind_s)
+
+
+def _lapse(incident: _Incident, time_s: float) -> None:
+    """Take members to be over that nothing was heard of for too long."""
+    if time_s >= incident.lapses_s:
+        incident.firing = {id: of for id, of in incident.firing.items() if of.lapses_s > time_s}
+        incident.lapses_s = min((of.lapses_s for of in incident.firing.values()), default=np.inf)
+
+
+def _noted(incident: _Incident, episode: AlertEvent, *, firing: bool) -> None:
     incident.time = max(incident.time, episode.time)
     if episode.expires_at is not None:
         incident.expires_at = max(incident.expires_at, episode.expires_at)
     incident.severity = max(incident.severity, episode.severity, key=_rank)
-    if over:
-        del incident.firing[episode.alert_id]
+    if firing:
+        _heard(incident, episode)
+    else:
+        incident.firing.pop(episode.alert_id, None)
 
 
 def _told(incident: _Incident, *, resolved: bool = False) -> list[IncidentEvent]:

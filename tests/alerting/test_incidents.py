@@ -319,3 +319,66 @@ def test_an_incident_lives_as_long_as_the_last_of_its_members() -> None:
     assert (fleet.told[-1].transition, fleet.told[-1].expires_at) == ("updated", 107.0)
     fleet.take(*(of(name, 400.0, "resolved") for name in "abc"))
     assert fleet.told[-1].expires_at is None
+
+
+def expiring(episode: AlertEvent) -> AlertEvent:
+    return replace(episode, expires_at=None if episode.transition == "resolved" else episode.time + 900.0)
+
+
+def test_a_member_that_is_never_heard_of_again_keeps_no_incident_open() -> None:
+    fleet = Fleet()
+    fleet.take(*(expiring(of(name, 1000.0)) for name in "abc"))
+    # c is switched off: no record, and so no event, ever.
+    fleet.take(*(of(name, 1300.0, "resolved") for name in "ab"))
+    assert fleet.state.waits
+    assert fleet.take(now=1899.0).events == []
+    [over] = fleet.take(now=1900.0).events
+    assert (over.transition, over.end, over.entities, over.firing) == ("resolved", 1300.0, 3, 0)
+    days = 5 * 86_400.0
+    [other] = fleet.take(*(expiring(of(name, days, episode=1)) for name in "xyz")).events
+    assert (other.transition, other.entities) == ("firing", 3)
+    assert other.incident_id != over.incident_id
+
+
+def test_it_ends_before_another_one_begins_though_both_are_read_at_once() -> None:
+    fleet = Fleet()
+    fleet.take(*(expiring(of(name, 1000.0)) for name in "abc"))
+    fleet.take(
+        *(of(name, 1300.0, "resolved") for name in "ab"),
+        *(expiring(of(name, 9000.0, episode=1)) for name in "xyz"),
+    )
+    assert fleet.transitions() == ["firing", "resolved", "firing"]
+    assert [told.entities for told in fleet.told] == [3, 3, 3]
+
+
+def test_a_member_that_is_heard_of_in_time_keeps_it_open_and_a_lapsed_one_may_come_back() -> None:
+    fleet = Fleet()
+    fleet.take(*(expiring(of(name, 1000.0)) for name in "abc"))
+    fleet.take(*(expiring(of(name, 1800.0, "updated")) for name in "ab"))
+    fleet.take(now=2000.0)
+    assert fleet.take(expiring(of("a", 2100.0, "updated"))).events[-1].firing == 2
+    back = fleet.take(expiring(of("c", 2200.0, "updated")))
+    assert back.incident_of == {of("c", 1000.0).alert_id: fleet.told[0].incident_id}
+    assert fleet.told[-1].firing == 3
+
+
+def test_a_member_on_a_partition_that_is_behind_has_as_long_as_the_others() -> None:
+    fleet = Fleet()
+    fleet.take(*(expiring(of(name, 1000.0)) for name in "abc"), now=5000.0)
+    fleet.take(expiring(of("d", 1100.0)), now=5000.0)
+    fleet.take(*(of(name, 1200.0, "resolved") for name in "abc"), now=5000.0)
+    assert fleet.transitions() == ["firing", "updated", "updated"]
+    assert fleet.take(now=5899.0).events == []
+    assert [told.transition for told in fleet.take(now=5900.0).events] == ["resolved"]
+
+
+def test_what_goes_on_after_a_restart_lapses_as_well() -> None:
+    fleet = Fleet()
+    fleet.take(*(expiring(of(name, 1000.0)) for name in "abc"))
+    open_alerts = [
+        expiring(replace(of(name, 1000.0), incident_id=fleet.told[0].incident_id)) for name in "abc"
+    ]
+    other = Fleet()
+    other.state = restore(other.state, fleet.told, open_alerts)
+    assert other.take(now=1899.0).events == []
+    assert [told.transition for told in other.take(now=1900.0).events] == ["resolved"]
