@@ -61,14 +61,24 @@ class AlertmanagerChannel:
 
 
 class Standing:
-    """What an Alertmanager was told last of every set of labels, to be told again. Not locked."""
+    """What an Alertmanager is to know of every set of labels, to be told again and again. Not locked."""
 
     def __init__(self) -> None:
-        self._told: dict[str, tuple[Source, Notification]] = {}
+        self._told: dict[str, tuple[Source, Notification, float]] = {}
+        """By fingerprint; the time is when the last repetition of an end is due at the latest."""
 
-    def tell(self, source: Source, notification: Notification) -> None:
-        """Remember that it knows this now; the source is where its events come from."""
-        self._told[notification.fingerprint] = source, notification
+    def tell(self, source: Source, notification: Notification, now_s: float = 0.0) -> None:
+        """Remember that this is how it is.
+
+        Args:
+            source: Where its events come from.
+            notification: What is repeated from now on.
+            now_s: An end is repeated for a while from then on, or from when it was, whichever is later.
+        """
+        until_s = float("inf")
+        if notification.ends_at_s is not None:
+            until_s = max(notification.ends_at_s, now_s) + RESOLVED_REPEATED_S
+        self._told[notification.fingerprint] = source, notification, until_s
 
     def forget(self, sources: Collection[Source]) -> None:
         """Leave these sources' alerts to somebody else."""
@@ -76,10 +86,6 @@ class Standing:
 
     def repeated(self, now_s: float) -> list[list[Notification]]:
         """Return what to tell again now, in portions; what has been over for long is dropped."""
-        self._told = {
-            key: (source, notification)
-            for key, (source, notification) in self._told.items()
-            if notification.ends_at_s is None or now_s - notification.ends_at_s < RESOLVED_REPEATED_S
-        }
-        known = [notification for _, notification in self._told.values()]
+        self._told = {key: told for key, told in self._told.items() if now_s < told[2]}
+        known = [notification for _, notification, _ in self._told.values()]
         return [known[i : i + ALERTS_PER_POST] for i in range(0, len(known), ALERTS_PER_POST)]

@@ -146,8 +146,10 @@ class Episodes:
             if now_s < self._expiry_s(episode):
                 continue
             summary = expired_summary(episode.alert, now_s - episode.news_s)
+            # It may go on and expire again: each time is another end.
+            id = f"{event_id(episode.alert, episode.record.headers)}-expired"
             episode.closing = self._notification(
-                episode, f"{alert_id}-expired", "resolved", summary, ends_at_s=self._expiry_s(episode)
+                episode, id, "resolved", summary, ends_at_s=self._expiry_s(episode)
             )
             episode.expired = True
             if episode.told:

@@ -87,6 +87,8 @@ class Receiver:
             return
         with self._changed:
             finished = self._mailbox.put(letter, self._clock())
+            # One that comes again says nothing new, and may have been followed by others.
+            self._note([each for each in finished if each.letter.notification.id != letter.notification.id])
             self._changed.notify()
         self._tell(finished)
 
@@ -108,6 +110,7 @@ class Receiver:
         with self._changed:
             now_s = self._clock()
             given_up = self._mailbox.given_up(now_s)
+            self._note(given_up)
             letter = self._mailbox.next(now_s)
         self._tell(given_up)
         self._observe_waiting(now_s)
@@ -115,11 +118,10 @@ class Receiver:
             return self._idle(now_s)
         answer = self._send(*self._channel.request(letter.notification, self._wall_clock()))
         with self._changed:
-            finished = self._mailbox.answered(letter, answer, self._clock())
-            if finished is not None and finished.ending is Ending.DELIVERED:
-                self._delivered(finished.letter)
-        if finished is not None:
-            self._tell([finished])
+            ended = self._mailbox.answered(letter, answer, self._clock())
+            finished = [] if ended is None else [ended]
+            self._note(finished)
+        self._tell(finished)
         return 0.0
 
     def _idle(self, now_s: float) -> float:
@@ -127,8 +129,8 @@ class Receiver:
         with self._changed:
             return self._mailbox.next_look_s() - now_s
 
-    def _delivered(self, letter: Letter) -> None:
-        """Note, under the lock, what the receiver knows now."""
+    def _note(self, finished: Sequence[Finished]) -> None:
+        """Note, under the lock, what became of letters; here it needs nothing."""
 
     def _send(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         try:
@@ -227,8 +229,16 @@ class AlertmanagerReceiver(Receiver):
             self._mailbox.drop(sources)
             self._standing.forget(sources)
 
-    def _delivered(self, letter: Letter) -> None:
-        self._standing.tell(letter.record.source, letter.notification)
+    def _note(self, finished: Sequence[Finished]) -> None:
+        """Repeat what was delivered, and every end: it is one, whatever became of its letter.
+
+        A firing alert that was not delivered waits for its next news: one that is refused would have others
+        refused that are posted with it.
+        """
+        for each in finished:
+            letter = each.letter
+            if each.ending is Ending.DELIVERED or letter.notification.status == "resolved":
+                self._standing.tell(letter.record.source, letter.notification, self._wall_clock())
 
     def _idle(self, now_s: float) -> float:
         with self._changed:

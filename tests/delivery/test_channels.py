@@ -60,6 +60,13 @@ def test_what_stands_is_repeated_and_what_is_over_for_a_while() -> None:
     assert standing.repeated(NOW) == []
 
 
+def test_an_end_that_was_late_is_repeated_as_long_as_any_other() -> None:
+    standing = Standing()
+    standing.tell(SOURCE, RESOLVED, NOW + 3600.0)
+    assert standing.repeated(NOW + 3600.0 + RESOLVED_REPEATED_S - 1) == [[RESOLVED]]
+    assert standing.repeated(NOW + 3600.0 + RESOLVED_REPEATED_S) == []
+
+
 def test_a_new_episode_takes_the_place_of_the_one_before() -> None:
     standing = Standing()
     standing.tell(SOURCE, RESOLVED)

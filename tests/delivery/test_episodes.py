@@ -161,6 +161,22 @@ def test_silence_ends_an_episode_once() -> None:
     assert topic.take(event("resolved", NOW + DAY + 60), NOW + DAY + 60) == (Reading.EXPIRED, [])
 
 
+def test_what_goes_on_after_all_may_expire_again_under_an_id_of_its_own() -> None:
+    topic = Topic(episodes())
+    firing = event("firing", NOW)
+    topic.take(firing, NOW)
+    [first] = topic.episodes.expire([ALERTS], NOW + DAY)
+    goes_on = replace(firing, id="keep-alive-1", time=NOW + DAY)
+    assert told(topic.take(goes_on, NOW + DAY + 60, state="updated")) == ["firing"]
+    [second] = topic.episodes.expire([ALERTS], NOW + 3 * DAY)
+    assert second.notification.status == "resolved"
+    assert second.notification.id != first.notification.id
+    # A successor says the same in the same words.
+    again = episodes()
+    again.restore(*read(goes_on, 2, more={"state": "updated"}), NOW + DAY + 60)
+    assert [x.notification.id for x in again.expire([ALERTS], NOW + 3 * DAY)] == [second.notification.id]
+
+
 def test_an_event_may_say_itself_when_it_expires() -> None:
     topic = Topic(episodes())
     topic.take(event("firing", NOW), NOW, expires_at="2027-01-15T08:05:00Z")

@@ -259,7 +259,7 @@ def test_an_episode_without_news_expires(clock: FakeClock) -> None:
     deliverer.turn(2)
     clock.sleep(86_401.0)
     deliverer.turn(3)
-    assert hook.ids == [IDS[0], f"{FIRING.alert_id}-expired"]
+    assert hook.ids == [IDS[0], f"{IDS[0]}-expired"]
     assert deliverer.counts.over == 1
     assert deliverer.counts.open == 0
 

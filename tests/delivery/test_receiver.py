@@ -1,5 +1,6 @@
 """Tests for detector.delivery.receiver: real requests to servers that behave badly, one receiver each."""
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,16 +11,17 @@ import pytest
 
 from detector.batch import Source
 from detector.delivery.alert import AlertRecord
-from detector.delivery.alertmanager import AlertmanagerChannel
+from detector.delivery.alertmanager import RESOLVED_REPEATED_S, AlertmanagerChannel
 from detector.delivery.backoff import Backoff
 from detector.delivery.http_post import Answer, Endpoint, Outcome, Poster
-from detector.delivery.mailbox import Finished, Letter, Mailbox
-from detector.delivery.notification import Notification
+from detector.delivery.mailbox import Ending, Finished, Letter, Mailbox
+from detector.delivery.notification import Notification, time_text
 from detector.delivery.receiver import AlertmanagerReceiver, Receiver
 from detector.delivery.webhook import WebhookChannel
 from tests.delivery.counts import Counts
 from tests.delivery.http_server import FakeReceiver, Reply, Request
 from tests.delivery.test_http_post import certificate
+from tests.stream.fakes import FakeClock
 
 SOURCE = Source("alerts", 0)
 KEY = b"k" * 32
@@ -216,6 +218,109 @@ def test_alertmanager_is_told_again_and_again_until_it_is_over(office: Office) -
         over = len(server.requests)
         ends = {alert["endsAt"] for post in server.wait_for(over + 2)[over:] for alert in post.json()}
         assert len(ends) == 1
+
+
+class Posted:
+    """An Alertmanager that answers as it is told, on a clock of the test's own; keeps what it takes."""
+
+    def __init__(self) -> None:
+        self.answer = Answer(Outcome.DELIVERED)
+        self.clock = FakeClock()
+        self.posts: list[dict[str, str]] = []
+        """Of those that it took: entities and whether they fire."""
+        self.finished: SimpleQueue[Finished] = SimpleQueue()
+        mailbox = Mailbox("am", 60.0, 2, random.Random(1), Backoff(first_s=0.1, longest_s=1.0))
+        self.receiver = AlertmanagerReceiver(
+            "am",
+            "am:80",
+            AlertmanagerChannel(10.0),
+            self.post,
+            mailbox,
+            self.finished.put,
+            Counts(),
+            10.0,
+            clock=self.clock,
+            wall_clock=self.now_s,
+        )
+
+    def now_s(self) -> float:
+        return BEGAN_S + self.clock.now_s
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        if self.answer.outcome is Outcome.DELIVERED:
+            now = time_text(self.now_s())
+            self.posts.append(
+                {
+                    alert["labels"]["entity"]: "firing" if alert["endsAt"] > now else "resolved"
+                    for alert in json.loads(body)
+                }
+            )
+        return self.answer
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass and the receiver take its turns."""
+        until_s = self.clock.now_s + seconds
+        while self.clock.now_s < until_s:
+            while self.receiver.turn() <= 0.0:
+                pass
+            self.clock.sleep(1.0)
+
+
+BEGAN_S = time.time()
+
+
+@pytest.mark.parametrize(
+    "failure", [Answer(Outcome.CONNECTION), Answer(Outcome.REJECTED, "HTTP 403"), Answer(Outcome.REDIRECT)]
+)
+def test_an_end_that_alertmanager_did_not_take_is_repeated_and_the_alert_no_more(failure: Answer) -> None:
+    place = Posted()
+    place.receiver.put(letter("a"))
+    place.wait(15.0)
+    assert place.posts == [{"a": "firing"}] * 2
+    place.answer = failure
+    place.receiver.put(letter("a", "resolved"))
+    place.wait(70.0)
+    assert place.finished.get().ending is Ending.DELIVERED
+    assert place.finished.get().ending is not Ending.DELIVERED
+    place.answer = Answer(Outcome.DELIVERED)
+    place.wait(60.0)
+    assert place.posts[2:] == [{"a": "resolved"}] * 6
+    place.wait(RESOLVED_REPEATED_S)
+    posts = len(place.posts)
+    place.wait(60.0)
+    assert len(place.posts) == posts
+
+
+def test_an_end_that_finds_no_room_is_repeated_all_the_same() -> None:
+    place = Posted()
+    place.receiver.put(letter("a"))
+    place.wait(5.0)
+    for each in (letter("a", "resolved"), letter("b"), letter("c")):
+        place.receiver.put(each)
+    place.wait(11.0)
+    assert place.posts[-1] == {"a": "resolved", "b": "firing", "c": "firing"}
+
+
+def test_an_alert_that_alertmanager_refuses_is_not_repeated_among_others() -> None:
+    place = Posted()
+    place.answer = Answer(Outcome.REJECTED, "HTTP 400")
+    place.receiver.put(letter("a"))
+    place.wait(1.0)
+    place.answer = Answer(Outcome.DELIVERED)
+    place.receiver.put(letter("b"))
+    place.wait(15.0)
+    assert place.posts == [{"b": "firing"}] * 2
+
+
+def test_a_letter_that_comes_again_takes_nothing_back() -> None:
+    place = Posted()
+    firing = letter("a")
+    place.receiver.put(firing)
+    place.receiver.put(letter("a", "resolved"))
+    place.wait(1.0)
+    place.receiver.put(firing)
+    place.wait(30.0)
+    assert place.posts[2:] == [{"a": "resolved"}] * 3
 
 
 def test_what_stood_before_a_restart_is_told_at_once(office: Office) -> None:
