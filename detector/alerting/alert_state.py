@@ -51,6 +51,8 @@ class Scored(NamedTuple):
     """The scored records of a batch: N rows of E entities, entity after entity, each in time order."""
 
     time: FloatArray
+    clock: FloatArray
+    """Time less silence, which is what lasts is measured in."""
     offset: IntArray
     log_likelihood: FloatArray
     p_value: FloatArray

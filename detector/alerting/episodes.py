@@ -77,6 +77,7 @@ def decide(
     entities, rows = np.flatnonzero(awake), np.flatnonzero(np.repeat(awake, lengths))
     part = Scored(
         scored.time.take(rows),
+        scored.clock.take(rows),
         scored.offset.take(rows),
         scored.log_likelihood.take(rows),
         scored.p_value.take(rows),
@@ -129,7 +130,7 @@ class _Latch(NamedTuple):
 def _latch(
     state: StateRows,
     anomaly_score: FloatArray,
-    time: FloatArray,
+    clock: FloatArray,
     lengths: IntArray,
     calm_run: IntArray,
     rules: AlertRules,
@@ -147,16 +148,16 @@ def _latch(
     in_window = window > 0
     seen = _lowest_bits(rules.fire_of if own_fire is None else own_fire.of)
     suspected_since = _since(
-        in_window, (state["suspicious"] & seen) > 0, time, state["suspected_since"], starts, lengths
+        in_window, (state["suspicious"] & seen) > 0, clock, state["suspected_since"], starts, lengths
     )
-    fires = suspicious & (window >= m) & (time - suspected_since >= for_s)
+    fires = suspicious & (window >= m) & (clock - suspected_since >= for_s)
     resolves = calm_run >= rules.resolve_records
     last_fire = running_last(fires, starts, lengths)
     last_resolve = running_last(resolves, starts, lengths)
     untouched = (last_fire < 0) & (last_resolve < 0)
     loud = np.where(untouched, np.repeat(state["loud"], lengths), last_fire > last_resolve)
-    loud_since = _since(loud, state["loud"], time, state["loud_since"], starts, lengths)
-    lasting = loud & (time - loud_since > rules.release_after_s)
+    loud_since = _since(loud, state["loud"], clock, state["loud_since"], starts, lengths)
+    lasting = loud & (clock - loud_since > rules.release_after_s)
     released = lasting | (np.repeat(state["released"], lengths) & (last_resolve < 0))
     loud &= ~released
     was_loud = lagged(loud, state["loud"], starts)
@@ -175,7 +176,8 @@ def _decide_awake(
     lengths, starts = scored.lengths, starts_of(scored.lengths)
     ends = starts + lengths - 1
     time, score = scored.time, scored.anomaly_score
-    latch = _latch(state, score, time, lengths, calm_run, rules, own_fire)
+    clock = scored.clock
+    latch = _latch(state, score, clock, lengths, calm_run, rules, own_fire)
     gets_loud, gets_quiet = latch.loud & ~latch.was_loud, latch.was_loud & ~latch.loud
     quiet_since = _at_last(gets_quiet, time, state["quiet_since"], starts, lengths)
     cooled = time - lagged(quiet_since, state["quiet_since"], starts) >= rules.cooldown_s
@@ -197,8 +199,8 @@ def _decide_awake(
     pending &= latch.in_window
 
     severe = score >= rules.critical_score
-    severe_since = _since(severe, state["severe"], time, state["severe_since"], starts, lengths)
-    escalates = firing & severe & (time - severe_since >= rules.critical_for_s)
+    severe_since = _since(severe, state["severe"], clock, state["severe_since"], starts, lengths)
+    escalates = firing & severe & (clock - severe_since >= rules.critical_for_s)
 
     fired_score = _at_last(begins, score, state["fired_score"], starts, lengths)
     rises = _rises(firing, begins, score, fired_score, state["rises"], starts)

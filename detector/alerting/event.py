@@ -13,7 +13,7 @@ UpdatedBecause = Literal["severity", "peak", "keep_alive"]
 ResolvedBecause = Literal["calm", "new_normal", "maintenance"]
 
 # A keep-alive that is late or lost is no end yet.
-_LASTS_KEEP_ALIVES = 3.0
+LASTS_KEEP_ALIVES = 3.0
 
 # A fixed namespace, so that the same record under the same detector gives the same id for ever.
 _NAMESPACE = uuid.UUID("6d7f1c1e-5b55-5a0e-9a57-0d3a3d3c6a11")
@@ -131,4 +131,4 @@ def expires_at(time: float, keep_alive_s: float, interval_s: float) -> float:
         keep_alive_s: How often more is told of it, provided that there are records.
         interval_s: The usual time between two records of an entity.
     """
-    return time + _LASTS_KEEP_ALIVES * max(keep_alive_s, interval_s)
+    return time + LASTS_KEEP_ALIVES * max(keep_alive_s, interval_s)

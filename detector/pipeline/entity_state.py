@@ -19,8 +19,12 @@ class EntityState:
 
     time: FloatArray
     """Of the newest record, shape (E,), -inf before the first."""
+    gap_s: FloatArray
+    """Between the two newest records, seconds, shape (E,), NaN before the second, and ..."""
+    silence_s: FloatArray
+    """... how much of all gaps was silence, shape (E,): see ``silence.py``."""
     values: FloatArray
-    """Of the same, shape (E, D)."""
+    """Of the newest record, shape (E, D)."""
     records: IntArray
     """Seen so far, shape (E,)."""
     model: IntArray
@@ -59,6 +63,8 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
     model = np.array([known.get(entity, len(known)) for entity in entities], dtype=np.int64)
     return EntityState(
         np.full(n, -np.inf),
+        np.full(n, np.nan),
+        np.zeros(n),
         np.full((n, detector.model.n_features), np.nan),
         np.zeros(n, dtype=np.int64),
         model,
@@ -86,6 +92,8 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
     """Gather rows of a state."""
     return EntityState(
         state.time.take(rows),
+        state.gap_s.take(rows),
+        state.silence_s.take(rows),
         state.values.take(rows, axis=0),
         state.records.take(rows),
         state.model.take(rows),
@@ -108,6 +116,8 @@ def take(state: EntityState, rows: IntArray) -> EntityState:
 def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     """Scatter rows into a state, in place, and return it."""
     state.time[rows] = new.time
+    state.gap_s[rows] = new.gap_s
+    state.silence_s[rows] = new.silence_s
     state.values[rows] = new.values
     state.records[rows] = new.records
     state.model[rows] = new.model

@@ -26,9 +26,25 @@ _ENDS: dict[Told, ResolvedBecause] = {
 
 
 def event_of(
-    detector: Detector, batch: Batch, transition: Transition, at: int, explained: Explained, severity: str
+    detector: Detector,
+    batch: Batch,
+    transition: Transition,
+    at: int,
+    explained: Explained,
+    severity: str,
+    usual_s: float,
 ) -> AlertEvent:
-    """Return what is told at row ``at`` of the batch, of an alert that has this severity at first."""
+    """Return what is told at row ``at`` of the batch.
+
+    Args:
+        detector: Whose alert it is.
+        batch: With the record that leads to it.
+        transition: What happened.
+        at: Row of the record.
+        explained: Why the alert was raised.
+        severity: That the entity's alerts have at first.
+        usual_s: Usual time between two records of the entity, seconds.
+    """
     span, told = transition.span, transition.told
     if severity == INFO and told == "escalated":
         # Who asks for information alone does not expect to be woken.
@@ -52,7 +68,7 @@ def event_of(
         severity=CRITICAL if span["critical"] and severity != INFO else severity,
         reopened=int(span["stretches"]) - 1,
         time=time,
-        expires_at=None if over else expires_at(time, detector.rules.keep_alive_s, detector.interval_s),
+        expires_at=None if over else expires_at(time, detector.rules.keep_alive_s, usual_s),
         start=float(span["start"]),
         peak=float(span["peak"]),
         end=float(span["last_suspicious"]) if over else None,
@@ -82,7 +98,7 @@ def resolved_by_maintenance(
     """Return the end of the alert that entity e's state has open, because of row ``at`` of the batch."""
     transition = Transition(at, e, "interrupted", explained=False, span=state.alert[e])
     severity = severity_of(detector, state.override[e])
-    return event_of(detector, batch, transition, at, state.explained[e], severity)
+    return event_of(detector, batch, transition, at, state.explained[e], severity, detector.interval_s)
 
 
 def severity_of(detector: Detector, override: int) -> str:

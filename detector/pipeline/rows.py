@@ -10,6 +10,7 @@ from detector.batch import Batch, BoolArray, FloatArray, IntArray, Status
 from detector.models.sequences import lagged, starts_of
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import EntityState
+from detector.pipeline.silence import Heard, heard
 from detector.scoring.density import Conditionals
 
 
@@ -26,6 +27,7 @@ class Rows(NamedTuple):
     """As densities take them, with logarithms, shape (n, D)."""
     counters: FloatArray
     """State after."""
+    heard: Heard
 
 
 def rows_of(detector: Detector, before: EntityState, batch: Batch, kept: IntArray, lengths: IntArray) -> Rows:
@@ -44,7 +46,16 @@ def rows_of(detector: Detector, before: EntityState, batch: Batch, kept: IntArra
     values, counters = transforms.rates(
         before.counters, batch.values.take(kept, axis=0), batch.time[kept], lengths
     )
-    return Rows(kept, lengths, gap_s, values, transforms.scaled(values), counters)
+    usual = heard(
+        batch.time[kept],
+        gap_s,
+        before.gap_s,
+        before.silence_s,
+        detector.interval_s,
+        detector.rules.keep_alive_s,
+        lengths,
+    )
+    return Rows(kept, lengths, gap_s, values, transforms.scaled(values), counters, usual)
 
 
 class Said(NamedTuple):
@@ -102,7 +113,7 @@ def score(
     ]
     averages, sketches, found = [], [], []
     for k, member in enumerate(model.members):
-        average, sketch, heard = member.judge(
+        average, sketch, said_of = member.judge(
             before.average[k],
             before.sketch[k],
             conditionals[model.density_of[k]],
@@ -114,18 +125,20 @@ def score(
         )
         sketches.append(sketch)
         averages.append(average)
-        found.append(heard)
-    judged = model.committee.judge(np.column_stack([heard.p_value for heard in found]))
-    too_likely = np.column_stack([heard.too_likely for heard in found])
+        found.append(said_of)
+    judged = model.committee.judge(np.column_stack([own.p_value for own in found]))
+    too_likely = np.column_stack([own.too_likely for own in found])
     of_member = tuple(conditionals[i] for i in model.density_of)
     of_late = None
     if any(member.confirmation is not None for member in model.members):
-        of_late = np.minimum.reduce([heard.of_late for heard in found])
+        of_late = np.minimum.reduce([own.of_late for own in found])
     said = Said(of_member, judged.p_value, judged.member, too_likely[np.arange(n), judged.member], of_late)
     after = replace(
         before,
         time=time[starts + rows.lengths - 1],
         values=batch.values.take(rows.order[starts + rows.lengths - 1], axis=0),
+        gap_s=rows.heard.gap_s,
+        silence_s=rows.heard.silence_s,
         records=before.records + rows.lengths,
         predictor=tuple(own.predictor_rows for own in conditionals),
         family=tuple(own.family_rows for own in conditionals),

@@ -221,6 +221,7 @@ def _decide(
     lengths = runs_of(entity)
     with_scores = entity.take(starts_of(lengths))
     time, p_value = batch.time.take(out), scores.p_value.take(out)
+    clock = rows.heard.clock.take(position)
 
     def compared(some: IntArray) -> Compared:
         nats = -np.log(p_value[some])
@@ -229,7 +230,7 @@ def _decide(
         return Compared(np.column_stack([deviation, nats]), np.broadcast_to(threshold, time.shape)[some])
 
     known = before.aftermath.take(with_scores)
-    aftermath = judge_aftermath(known, judged, time, lengths, detector.rules, compared)
+    aftermath = judge_aftermath(known, judged, clock, lengths, detector.rules, compared)
     if aftermath.levels:
         own = np.array(list(aftermath.levels))
         exact = p_value[own] ** (aftermath.anomaly_score[own] / judged[own])
@@ -242,6 +243,7 @@ def _decide(
         before.alert.take(with_scores),
         Scored(
             time,
+            clock,
             batch.offset.take(out),
             scores.log_likelihood.take(out),
             p_value,
@@ -272,5 +274,6 @@ def _decide(
             explained[e] = explainer.explained(row, led_up)
         severity = severity_of(detector, before.override[e])
         at = int(rows.order[row])
-        events.append(event_of(detector, batch, transition, at, explained[e], severity))
+        usual_s = float(rows.heard.usual_s[row])
+        events.append(event_of(detector, batch, transition, at, explained[e], severity, usual_s))
     return replace(after, explained=explained, led_up=leads.after()), events

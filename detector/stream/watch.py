@@ -129,8 +129,13 @@ class Watch:
         """
         size = before._known.size
         self._grow(size)
+        members = [member.name for member in self.detector.model.members]
+        theirs = [member.name for member in before.detector.model.members]
+        now = np.array([members.index(name) if name in members else 0 for name in theirs])
         self._state.alert[:size] = before._state.alert
+        self._state.alert["peak_member"][:size] = now[before._state.alert["peak_member"]]
         self._state.explained[:size] = before._state.explained
+        self._state.silence_s[:size] = before._state.silence_s
         self._inherited[:size] = before._known | before._inherited
         self._grouping = before._grouping
         self._told, self._decided = before._told, before._decided
@@ -200,6 +205,7 @@ class Watch:
         inherited = np.flatnonzero(self._inherited[slots])
         state.alert[inherited] = self._state.alert[slots[inherited]]
         state.explained[inherited] = self._state.explained[slots[inherited]]
+        state.silence_s[inherited] = self._state.silence_s[slots[inherited]]
         self._inherited[slots] = False
         return state
 

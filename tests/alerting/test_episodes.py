@@ -22,7 +22,7 @@ def scored(
     # By hand: whether a row is too likely says nothing of how anomalous it is.
     too_likely = offset % 3 == 0
     time = offset.astype(np.float64) * 10.0 if time is None else time
-    return Scored(time, offset, -score, p_value, score, offset % 2, too_likely, np.array(lengths))
+    return Scored(time, time, offset, -score, p_value, score, offset % 2, too_likely, np.array(lengths))
 
 
 def one(score: list[float], rules: AlertRules = RULES) -> Decision:

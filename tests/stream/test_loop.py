@@ -11,6 +11,7 @@ import pytest
 from detector.alerting.rules import AlertRules, IncidentRules
 from detector.batch import IntArray, Source
 from detector.pipeline.detector import Detector
+from detector.scoring.time_scale import TimeScale
 from detector.stream.answered import Outputs
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.input import Input
@@ -650,6 +651,19 @@ def test_an_inherited_episode_of_an_entity_that_went_elsewhere_is_forgotten(watc
     assert new.firing().tolist() == [7]
     new.forget(np.array([7]), ["e"])
     assert new.firing().size == 0
+
+
+def test_an_inherited_episode_names_the_member_that_raised_its_peak_or_the_first(watcher: Detector) -> None:
+    (member,) = watcher.model.members
+    gone, stays, other = (replace(member, time_scale=TimeScale(weight)) for weight in (0.5, 0.3, 0.1))
+    both = replace(watcher.model, members=(gone, stays))
+    before = Watch(replace(watcher, model=both), "hosts", np.arange(3))
+    before._grow(2)
+    before._state.alert["peak_member"][:2] = 0, 1
+    for names, expected in (((other,), [0, 0]), ((other, stays), [0, 1]), ((stays, gone), [1, 0])):
+        new = Watch(replace(watcher, model=replace(both, members=names)), "hosts", np.arange(3))
+        new.inherit(before)
+        assert new._state.alert["peak_member"][:2].tolist() == expected
 
 
 def test_counts_of_entities_that_went_elsewhere_are_forgotten(watcher: Detector) -> None:
