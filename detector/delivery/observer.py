@@ -44,8 +44,8 @@ class DeliveryObserver(Protocol):
         """Set how many partitions this process owns; ready needs at least one."""
         ...
 
-    def broker(self, reachable: bool) -> None:
-        """Set whether the broker answered last time; not ready while it did not."""
+    def broker(self, reachable: bool, problem: str = "") -> None:
+        """Set whether Kafka works, and why not; not ready while it does not."""
         ...
 
     def heartbeat(self, monotonic_s: float) -> None:

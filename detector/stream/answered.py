@@ -71,6 +71,12 @@ class Outputs:
     dead_letter_topic: str
     group_id: str
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All of them."""
+        scores = () if self.scores_topic is None else (self.scores_topic,)
+        return (*scores, self.alerts_topic, self.dead_letter_topic)
+
     def write(self, producer: Producer, part: Answered) -> None:
         """Send what an input's records led to: scores, incidents and alerts, dead letters."""
         batch, answers = part.batch, part.answers

@@ -333,6 +333,11 @@ class ConfluentProducer:
             },
         )
 
+    def find(self, topic: str) -> None:
+        check_topics([topic])
+        self._connection.find_topic(self._producer, topic, self._settings.connect_timeout_s)
+        self._known_topics.add(topic)
+
     def send(
         self,
         topic: str,
@@ -341,9 +346,7 @@ class ConfluentProducer:
         headers: Sequence[Sequence[Header]] | None = None,
     ) -> None:
         if topic not in self._known_topics:
-            check_topics([topic])
-            self._connection.find_topic(self._producer, topic, self._settings.connect_timeout_s)
-            self._known_topics.add(topic)
+            self.find(topic)
         self._topics_since_flush.add(topic)
         produce = self._producer.produce
         if headers is None:

@@ -297,6 +297,18 @@ class KafkaPythonProducer:
             ),
         )
 
+    def find(self, topic: str) -> None:
+        check_topics([topic])
+        try:
+            self._producer.partitions_for(topic)
+        except errors.AuthorizationError as error:
+            raise denied(self._settings, error) from error
+        except errors.KafkaError as error:
+            if reachable(self._settings):
+                raise TopicMissingError(f"topic {topic!r} does not exist; create it") from error
+            raise unavailable(self._settings, error) from error
+        self._known_topics.add(topic)
+
     def send(
         self,
         topic: str,
@@ -305,7 +317,7 @@ class KafkaPythonProducer:
         headers: Sequence[Sequence[Header]] | None = None,
     ) -> None:
         if topic not in self._known_topics:
-            self._find(topic)
+            self.find(topic)
         unconfirmed = self._unconfirmed.setdefault(topic, [])
         send, confirm_later = self._producer.send, unconfirmed.append
         for i, (key, value) in enumerate(zip(keys, values, strict=True)):
@@ -345,18 +357,6 @@ class KafkaPythonProducer:
             # to drop them, and would wait for them again when it is garbage collected.
             self._producer._sender.force_close()
             self._producer.close(timeout=1.0)
-
-    def _find(self, topic: str) -> None:
-        check_topics([topic])
-        try:
-            self._producer.partitions_for(topic)
-        except errors.AuthorizationError as error:
-            raise denied(self._settings, error) from error
-        except errors.KafkaError as error:
-            if reachable(self._settings):
-                raise TopicMissingError(f"topic {topic!r} does not exist; create it") from error
-            raise unavailable(self._settings, error) from error
-        self._known_topics.add(topic)
 
 
 class _RememberingPartitioner(DefaultPartitioner):  # type: ignore[misc]

@@ -59,6 +59,8 @@ DELIVERY_TIMEOUT_WHEN_STOPPING_S = 4.0
 LAG_INTERVAL_S = 1.0
 COMMIT_INTERVAL_S = 0.2
 """Between two commits while records wait: each costs a round trip, and a crash repeats what came since."""
+REJOIN_TIMEOUT_S = 60.0
+"""Partitions held before an outage, where none is assigned so long after it, are somebody else's."""
 CONTROL_TIMEOUT_S = 10.0
 """For windows of maintenance to be known before the first record is scored."""
 
@@ -134,15 +136,20 @@ class Loop:
             open_producer,
             observer,
             watchdog,
+            writes=outputs.topics,
             consequence=", with entity state starting afresh",
             clock=clock,
             sleep=sleep,
         )
+        self._connected_s = 0.0
         self._lag_due_s = 0.0
         self._commit_due_s = 0.0
         self._sent: _Sent | None = None
         self._uncommitted: dict[Source, int] = {}
         """Next offsets whose outputs are acknowledged."""
+        self._unfinished: set[Source] = set()
+        """Sources of records that were answered, the answers not yet committed: also where that failed, until
+        it succeeds. A broker that only lets itself be read does not work."""
         self._processed: dict[Source, int] = {}
         """Next offset that the state of a source's entities has not seen."""
 
@@ -161,6 +168,7 @@ class Loop:
 
     def connected(self) -> None:
         """Both clients are open; see ``Work``."""
+        self._connected_s = self._clock()
         self._await_windows()
 
     def _await_windows(self) -> None:
@@ -231,6 +239,7 @@ class Loop:
         # 7 to 9, of the poll before.
         self._settle(consumer, producer)
         # 6. Write.
+        self._unfinished |= next_offsets.keys()
         for part in answered:
             self._outputs.write(producer, part)
         self._outputs.write_absences(producer, absences)
@@ -259,11 +268,12 @@ class Loop:
         # 8. Commit.
         if self._uncommitted and (commit_now or self._clock() >= self._commit_due_s):
             consumer.commit(self._uncommitted)
+            self._unfinished -= self._uncommitted.keys()
             self._uncommitted = {}
             self._session.committed()
             self._commit_due_s = self._clock() + self._commit_interval_s
         # 9. Observe.
-        if sent is not None or commit_now:
+        if (sent is not None or commit_now) and not self._cannot_write(consumer):
             self._session.works()
         if sent is not None:
             for part in sent.answered:
@@ -275,6 +285,16 @@ class Loop:
             for input in self._inputs:
                 if input.presence is not None:
                     self._observer.absent(input.name, input.presence.absent(), input.presence.firing())
+
+    def _cannot_write(self, consumer: Consumer) -> bool:
+        """Return whether answers of records that are still ours could not be written and committed."""
+        if not self._unfinished:
+            return False
+        held = consumer.assigned()
+        if self._unfinished & held or (not held and self._clock() - self._connected_s < REJOIN_TIMEOUT_S):
+            return True
+        self._unfinished = set()
+        return False
 
     def _poll(self, consumer: Consumer) -> RawRecords | None:
         """Return the next records, None where the broker answered with a loss or something unreadable."""
@@ -306,6 +326,7 @@ class Loop:
             self._disown(revoked)
             self._settle(consumer, producer, commit_now=True)
         # What is assigned may have been read by somebody else since we last had it.
+        self._unfinished -= set(revoked)
         for source in dict.fromkeys(revoked + assigned):
             self._processed.pop(source, None)
             self._recalled.discard(source)

@@ -92,8 +92,13 @@ class Observer(Protocol):
         """Set how many partitions this process owns; ready needs at least one."""
         ...
 
-    def broker(self, reachable: bool) -> None:
-        """Set whether the broker answered last time; not ready while it did not."""
+    def broker(self, reachable: bool, problem: str = "") -> None:
+        """Set whether Kafka works: brokers answer and take what is written; not ready while they do not.
+
+        Args:
+            reachable: Whether it does.
+            problem: Why not, for people.
+        """
         ...
 
     def heartbeat(self, monotonic_s: float) -> None:

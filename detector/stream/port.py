@@ -262,6 +262,16 @@ class Consumer(Protocol):
 class Producer(Protocol):
     """Writes to any topic; records of one key keep their order within a topic."""
 
+    def find(self, topic: str) -> None:
+        """Return once the topic is there to be written to; brokers that make topics on demand make it.
+
+        Raises:
+            InvalidTopicError: Kafka cannot hold such a topic.
+            TopicMissingError: It does not exist.
+            BrokerUnavailableError: No broker says where it lives.
+        """
+        ...
+
     def send(
         self,
         topic: str,

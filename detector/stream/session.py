@@ -17,6 +17,7 @@ from detector.stream.port import (
     Consumer,
     KafkaClientError,
     Producer,
+    TopicMissingError,
 )
 from detector.stream.watchdog import Watchdog
 
@@ -58,7 +59,7 @@ class SessionObserver(Protocol):
     """Who is told how it goes; see ``Observer``."""
 
     def assigned(self, partitions: int) -> None: ...
-    def broker(self, reachable: bool) -> None: ...
+    def broker(self, reachable: bool, problem: str = "") -> None: ...
     def heartbeat(self, now_s: float) -> None: ...
 
 
@@ -73,6 +74,7 @@ class Session:
         observer: SessionObserver,
         watchdog: Watchdog,
         *,
+        writes: Collection[str] = (),
         consequence: str = "",
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -83,11 +85,13 @@ class Session:
         open_producer: Connects a new producer.
         observer: Told of outages, and that the loop lives.
         watchdog: Fed at every step.
+        writes: Topics without which nothing is read: what is read might have to be written there.
         consequence: What else it means that work resumes from the committed offsets, for the log.
         clock: Monotonic seconds.
         sleep: Waits so many of them.
         """
         self._topics = topics
+        self._writes = writes
         self._open_consumer = open_consumer
         self._open_producer = open_producer
         self._observer = observer
@@ -119,7 +123,7 @@ class Session:
                 raise
             except KafkaClientError as error:
                 self._outage.failed(error)
-                self._observer.broker(False)
+                self._observer.broker(False, str(error))
                 self._observer.assigned(0)
                 work.forget()
                 self.wait(self._outage.back_off_s())
@@ -129,6 +133,7 @@ class Session:
         self.alive()
         producer = self._open_producer()
         try:
+            self._find_outputs(producer)
             self.alive()
             consumer = self._open_consumer()
             try:
@@ -141,6 +146,25 @@ class Session:
         finally:
             self.alive()
             producer.close()
+
+    def _find_outputs(self, producer: Producer) -> None:
+        """Return where all topics to be written to exist.
+
+        Raises:
+            TopicMissingError: Names all that do not.
+        """
+        missing = []
+        for topic in self._writes:
+            self.alive()
+            try:
+                producer.find(topic)
+            except TopicMissingError:
+                missing.append(topic)
+        if missing:
+            raise TopicMissingError(
+                f"output topics {', '.join(missing)} do not exist; create them, or correct outputs in the "
+                "configuration"
+            )
 
     def _turn_until_stopped(self, work: Work, consumer: Consumer, producer: Producer) -> None:
         self._commits_failed = 0
@@ -163,7 +187,7 @@ class Session:
         self._commits_failed = 0
 
     def works(self) -> None:
-        """Note a turn in which the brokers answered."""
+        """Note a turn in which the brokers answered, and took what there was to write."""
         self._observer.broker(True)
         self._outage.over()
 

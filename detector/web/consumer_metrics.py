@@ -16,7 +16,7 @@ class ConsumerMetrics:
         health: Told of heartbeat, broker and assignment.
         lag: Of each partition, by topic and partition.
         partitions: How many are owned.
-        broker: Whether it answered last time.
+        broker: Whether it answers and takes what is written.
         """
         self._health = health
         self._lag = lag
@@ -37,9 +37,10 @@ class ConsumerMetrics:
         self._partitions.set(partitions)
         self._health.assigned_partitions = partitions
 
-    def broker(self, reachable: bool) -> None:
-        """Set whether the broker answered last time."""
+    def broker(self, reachable: bool, problem: str = "") -> None:
+        """Set whether Kafka works, and why not."""
         self._broker.set(reachable)
+        self._health.broker_problem = problem
         self._health.broker_reachable = reachable
 
     def heartbeat(self, monotonic_s: float) -> None:

@@ -17,6 +17,8 @@ class Health:
         self._clock = clock
         self._beat_s = clock()
         self.broker_reachable = False
+        self.broker_problem = ""
+        """Why it does not work, as far as known."""
         self.assigned_partitions = 0
         self.models_loaded = False
         self.notes: dict[str, str] = {}
@@ -46,7 +48,7 @@ class Health:
         if not self.models_loaded:
             reasons["models"] = "not loaded yet"
         if not self.broker_reachable:
-            reasons["broker"] = "no broker answered last time"
+            reasons["broker"] = self.broker_problem or "no broker answered yet"
         if self.assigned_partitions == 0:
             reasons["partitions"] = (
                 "none assigned: other replicas have them all, or the group is still forming"

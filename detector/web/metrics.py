@@ -66,7 +66,9 @@ class Metrics(ConsumerMetrics):
                 "detector_consumer_lag_records", "Records behind the high watermark.", "topic", "partition"
             ),
             partitions=gauge("detector_assigned_partitions", "Partitions that this process owns."),
-            broker=gauge("detector_broker_reachable", "Whether the broker answered last time."),
+            broker=gauge(
+                "detector_broker_reachable", "Whether the broker answers and takes what is written."
+            ),
         )
         self._records = counter(
             "detector_records_total", "Records read, by what became of them.", "input", "outcome"

@@ -45,7 +45,7 @@ class Counts:
     def assigned(self, partitions: int) -> None:
         self.partitions = partitions
 
-    def broker(self, reachable: bool) -> None:
+    def broker(self, reachable: bool, problem: str = "") -> None:
         self.reachable.append(reachable)
 
     def heartbeat(self, monotonic_s: float) -> None:

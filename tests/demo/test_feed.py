@@ -17,6 +17,8 @@ class ListProducer:
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes | None, bytes | None]] = []
 
+    def find(self, topic: str) -> None: ...
+
     def send(
         self,
         topic: str,

@@ -14,6 +14,7 @@ from detector.stream.port import (
     Header,
     KafkaClientError,
     RawRecords,
+    TopicMissingError,
 )
 from detector.stream.reasons import Reason
 from tests.stream.records import ListEnvelope
@@ -38,6 +39,7 @@ class FakeBroker:
     written: list[Written] = field(default_factory=list)
     fail_next: dict[str, list[KafkaClientError]] = field(default_factory=dict)
     """Call name to the errors that its next calls raise."""
+    missing_topics: set[str] = field(default_factory=set)
     away: bool = False
     opened: int = 0
     closed: int = 0
@@ -144,6 +146,10 @@ class FakeProducer:
         self._broker = broker
         self._queue: list[Written] = []
 
+    def find(self, topic: str) -> None:
+        if topic in self._broker.missing_topics:
+            raise TopicMissingError(f"topic {topic!r} does not exist; create it")
+
     def send(
         self,
         topic: str,
@@ -183,6 +189,7 @@ class RecordingObserver:
         self.on_two_sources = 0
         self.partitions = 0
         self.reachable: list[bool] = []
+        self.problem = ""
         self.behind: Mapping[Source, int] = {}
         self.beats = 0
         self.batches: list[tuple[str, int]] = []
@@ -230,8 +237,9 @@ class RecordingObserver:
     def assigned(self, partitions: int) -> None:
         self.partitions = partitions
 
-    def broker(self, reachable: bool) -> None:
+    def broker(self, reachable: bool, problem: str = "") -> None:
         self.reachable.append(reachable)
+        self.problem = problem
 
     def heartbeat(self, monotonic_s: float) -> None:
         self.beats += 1

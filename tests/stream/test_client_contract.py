@@ -559,6 +559,17 @@ def test_a_missing_topic_is_named(settings: ClientSettings, consumer: Consumer, 
         producer.send(missing, [b"k"], [b"v"])
 
 
+def test_a_topic_to_write_to_is_found_or_named(settings: ClientSettings, topic: TopicFactory) -> None:
+    there, missing = topic(), f"missing-{uuid.uuid4().hex[:8]}"
+    with closing(open_producer(replace(settings, connect_timeout_s=1.5))) as producer:
+        producer.find(there)
+        for _ in range(2):
+            with pytest.raises(TopicMissingError, match=missing):
+                producer.find(missing)
+        with pytest.raises(InvalidTopicError, match="a-z A-Z 0-9"):
+            producer.find("a b")
+
+
 # --- a time range --------------------------------------------------------------------------------
 
 

@@ -269,6 +269,83 @@ def test_any_failure_of_kafka_starts_anew_from_the_committed_offsets(
     assert sum(rig.clock.slept) == pytest.approx(0.25 + 0.5, abs=1e-3)
 
 
+def test_missing_output_topics_are_named_before_anything_is_read(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(30)}, missing_topics={"alerts", "dead"})
+    rig = Rig(broker, watcher)
+    sleep = rig.clock.sleep
+
+    def create_later(seconds: float) -> None:
+        sleep(seconds)
+        assert rig.observer.reachable[-1] is False
+        assert "alerts, dead do not exist" in rig.observer.problem
+        assert "poll" not in broker.log
+        if rig.clock.now_s > 100:
+            broker.missing_topics = set()
+
+    rig.loop._session._sleep = create_later
+    rig.loop.run()
+    # Asked less and less often: 0.25 s, 0.5 s, ... up to 10 s apart.
+    assert broker.log.count("open producer") <= 16
+    assert broker.committed == {P0: 30}
+    assert rig.observer.reachable[-1] is True
+    assert rig.observer.problem == ""
+
+
+@pytest.mark.parametrize("call", ["send", "flush", "commit"])
+def test_polls_that_work_do_not_end_an_outage_of_writing(
+    call: str, watcher: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    broker = FakeBroker({P0: telemetry(10)})
+    fails: KafkaClientError = DeliveryError("refused", refused=1, pending=0)
+    if call == "commit":
+        fails = BrokerUnavailableError("away")
+    broker.fail_next[call] = [fails] * 6
+    rig = Rig(broker, watcher)
+    polls: dict[int, int] = {}
+
+    def forming(consumer: FakeConsumer) -> None:
+        # As after each opening: first nothing is assigned, then the partition, with nothing fetched yet.
+        polls[id(consumer)] = n = polls.get(id(consumer), 0) + 1
+        if n == 1:
+            consumer._position = {}
+        if n == 2:
+            consumer._position = {P0: len(broker.records[P0])}
+        if n == 3:
+            consumer.seek_to_committed()
+        assert n > 3 or not rig.observer.reachable or not rig.observer.reachable[-1] or not fails_so_far()
+        rig.stop_when_all_is_committed(consumer)
+
+    def fails_so_far() -> int:
+        return 6 - len(broker.fail_next[call])
+
+    rig.on_poll = forming
+    rig.loop.run()
+    assert broker.committed == {P0: 10}
+    assert sum("Kafka fails" in r.message for r in caplog.records) == 1
+    assert sum("Kafka works again" in r.message for r in caplog.records) == 1
+    assert sum(rig.clock.slept) == pytest.approx(0.25 * (2**6 - 1), abs=1e-2)
+    assert rig.observer.reachable[-1] is True
+
+
+def test_what_could_not_be_written_is_no_matter_where_somebody_else_reads_it(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(10), P1: []})
+    broker.fail_next["flush"] = [DeliveryError("refused", refused=1, pending=0)]
+    rig = Rig(broker, watcher)
+
+    def given_to_another(consumer: FakeConsumer) -> None:
+        if len(rig.consumers) == 2:
+            assert rig.observer.reachable[-1] is (P0 not in consumer.assigned())
+            consumer.assign([P1])
+            if rig.observer.reachable[-1]:
+                rig.loop.stop()
+
+    rig.on_poll = given_to_another
+    rig.loop.run()
+    assert rig.observer.reachable.count(False) == 1
+    assert rig.observer.reachable[-1] is True
+
+
 def test_state_ahead_of_the_committed_offsets_is_dropped_after_a_failure(forecaster: Detector) -> None:
     broker = FakeBroker({P0: telemetry(30)})
     rig = Rig(broker, forecaster)

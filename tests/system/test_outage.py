@@ -53,8 +53,11 @@ def test_daemon_waits_for_the_broker_and_resumes_after_it_was_killed(
         assert daemon.get("/-/healthy")[0] == 200
 
         own_broker.start()
-        for topic in (TOPICS.telemetry, TOPICS.scores, TOPICS.alerts, TOPICS.dead_letters):
+        for topic in (TOPICS.telemetry, TOPICS.scores, TOPICS.alerts):
             create_topic(own_broker, topic, 2)
+        missing = f"output topics {TOPICS.dead_letters} do not exist"
+        wait_until(lambda: missing in daemon.get("/-/ready")[1], 60.0, "a word about the missing topic")
+        create_topic(own_broker, TOPICS.dead_letters, 2)
         daemon.wait_until_ready()
         send(0)
         daemon.wait_for_records(STEPS * len(HOSTS))
