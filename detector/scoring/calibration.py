@@ -98,13 +98,15 @@ class Calibration:
         """Return surprise, as large for rows that lack features as for complete rows equally improbable.
 
         That is so in location and spread, as the stored rows have them with and without the features; the
-        shape of the distribution is taken to be the same. No value is beyond ``MOST_SPREADS``, nor NaN.
+        shape of the distribution is taken to be the same. No value is beyond ``MOST_SPREADS``, each of a nat
+        at least, nor NaN.
 
         Args:
             surprise: Nats, shape (N,).
             model: As in ``p_value``, as are the others.
         """
-        highest = self.moments.location[model] + MOST_SPREADS * self.moments.scale[model]
+        # Where hardly a record differs from the others the spread is next to nothing, which a nat is not.
+        highest = self.moments.location[model] + MOST_SPREADS * np.maximum(self.moments.scale[model], 1.0)
         result = np.fmin(surprise, highest)
         patterns = _patterns(missing, past_missing)
         if patterns:

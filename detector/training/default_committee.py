@@ -10,6 +10,8 @@ from detector.training.plan import AUTO, MemberPlan
 HEAVY_TAILED: Mapping[str, int | str] = {"n_classes": 1, "density": "student"}
 
 BELL_EACH: Mapping[str, int | str] = {"n_components": 1, "covariance": "diagonal"}
+_BELL_EACH_BESIDE_TEXTS: Mapping[str, int | str] = {"n_classes": 1, "density": "gaussian"}
+"""The same as naive Bayes has it, which also takes categories."""
 
 # Where these say auto, the chosen predictor stands. A quick average of Gaussian surprise keeps the peaks. A
 # slow one of surprise with heavy tails adds up what is faint and lasts, as far as a quick one confirms it.
@@ -45,9 +47,14 @@ def ordered_members(predictor: str, kinds: Mapping[str, Kind]) -> list[MemberPla
 
     Args:
         predictor: Of the members that take the chosen one.
-        kinds: Of the features, by name: a family that cannot take one is left out.
+        kinds: Of the features, by name.
     """
-    return those_that_take(on_predictor(predictor, _ORDERED), kinds)
+    return [
+        member
+        if _takes(member.family, kinds)
+        else replace(member, family="naive_bayes", options=_BELL_EACH_BESIDE_TEXTS)
+        for member in on_predictor(predictor, _ORDERED)
+    ]
 
 
 def independent_members(kinds: Mapping[str, Kind]) -> list[MemberPlan]:

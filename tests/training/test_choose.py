@@ -5,14 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, FloatArray
 from detector.bundles.manifest import Manifest
+from detector.bundles.serving import serve
 from detector.models.kinds import Kind
 from detector.training.choose import Chosen, choose
 from detector.training.fit_family import no_report
 from detector.training.job import train
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
 from tests.made import batch
+from tests.pipelines import scores_of
 
 OPEN = TrainingPlan("hosts", AUTO, AUTO)
 
@@ -163,6 +166,24 @@ def test_a_family_that_cannot_take_a_feature_is_no_candidate() -> None:
     records = replace(batch(values), category_texts={0.0: "a", 1.0: "b", 2.0: "c"})
     members = chosen(records, replace(OPEN, kinds={"f1": "categorical"})).plan.members
     assert {member.family for member in members} == {"naive_bayes"}
+
+
+def test_a_text_among_numbers_takes_no_member_away() -> None:
+    values = stream(2000, 0.7)
+    values[:, 1] = np.arange(2000) % 3
+    records = replace(batch(values), category_texts={0.0: "a", 1.0: "b", 2.0: "c"})
+    plan = replace(OPEN, kinds={"f1": "categorical"}, candidates=())
+    quick, slow = chosen(records, plan).plan.members
+    assert (quick.time_scale.weight, slow.time_scale.weight) == (0.3, 0.05)
+    assert [member.options["density"] for member in (quick, slow)] == ["gaussian", "student"]
+    # One record far off is enough for the quick one.
+    trained = train(records, replace(plan, family=AUTO), 1e9)
+    own = serve(trained, AlertRules(Budget(1, "entity", 1e6)))
+    odd = values[:200].copy()
+    odd[100, 0] += 15.0
+    scores = scores_of(own, odd)
+    assert scores.exceeds_threshold[100]
+    assert not scores.exceeds_threshold[:100].any()
 
 
 def test_a_configured_predictor_is_every_members() -> None:

@@ -10,8 +10,9 @@ from detector.alerting.rules import AlertRules, Budget
 from detector.batch import FloatArray
 from detector.bundles.serving import serve
 from detector.pipeline.detector import Detector
-from detector.training.backtest import Backtest, backtest
+from detector.training.backtest import Backtest, backtest, rows_of
 from detector.training.job import TrainingPlan, train
+from detector.training.plan import AUTO
 from tests.made import batch
 
 INTERVAL_S = 60.0
@@ -115,3 +116,20 @@ def test_a_mostly_zero_feature_pages_when_it_stays_high(family: str, predictor: 
     feature = zero_inflated(N_TEST)
     feature[500:510] = 60.0
     assert fires_within(result_of(trained("zero_inflated", family, predictor), feature), 500, 510)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rare_events_alone_are_neither_deaf_nor_loud(seed: int) -> None:
+    """Errors in a minute, 98 of 100 times none: far more of them page, one or two do not."""
+    rng = np.random.default_rng(seed)
+    errors = rng.poisson(0.02, (9 * 1440, 1)).astype(np.float64)
+    errors[8 * 1440 : 8 * 1440 + 30] = 50.0
+    errors[8 * 1440 + 720] = 20.0
+    rows = batch(errors, time=INTERVAL_S * np.arange(float(len(errors))))
+    older, newer = (rows_of(rows, half) for half in (rows.time < 4 * 86400.0, rows.time >= 4 * 86400.0))
+    own = serve(train(older, TrainingPlan("watch", AUTO, AUTO), 1e9), AlertRules())
+    result = backtest(own, newer)
+    at = 4 * 1440
+    assert result.scores.exceeds_threshold[at : at + 30].all()
+    assert result.scores.exceeds_threshold[at + 720]
+    assert sum(event.transition == "firing" for event in result.events if event.time < 8 * 86400.0) <= 12
