@@ -331,6 +331,7 @@ class Loop:
             self._processed.pop(source, None)
             self._recalled.discard(source)
             self._input_of[source.topic].forget(self._observer, source)
+            self._nothing_told([source])
         if revoked:
             _log.info("partitions given to others: %s", _listed(revoked))
         if assigned:
@@ -354,11 +355,17 @@ class Loop:
         for input in self._inputs:
             for watch in input.watches:
                 watch.recall(came, recalled.alerts, recalled.incidents)
+                self._observer.still_firing(watch.name, came, recalled.firing(watch.name))
             if input.presence is not None:
                 input.presence.recall(came, recalled.absences)
                 self._observer.absent(input.name, input.presence.absent(), input.presence.firing())
         if recalled.open:
             _log.info("%d alerts are open on %s, and go on", recalled.open, _listed(sorted(came)))
+
+    def _nothing_told(self, sources: Collection[Source]) -> None:
+        """Forget what was told of the entities of partitions that are not ours."""
+        for watch in (watch for input in self._inputs for watch in input.watches):
+            self._observer.still_firing(watch.name, sources, [])
 
     def _disown(self, revoked: Sequence[Source]) -> None:
         """Leave the offsets of partitions that went to their new owner to commit."""
@@ -410,6 +417,7 @@ class Loop:
         self._sent = None
         self._uncommitted = {}
         self._processed = {}
+        self._nothing_told(self._recalled)
         self._recalled = set()
         for input in self._inputs:
             input.forget_everything(self._observer)

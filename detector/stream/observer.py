@@ -1,6 +1,6 @@
 """What the loop tells the outside about its work: counted once per batch, from columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from detector.alerting.absence_event import AbsenceEvent
@@ -41,6 +41,18 @@ class Observer(Protocol):
             scores: N rows in the batch's order.
             events: Episodes that started firing or resolved within the batch, in order.
             now_s: Wall clock, seconds since 1970; minus ``batch.time`` it is the delay.
+        """
+        ...
+
+    def still_firing(
+        self, detector: str, sources: Collection[Source], alerts: Sequence[tuple[AlertEvent, float]]
+    ) -> None:
+        """Set what another process told of entities that sent nothing yet here, and that goes on.
+
+        Args:
+            detector: One detector.
+            sources: The partitions of those entities; what was said of them before no longer counts.
+            alerts: Newest event of each, and for how many seconds it fires if no other follows.
         """
         ...
 

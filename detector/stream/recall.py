@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from detector.alerting.absence_event import AbsenceEvent
+from detector.alerting.event import AlertEvent
 from detector.alerting.incidents import IncidentEvent
 from detector.alerting.reopened import ToldAlert
 from detector.batch import Source
@@ -33,6 +34,16 @@ class Recalled:
     """The newest event of each that is open and began on these partitions."""
     absences: list[AbsenceEvent] = field(default_factory=list)
     """The newest event of each that is open."""
+    fires_for_s: dict[str, float] = field(default_factory=dict)
+    """How long each alert that is open fires if nothing more is heard of it, by its id."""
+
+    def firing(self, detector: str) -> list[tuple[AlertEvent, float]]:
+        """Return a detector's alerts that are open, and for how long, in seconds."""
+        return [
+            (told.newest, self.fires_for_s[told.newest.alert_id])
+            for told in self.alerts
+            if told.is_open and told.newest.detector == detector
+        ]
 
     @property
     def open(self) -> int:
@@ -80,8 +91,11 @@ def recall(
             break
     recalled = Recalled()
     for event, written_s in newest.values():
-        is_open = event.state != "resolved" and now_s < _expiry_s(event, written_s)
+        left_s = _expiry_s(event, written_s) - now_s
+        is_open = event.state != "resolved" and left_s > 0.0
         if event.kind == "anomaly":
+            if is_open:
+                recalled.fires_for_s[event.alert_id] = left_s
             fired_at = fired[event.alert_id].time if event.alert_id in fired else event.start
             recalled.alerts.append(ToldAlert(alert_of(event), seconds(fired_at), is_open))
         elif is_open and event.kind == "incident":

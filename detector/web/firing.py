@@ -4,13 +4,15 @@ An alert of which nothing more is heard ends when it expires, as it does for tho
 entity that falls silent while it fires would fire for ever.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 
 from detector.alerting.event import AlertEvent
+from detector.batch import Source
 
 RESOLVED_STAYS_S = 300.0
 """A scrape interval is shorter, so every scraper sees the 0."""
@@ -30,6 +32,8 @@ class FiringAlerts:
 
     def __init__(self) -> None:
         self._episodes: dict[str, dict[int, _Episode]] = {}
+        self._told: dict[str, dict[tuple[Source, str], _Episode]] = {}
+        """Of entities that have no slot yet; dropped with the first event of their own."""
 
     def update(self, detector: str, events: Sequence[tuple[int, AlertEvent]], now_s: float) -> None:
         """Take the events of a batch, each with its entity's slot, in order.
@@ -37,11 +41,30 @@ class FiringAlerts:
         Where the severity of an alert rises, the series of the old one vanishes at once.
         """
         episodes = self._episodes.setdefault(detector, {})
+        told = self._told.get(detector, {})
         for slot, event in events:
+            told.pop((event.source, event.entity), None)
             # How long, not when: records may lag behind the clock, and their alerts are no less alive.
             lasts_s = 0.0 if event.expires_at is None else event.expires_at - event.time
             until_s = now_s + lasts_s
             episodes[slot] = _Episode(event.entity, event.severity, until_s, until_s + RESOLVED_STAYS_S)
+
+    def told(
+        self,
+        detector: str,
+        sources: Collection[Source],
+        alerts: Sequence[tuple[AlertEvent, float]],
+        now_s: float,
+    ) -> None:
+        """Replace what another process told of entities of these partitions, each with its seconds left."""
+        others = self._told.get(detector, {}).items()
+        told = {key: episode for key, episode in others if key[0] not in sources}
+        for event, left_s in alerts:
+            until_s = now_s + left_s
+            told[event.source, event.entity] = _Episode(
+                event.entity, event.severity, until_s, until_s + RESOLVED_STAYS_S
+            )
+        self._told[detector] = told
 
     def forget(self, detector: str, slots: Sequence[int]) -> None:
         """Drop the series of these slots, firing or not: somebody else watches their entities now."""
@@ -59,10 +82,11 @@ class FiringAlerts:
     def collect(self, now_s: float) -> Iterator[GaugeMetricFamily]:
         """Yield the metric family."""
         value: dict[tuple[str, str, str], int] = {}
-        for detector, episodes in self._episodes.items():
-            for slot, episode in list(episodes.items()):
+        all_episodes: list[tuple[str, dict[Any, _Episode]]] = [*self._episodes.items(), *self._told.items()]
+        for detector, episodes in all_episodes:
+            for place, episode in list(episodes.items()):
                 if now_s >= episode.gone_at_s:
-                    del episodes[slot]
+                    del episodes[place]
                     continue
                 key = detector, episode.entity, episode.severity
                 # An entity on two partitions has two episodes and one series.

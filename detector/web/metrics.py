@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from prometheus_client import (
@@ -17,7 +17,7 @@ from prometheus_client import (
 from detector import __version__
 from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.event import AlertEvent
-from detector.batch import Batch, IntArray, Scores
+from detector.batch import Batch, IntArray, Scores, Source
 from detector.web.consumer_metrics import ConsumerMetrics
 from detector.web.detector_metrics import DetectorFacts, DetectorMetrics
 from detector.web.health import Health
@@ -195,6 +195,12 @@ class Metrics(ConsumerMetrics):
         if len(batch):
             self._detectors.scored(batch, slots, scores, events)
             self._per_entity.take(batch, slots, scores, events, now_s)
+
+    def still_firing(
+        self, detector: str, sources: Collection[Source], alerts: Sequence[tuple[AlertEvent, float]]
+    ) -> None:
+        """Set what fires of entities of these partitions that sent nothing yet."""
+        self._per_entity.still_firing(detector, sources, alerts)
 
     def incident(self, detector: str, transition: str) -> None:
         """Count an event of an incident."""

@@ -1,14 +1,14 @@
 """Per-entity metrics: kept in arrays, and made into series when somebody scrapes."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from detector.alerting.event import AlertEvent
-from detector.batch import Batch, IntArray, Scores, Status
+from detector.batch import Batch, IntArray, Scores, Source, Status
 from detector.web.entity_scores import EntityScores
 from detector.web.firing import FiringAlerts, firing_family
 from detector.web.histogram import ColumnHistogram
@@ -52,6 +52,13 @@ class PerEntity(Collector):
             self._score.observe(detector, anomaly_score)
             self._entity_scores.update(detector, slots, batch.entity, scores.judged, monotonic_s)
             self._firing.update(detector, placed, monotonic_s)
+
+    def still_firing(
+        self, detector: str, sources: Collection[Source], alerts: Sequence[tuple[AlertEvent, float]]
+    ) -> None:
+        """Set what another process told of, arguments as those of ``Observer.still_firing``."""
+        with self._lock:
+            self._firing.told(detector, sources, alerts, self._clock())
 
     def forget(self, detector: str, slots: IntArray) -> None:
         """Drop the series of these slots."""

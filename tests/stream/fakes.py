@@ -1,6 +1,6 @@
 """A list-backed broker for tests of the loop: records, outputs, committed offsets, failures on demand."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -186,6 +186,7 @@ class RecordingObserver:
         self.absences: list[AbsenceEvent] = []
         self.absent_entities = 0
         self.gone: list[str] = []
+        self.told: dict[tuple[Source, str], float] = {}
         self.on_two_sources = 0
         self.partitions = 0
         self.reachable: list[bool] = []
@@ -209,6 +210,12 @@ class RecordingObserver:
     ) -> None:
         self.statuses += [str(status) for status in scores.status.tolist()]
         self.events += events
+
+    def still_firing(
+        self, detector: str, sources: Collection[Source], alerts: Sequence[tuple[AlertEvent, float]]
+    ) -> None:
+        others = {key: left_s for key, left_s in self.told.items() if key[0] not in sources}
+        self.told = {**others, **{(event.source, event.entity): left_s for event, left_s in alerts}}
 
     def incident(self, detector: str, transition: str) -> None:
         self.incidents.append((detector, transition))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -68,6 +69,32 @@ def test_an_alert_that_is_open_at_a_restart_goes_on_and_is_resolved(watcher: Det
     )
     assert told(broker)[1]["reasons"] == told(broker)[0]["reasons"]
     assert told(broker)[2]["start"] == told(broker)[0]["start"]
+
+
+def test_an_open_alert_is_reported_before_its_entity_sends_again(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40)), P1: telemetry(60, entity="calm")})
+    first_until(broker, watcher, 30)
+    for records in broker.records.values():
+        del records[30:]
+    [fired] = told(broker)
+    rig = recalling(Rig(broker, watcher))
+    reported: list[dict[tuple[Source, str], float]] = []
+
+    def note(consumer: FakeConsumer) -> None:
+        reported.append(rig.observer.told)
+        if len(reported) == 2:
+            consumer.assign([P1])
+        if len(reported) == 3:
+            rig.loop.stop()
+
+    rig.on_poll = note
+    rig.loop.run()
+    [(where, left_s)] = reported[1].items()
+    assert where == (P0, "e")
+    # The record that brought it is dated NOW_S.
+    lasts = datetime.fromisoformat(fired["expires_at"]) - datetime.fromisoformat(fired["time"])
+    assert left_s == pytest.approx(lasts.total_seconds())
+    assert reported[2] == reported[0] == {}
 
 
 @pytest.mark.parametrize("read", [30, 50])

@@ -147,6 +147,44 @@ def test_firing_is_one_then_zero_for_minutes_then_gone(scraped: Scraped) -> None
         assert scraped.value("detector_alerts_total", detector="hosts", transition=transition) == 1
 
 
+@pytest.mark.parametrize("transition", ["updated", "resolved"])
+def test_an_alert_from_before_a_restart_fires_until_its_first_event(
+    scraped: Scraped, transition: Transition
+) -> None:
+    labels = {"detector": "hosts", "entity": "a", "severity": "critical"}
+    told = event_of("a", "firing", 0, severity="critical")
+    scraped.metrics.still_firing("hosts", [SOURCE], [(told, LASTS_S)])
+    assert scraped.value("detector_alert_firing", **labels) == 1
+    # Neither a record without an event nor another partition's news changes that.
+    scraped.score(["a"], [2.0])
+    scraped.metrics.still_firing("hosts", [Source("telemetry", 7)], [])
+    assert scraped.value("detector_alert_firing", **labels) == 1
+    event = event_of("a", transition, 1, severity="warning")
+    scraped.metrics.scored(batch_of(["a"], first_offset=1), slots_of(4), scores_of([2.0]), [event], 1.8e9)
+    assert scraped.value("detector_alert_firing", **labels) is None
+    now = scraped.value("detector_alert_firing", **{**labels, "severity": "warning"})
+    assert now == (transition == "updated")
+
+
+def test_an_alert_from_before_a_restart_of_a_silent_entity_fires_until_it_expires(scraped: Scraped) -> None:
+    labels = {"detector": "hosts", "entity": "a", "severity": "warning"}
+    scraped.metrics.still_firing("hosts", [SOURCE], [(event_of("a", "firing", 0), 100.0)])
+    scraped.clock.now_s += 99
+    assert scraped.value("detector_alert_firing", **labels) == 1
+    scraped.clock.now_s += 1
+    assert scraped.value("detector_alert_firing", **labels) == 0
+    scraped.clock.now_s += RESOLVED_STAYS_S
+    assert scraped.value("detector_alert_firing", **labels) is None
+
+
+def test_an_alert_from_before_a_restart_is_forgotten_with_its_partition(scraped: Scraped) -> None:
+    other = event_of("b", "firing", 0, Source("telemetry", 1))
+    both = [(event_of("a", "firing", 0), LASTS_S), (other, LASTS_S)]
+    scraped.metrics.still_firing("hosts", [SOURCE, other.source], both)
+    scraped.metrics.still_firing("hosts", [SOURCE], [])
+    assert [labels["entity"] for labels in scraped.labels_of("detector_alert_firing")] == ["b"]
+
+
 def test_an_entity_that_falls_silent_while_it_fires_fires_until_that_expires(scraped: Scraped) -> None:
     batches = [batch_of(["a"], first_offset=offset) for offset in (0, 1)]
     labels = {"detector": "hosts", "entity": "a", "severity": "warning"}
