@@ -93,7 +93,12 @@ def run(config: Config) -> None:
             partial(open_consumer, settings),
             partial(open_producer, settings),
             _reader_back(settings, config.outputs.alerts_topic),
-            Episodes(notify.max_alert_age_s, notify.expire_after_s, notify.generator_url or ""),
+            Episodes(
+                notify.max_alert_age_s,
+                notify.expire_after_s,
+                max(receiver.give_up_after_s for receiver in (*notify.alertmanagers, *notify.webhooks)),
+                notify.generator_url or "",
+            ),
             receivers,
             finished,
             metrics,

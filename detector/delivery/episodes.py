@@ -1,7 +1,7 @@
 """Which episodes fire, and whom an event is news for: old ones are history, which wakes nobody."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Reading(StrEnum):
     REFRESHED = "refreshed"
     """It fires already; nothing that would wake anybody changed."""
     OLD = "old"
-    """Longer ago than ``max_alert_age``, and over or written as history: nobody is told."""
+    """History, or over for longer than receivers may take: nobody is told."""
     REPEATED = "repeated"
     """The same event once more, as a crash of the scorer leaves it."""
     EXPIRED = "expired"
@@ -45,6 +45,15 @@ class Read(NamedTuple):
 
     reading: Reading
     letters: list[Letter]
+
+
+class _Ahead(NamedTuple):
+    """The newest of an alert's events that were read back and are still to be read in their turn."""
+
+    source: Source
+    labels: Mapping[str, str]
+    ends_s: float
+    """When it is over unless more is heard of it; minus infinity if that event is its end."""
 
 
 @dataclass(slots=True)
@@ -69,36 +78,53 @@ class _Episode:
 class Episodes:
     """All episodes of the partitions held. Times are wall clock, seconds since 1970."""
 
-    def __init__(self, max_alert_age_s: float, expire_after_s: float, generator_url: str = "") -> None:
+    def __init__(
+        self,
+        max_alert_age_s: float,
+        expire_after_s: float,
+        deliver_within_s: float,
+        generator_url: str = "",
+    ) -> None:
         """Args:
-        max_alert_age_s: Events whose record is older when they are read, wake nobody.
+        max_alert_age_s: Events whose record was older when they were written, wake nobody.
         expire_after_s: Silence after which an open episode is taken to be over, unless its last event
             says how long.
+        deliver_within_s: How long after they were written events may be delivered, if a receiver or the
+            deliverer was away so long.
         generator_url: Link with ``{entity}``, ``{detector}`` and ``{alert_id}``; may be empty.
         """
         self._max_alert_age_s = max_alert_age_s
         self._expire_after_s = expire_after_s
+        self._deliver_within_s = deliver_within_s
         self._generator_url = generator_url
         self._known: dict[str, _Episode] = {}
         self._first_seen: OrderedDict[str, tuple[Source, int]] = OrderedDict()
+        self._ahead: dict[str, _Ahead] = {}
 
-    def restore(self, record: AlertRecord, alert: Alert, written_s: float) -> None:
-        """Learn from an event that may have been delivered before; nobody is told.
+    def restore(self, record: AlertRecord, alert: Alert, written_s: float, *, delivered: bool = True) -> None:
+        """Learn from an event that was read before; nobody is told.
 
         Args:
             record: From a partition that is ours since now; give them in offset order.
             alert: What it says.
             written_s: When Kafka got it.
+            delivered: Whether every receiver has it. What is not is decided when it is read in its turn; here
+                it says only whether the episode still goes on.
         """
         id = event_id(alert, record.headers)
         if self._is_repeat(record, id) or alert.role != "champion":
+            return
+        if not delivered:
+            over = alert.state == "resolved"
+            ends_s = float("-inf") if over else written_s + self._lasts_s(alert)
+            self._ahead[alert.alert_id] = _Ahead(record.source, labels_of(alert), ends_s)
             return
         episode = self._known.get(alert.alert_id)
         if alert.state == "resolved":
             if episode is not None:
                 self._close(episode, alert, id, written_s)
             return
-        on_time = written_s - alert.time.timestamp() <= self._max_alert_age_s
+        on_time = self._on_time(alert, written_s)
         told = (on_time and alert.incident_id is None) or (episode is not None and episode.told)
         self._opened(episode, record, alert, written_s, told=told)
 
@@ -123,6 +149,10 @@ class Episodes:
         if alert.role != "champion":
             return Read(Reading.SHADOW, [])
         fresh = now_s - alert.time.timestamp() <= self._max_alert_age_s
+        if self._on_time(alert, written_s):
+            ahead = self._ahead.get(alert.alert_id)
+            goes_on = ahead is not None and now_s < ahead.ends_s
+            fresh = fresh or goes_on or now_s - written_s <= self._deliver_within_s
         episode = self._known.get(alert.alert_id)
         if alert.state == "resolved":
             return self._over(episode, record, alert, id, written_s, fresh=fresh)
@@ -136,6 +166,7 @@ class Episodes:
             now_s: The clock.
         """
         letters = []
+        self._ahead = {id: ahead for id, ahead in self._ahead.items() if ahead.source not in sources}
         for alert_id, episode in list(self._known.items()):
             if episode.record.source not in sources:
                 continue
@@ -157,9 +188,13 @@ class Episodes:
         return letters
 
     def standing(self, now_s: float) -> Iterator[tuple[Source, Notification]]:
-        """Yield what an Alertmanager should know: what fires, and what is over."""
+        """Yield what an Alertmanager should know: what fires, and what is over.
+
+        Of an alert with events still to be read in their turn, these say more.
+        """
+        ahead = [each.labels for each in self._ahead.values()]
         for alert_id, episode in self._known.items():
-            if not episode.told:
+            if not episode.told or alert_id in self._ahead or episode.labels in ahead:
                 continue
             if episode.closing is not None:
                 yield episode.record.source, episode.closing
@@ -173,6 +208,7 @@ class Episodes:
     def drop(self, sources: Collection[Source]) -> None:
         """Forget the episodes of partitions that went."""
         self._known = {id: e for id, e in self._known.items() if e.record.source not in sources}
+        self._ahead = {id: ahead for id, ahead in self._ahead.items() if ahead.source not in sources}
 
     def _fires(
         self,
@@ -189,7 +225,6 @@ class Episodes:
             self._opened(episode, record, alert, written_s, told=False)
             return Read(Reading.GROUPED, [])
         if not fresh and not known:
-            # Restored as told, and over by now: both its events are history.
             self._opened(episode, record, alert, written_s, told=False)
             return Read(Reading.OLD, [])
         before = episode.labels if episode is not None and known else None
@@ -281,11 +316,18 @@ class Episodes:
         )
 
     def _expiry_s(self, episode: _Episode) -> float:
-        alert, lasts_s = episode.alert, self._expire_after_s
-        if alert.expires_at is not None:
-            # How long, not when: records may lag behind the clock, and their alerts are no less alive.
-            lasts_s = (alert.expires_at - alert.time).total_seconds()
-        return episode.news_s + lasts_s
+        return episode.news_s + self._lasts_s(episode.alert)
+
+    def _lasts_s(self, alert: Alert) -> float:
+        """Return how long after an event the episode is over, unless more is heard of it."""
+        if alert.expires_at is None:
+            return self._expire_after_s
+        # How long, not when: records may lag behind the clock, and their alerts are no less alive.
+        return (alert.expires_at - alert.time).total_seconds()
+
+    def _on_time(self, alert: Alert, written_s: float) -> bool:
+        """Say whether an event was news when it was written, not history that a scorer caught up with."""
+        return written_s - alert.time.timestamp() <= self._max_alert_age_s
 
     def _is_repeat(self, record: AlertRecord, id: str) -> bool:
         """Say whether the event was seen at another place before; the same place is only read again."""

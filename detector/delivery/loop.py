@@ -4,7 +4,8 @@ What happens in a turn, and what a crash after each of the steps costs:
 
 1. poll        the events that are there. Nothing is lost: offsets are not committed.
 2. follow      partitions that went: their episodes and letters are somebody else's. Partitions that came:
-               what fires there is read back from the topic, so Alertmanagers hear of it without a pause.
+               what fires there is read back from the topic, so Alertmanagers hear of it without a pause; what
+               is not committed is decided in its turn, as if for the first time.
 3. collect     what the receivers' threads finished. Events that a receiver refused, or that failed for too
                long, go to the dead-letter topic, and the broker holds them before the next step.
 4. commit      up to the first event that some receiver still lacks. A crash from here on repeats nothing
@@ -102,6 +103,8 @@ class DeliveryLoop:
         self._progress = Progress()
         self._held: set[Source] = set()
         self._unreadable: list[tuple[AlertRecord, DeadLetter]] = []
+        self._decided: dict[Source, dict[int, list[Letter]]] = {}
+        """By offset, of what is not committed yet: what is read again is the same news again."""
         self._look_due_s = 0.0
         self._opened_s = 0.0
 
@@ -182,11 +185,10 @@ class DeliveryLoop:
         held = consumer.assigned()
         # After an outage everything is assigned anew, and receivers keep what stays ours.
         self._let_go((self._held | set(revoked)) - held)
-        self._episodes.drop(assigned)
-        self._progress.forget(assigned)
+        self._forget(assigned)
         self._held = set(held)
         if assigned:
-            self._restore(set(assigned))
+            self._restore(consumer, set(assigned))
         self._observer.assigned(len(held))
         _log.info("%d partitions of %s are ours", len(held), self._alerts_topic)
 
@@ -194,13 +196,19 @@ class DeliveryLoop:
         """Leave partitions to their new owner, who repeats what fires there from now on."""
         for receiver in self._receivers:
             receiver.drop(sources)
-        self._episodes.drop(sources)
-        self._progress.forget(sources)
+        self._forget(sources)
         self._held -= set(sources)
 
-    def _restore(self, sources: set[Source]) -> None:
+    def _forget(self, sources: Collection[Source]) -> None:
+        self._episodes.drop(sources)
+        self._progress.forget(sources)
+        for source in sources:
+            self._decided.pop(source, None)
+
+    def _restore(self, consumer: Consumer, sources: set[Source]) -> None:
         """Find out what fires on partitions that came, and let Alertmanagers hear of it at once."""
         now_s = self._wall_clock()
+        committed = consumer.committed(sources)
         events = 0
         for raw in self._read_back(now_s - self._read_back_s):
             self._session.alive()
@@ -209,11 +217,13 @@ class DeliveryLoop:
                 if record.source not in sources:
                     continue
                 try:
-                    self._episodes.restore(record, decode_alert(record.value), _known(written_s[i], now_s))
-                    events += 1
+                    alert = decode_alert(record.value)
                 except UnreadableAlertError:
                     # It becomes a dead letter when it is read in its turn.
                     continue
+                delivered = record.offset < committed.get(record.source, 0)
+                self._episodes.restore(record, alert, _known(written_s[i], now_s), delivered=delivered)
+                events += 1
         self._episodes.restored(now_s)
         standing = [(source, told) for source, told in self._episodes.standing(now_s) if source in sources]
         for receiver in self._receivers:
@@ -251,11 +261,18 @@ class DeliveryLoop:
         if next_offsets:
             consumer.commit(next_offsets)
             self._session.committed()
+        for source, next_offset in next_offsets.items():
+            letters = self._decided.get(source, {})
+            self._decided[source] = {at: letters[at] for at in letters if at >= next_offset}
 
     def _decide(self, record: AlertRecord, written_s: float) -> None:
         if not record.value:
             # A tombstone says nothing to anybody.
             self._progress.begin(record.source, record.offset, ())
+            return
+        before = self._decided.get(record.source, {}).get(record.offset)
+        if before is not None:
+            self._begin(record, before)
             return
         now_s = self._wall_clock()
         try:
@@ -267,9 +284,13 @@ class DeliveryLoop:
             return
         read = self._episodes.take(record, alert, _known(written_s, now_s), now_s)
         self._observer.read(read.reading)
-        parts = [_part(receiver.id, letter) for letter in read.letters for receiver in self._receivers]
+        self._decided.setdefault(record.source, {})[record.offset] = read.letters
+        self._begin(record, read.letters)
+
+    def _begin(self, record: AlertRecord, letters: Sequence[Letter]) -> None:
+        parts = [_part(receiver.id, letter) for letter in letters for receiver in self._receivers]
         self._progress.begin(record.source, record.offset, parts)
-        self._hand_on(read.letters)
+        self._hand_on(letters)
 
     def _expire(self, caught_up: set[Source]) -> None:
         letters = self._episodes.expire(caught_up, self._wall_clock())

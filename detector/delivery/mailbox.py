@@ -173,10 +173,13 @@ class Mailbox:
         return 0.0 if oldest is None else now_s - oldest.since_s
 
     def drop(self, sources: Collection[Source]) -> None:
-        """Forget letters from these sources: somebody else sends them."""
+        """Forget letters from these sources, sent or not: somebody else tells of them from now on."""
         for waiting in list(self._waiting.values()):
             if waiting.letter.record.source in sources:
                 self._remove(waiting)
+        self._finished = OrderedDict(
+            (id, each) for id, each in self._finished.items() if each.letter.record.source not in sources
+        )
 
     def _asked_s(self, answer: Answer) -> float:
         """Return how long the receiver asked for patience: no longer than letters wait at all."""

@@ -1,7 +1,7 @@
 """The port on confluent-kafka: librdkafka in C, several times faster, an extra to install."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -192,23 +192,25 @@ class ConfluentConsumer:
         if refused:
             raise self._not_committed(next_offsets, refused[0].error)
 
+    def committed(self, sources: Collection[Source]) -> dict[Source, int]:
+        asked = [TopicPartition(*source) for source in sorted(sources)]
+        try:
+            found: list[Any] = (
+                self._consumer.committed(asked, self._settings.commit_timeout_s) if asked else []
+            )
+        except KafkaException as error:
+            raise self._connection.translated(error) from error
+        return {Source(tp.topic, tp.partition): tp.offset for tp in found if tp.offset != OFFSET_INVALID}
+
     def seek_to_committed(self) -> None:
         self._deferred = None
         # Nothing is ours until the next assignment, which begins at the committed offsets anyway.
         if self._rebalancing:
             return
-        held = [TopicPartition(*source) for source in sorted(self._assignment.held())]
+        held = sorted(self._assignment.held())
         start = OFFSET_BEGINNING if self._settings.start_from == "earliest" else OFFSET_END
-        try:
-            committed: list[Any] = (
-                self._consumer.committed(held, self._settings.commit_timeout_s) if held else []
-            )
-        except KafkaException as error:
-            raise self._connection.translated(error) from error
-        self._next = {
-            Source(tp.topic, tp.partition): start if tp.offset == OFFSET_INVALID else tp.offset
-            for tp in committed
-        }
+        committed = self.committed(held)
+        self._next = {source: committed.get(source, start) for source in held}
         self._move()
         self._unplaced = False
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any
@@ -199,18 +199,26 @@ class KafkaPythonConsumer:
                 "the records come again"
             ) from error
 
-    def seek_to_committed(self) -> None:
-        without: list[TopicPartition] = []
-        for tp in self._partitions():
-            committed = self._ask(
-                partial(
-                    self._consumer.committed, tp, timeout_ms=milliseconds(self._settings.commit_timeout_s)
-                )
+    def committed(self, sources: Collection[Source]) -> dict[Source, int]:
+        timeout_ms = milliseconds(self._settings.commit_timeout_s)
+        offsets = {
+            source: self._ask(
+                partial(self._consumer.committed, TopicPartition(*source), timeout_ms=timeout_ms)
             )
-            if committed is None:
+            for source in sources
+        }
+        return {source: offset for source, offset in offsets.items() if offset is not None}
+
+    def seek_to_committed(self) -> None:
+        partitions = self._partitions()
+        committed = self.committed([Source(tp.topic, tp.partition) for tp in partitions])
+        without: list[TopicPartition] = []
+        for tp in partitions:
+            offset = committed.get(Source(tp.topic, tp.partition))
+            if offset is None:
                 without.append(tp)
             else:
-                self._move(self._consumer.seek, tp, committed)
+                self._move(self._consumer.seek, tp, offset)
         if without:
             self._start(without)
 

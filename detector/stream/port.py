@@ -19,7 +19,7 @@ Errors, all of them ``KafkaClientError``::
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -241,6 +241,10 @@ class Consumer(Protocol):
         Raises:
             CommitError: It holds none or only some of them.
         """
+        ...
+
+    def committed(self, sources: Collection[Source]) -> dict[Source, int]:
+        """Return the group's committed offsets; partitions that have none are left out."""
         ...
 
     def seek_to_committed(self) -> None:

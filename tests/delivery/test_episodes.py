@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from detector.alerting.event import AlertEvent
 from detector.batch import Source
 from detector.delivery.episodes import Episodes, Reading
@@ -14,7 +16,9 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 
 def episodes() -> Episodes:
-    return Episodes(max_alert_age_s=15 * MINUTE, expire_after_s=DAY, generator_url="https://x/{entity}")
+    return Episodes(
+        15 * MINUTE, expire_after_s=DAY, deliver_within_s=HOUR, generator_url="https://x/{entity}"
+    )
 
 
 class Topic:
@@ -36,8 +40,10 @@ class Topic:
         record, alert = read(event, offset, more=more)
         return self.episodes.take(record, alert, now_s if written_s is None else written_s, now_s)
 
-    def restore(self, event: AlertEvent, written_s: float, offset: int) -> None:
-        self.episodes.restore(*read(event, offset), written_s)
+    def restore(
+        self, event: AlertEvent, written_s: float, offset: int, *, delivered: bool = True, **more: str
+    ) -> None:
+        self.episodes.restore(*read(event, offset, more=more), written_s, delivered=delivered)
 
 
 def told(taken: tuple[Reading, list[Letter]]) -> list[str]:
@@ -84,25 +90,82 @@ def test_the_end_of_what_was_told_is_told_however_late() -> None:
     assert told(topic.take(event("resolved", NOW + 60), NOW + 6 * HOUR)) == ["resolved"]
 
 
-def test_what_still_fires_is_told_though_the_deliverer_was_away() -> None:
-    topic = Topic(episodes())
-    topic.restore(event("firing", NOW - HOUR), NOW - HOUR, offset=1)
-    assert told(topic.again(event("firing", NOW - HOUR), NOW, 1, NOW - HOUR)) == ["firing"]
+@pytest.mark.parametrize("delivered", [False, True])
+def test_what_still_fires_is_told_though_the_deliverer_was_away(delivered: bool) -> None:
+    topic, began = Topic(episodes()), NOW - 3 * HOUR
+    topic.restore(event("firing", began), began, offset=1, delivered=delivered)
+    assert told(topic.again(event("firing", began), NOW, 1, began)) == ["firing"]
 
 
-def test_what_was_over_before_the_deliverer_came_back_wakes_nobody() -> None:
+@pytest.mark.parametrize("delivered", [False, True])
+def test_what_was_over_before_the_deliverer_came_back_wakes_nobody(delivered: bool) -> None:
     topic = Topic(episodes())
     firing, resolved = event("firing", NOW - 2 * HOUR), event("resolved", NOW - HOUR)
-    topic.restore(firing, NOW - 2 * HOUR, offset=1)
-    topic.restore(resolved, NOW - HOUR, offset=2)
+    topic.restore(firing, NOW - 2 * HOUR, offset=1, delivered=delivered)
+    topic.restore(resolved, NOW - HOUR, offset=2, delivered=delivered)
     assert topic.again(firing, NOW, 1, NOW - 2 * HOUR) == (Reading.OLD, [])
     assert topic.again(resolved, NOW, 2, NOW - HOUR) == (Reading.OLD, [])
 
 
-def test_history_that_a_scorer_catches_up_with_wakes_nobody_after_a_restart_either() -> None:
+def test_what_expired_before_the_deliverer_came_back_wakes_nobody() -> None:
+    topic, began = Topic(episodes()), NOW - 2 * DAY
+    topic.restore(event("firing", began), began, offset=1, delivered=False)
+    assert topic.again(event("firing", began), NOW, 1, began) == (Reading.OLD, [])
+    assert topic.episodes.expire([ALERTS], NOW) == []
+
+
+def test_what_a_receiver_lacks_is_told_from_its_beginning_to_its_end_after_a_restart() -> None:
+    topic, began = Topic(episodes()), NOW - 30 * MINUTE
+    firing, resolved = event("firing", began), event("resolved", NOW - 20 * MINUTE)
+    topic.restore(firing, began, offset=1, delivered=False)
+    topic.restore(resolved, NOW - 20 * MINUTE, offset=2, delivered=False)
+    assert told(topic.again(firing, NOW, 1, began)) == ["firing"]
+    assert told(topic.again(resolved, NOW, 2, NOW - 20 * MINUTE)) == ["resolved"]
+
+
+def test_the_end_that_a_receiver_lacks_is_told_after_a_restart() -> None:
+    topic, began = Topic(episodes()), NOW - 3 * HOUR
+    topic.restore(event("firing", began), began, offset=1)
+    resolved = event("resolved", NOW - 2 * HOUR)
+    topic.restore(resolved, NOW - 2 * HOUR, offset=2, delivered=False)
+    assert told(topic.again(resolved, NOW, 2, NOW - 2 * HOUR)) == ["resolved"]
+
+
+def test_a_severity_that_a_receiver_lacks_is_told_after_a_restart() -> None:
     topic = Topic(episodes())
-    topic.restore(event("firing", NOW - 6 * HOUR), NOW - MINUTE, offset=1)
+    topic.restore(event("firing", NOW - MINUTE), NOW - MINUTE, offset=1)
+    worse = replace(event("firing", NOW - MINUTE), id="update-1", time=NOW, severity="critical")
+    topic.restore(worse, NOW, offset=2, delivered=False, state="updated")
+    reading, letters = topic.again(worse, NOW, 2, state="updated")
+    assert reading is Reading.NOTIFIED
+    assert [(x.notification.status, x.notification.labels["severity"]) for x in letters] == [
+        ("resolved", "warning"),
+        ("firing", "critical"),
+    ]
+    assert not letters[1].notification.quiet
+
+
+def test_of_what_is_still_to_be_read_nothing_stands_before() -> None:
+    topic = Topic(episodes())
+    topic.restore(event("firing", NOW - HOUR), NOW - HOUR, offset=1)
+    topic.restore(event("resolved", NOW - 59 * MINUTE), NOW - 59 * MINUTE, offset=2)
+    topic.restore(event("firing", NOW - HOUR, "db-1"), NOW - HOUR, offset=3)
+    topic.restore(event("resolved", NOW, "db-1"), NOW, offset=4, delivered=False)
+    # The next alert of the same entity.
+    topic.restore(event("firing", NOW, episode=9), NOW, offset=5, delivered=False)
     assert list(topic.episodes.standing(NOW)) == []
+    # Once they are read they say nothing about later ones.
+    topic.episodes.expire([ALERTS], NOW)
+    assert [x.status for _, x in topic.episodes.standing(NOW)] == ["resolved", "firing"]
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_history_that_a_scorer_catches_up_with_wakes_nobody_after_a_restart_either(delivered: bool) -> None:
+    topic = Topic(episodes())
+    firing = event("firing", NOW - 6 * HOUR)
+    topic.restore(firing, NOW - MINUTE, offset=1, delivered=delivered)
+    assert list(topic.episodes.standing(NOW)) == []
+    assert topic.again(firing, NOW, 1, NOW - MINUTE) == (Reading.OLD, [])
     assert topic.take(event("resolved", NOW - 5 * HOUR), NOW) == (Reading.OLD, [])
 
 

@@ -4,6 +4,8 @@ import json
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from queue import SimpleQueue
 
 import pytest
@@ -47,10 +49,12 @@ class AlertmanagerPlace(Place):
     def __init__(self) -> None:
         super().__init__()
         self.alerts: list[tuple[str, bool]] = []
+        self.ends: list[float] = []
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         for alert in json.loads(body):
             self.alerts.append((alert["labels"]["entity"], alert["endsAt"] > "2027-01-15T08:00:00.000Z"))
+            self.ends.append(datetime.fromisoformat(alert["endsAt"]).timestamp())
         return self.answer
 
 
@@ -67,7 +71,7 @@ class Deliverer:
             broker.consumer,
             broker.producer,
             self.read_back,
-            Episodes(900.0, 86_400.0),
+            Episodes(900.0, 86_400.0, 3600.0),
             self.receivers,
             finished,
             self.counts,
@@ -166,6 +170,56 @@ def test_a_successor_tells_what_its_predecessor_did_not_commit(broker: FakeBroke
     assert bad.ids == IDS
     # Again, recognisably.
     assert good.ids == IDS + IDS
+
+
+def test_a_restart_after_max_alert_age_loses_neither_beginning_nor_end(clock: FakeClock) -> None:
+    broker, good, bad = FakeBroker({ALERTS: values(FIRING)}), Place(), Place()
+    bad.answer = Answer(Outcome.CONNECTION)
+    Deliverer(broker, [good, bad], clock).turn(3)
+    assert (good.ids, broker.committed) == (IDS[:1], {})
+    clock.sleep(960.0)
+    broker.records[ALERTS] = values(FIRING, RESOLVED)
+    bad.answer = Answer(Outcome.DELIVERED)
+    Deliverer(broker, [good, bad], clock).turn(2)
+    assert good.ids == IDS[:1] + IDS
+    assert bad.ids == IDS
+    assert broker.committed == {ALERTS: 2}
+
+
+def test_a_restart_takes_back_nothing_that_alertmanager_knows(clock: FakeClock) -> None:
+    broker, manager, bad = FakeBroker({ALERTS: values(FIRING)}), AlertmanagerPlace(), Place()
+    Deliverer(broker, [manager, bad], clock).turn(2)
+    bad.answer = Answer(Outcome.CONNECTION)
+    broker.records[ALERTS] = values(FIRING, RESOLVED)
+    clock.sleep(61.0)
+    Deliverer(broker, [manager, bad], clock).turn(3)
+    assert broker.committed == {ALERTS: 1}
+    manager.ends.clear()
+    Deliverer(broker, [manager, bad], clock).turn(3)
+    assert set(manager.ends) == {RESOLVED.time}
+
+
+def test_what_is_read_again_after_a_failed_commit_waits_for_the_same_receivers(clock: FakeClock) -> None:
+    critical = replace(FIRING, id="u", transition="updated", severity="critical", time=NOW_S + 30)
+    broker, good, bad = FakeBroker({ALERTS: values(FIRING, critical)}), Place(), Place()
+    deliverer = Deliverer(broker, [good, bad], clock)
+    deliverer.turn()
+    bad.answer = Answer(Outcome.CONNECTION)
+    broker.records[ALERTS] += values(RESOLVED)
+    deliverer.turn()
+    # As the session does after a commit that failed.
+    for committed in (0, 1):
+        broker.committed = {ALERTS: committed}
+        deliverer.loop.forget()
+        deliverer.consumer.seek_to_committed()
+        deliverer.turn(3)
+    assert broker.committed == {ALERTS: 2}
+    bad.answer = Answer(Outcome.DELIVERED)
+    clock.sleep(5.0)
+    deliverer.turn(2)
+    assert broker.committed == {ALERTS: 3}
+    assert good.ids == bad.ids
+    assert len(good.ids) == len(set(good.ids)) == 4
 
 
 def test_a_dead_letter_is_with_the_broker_before_the_offset_is(broker: FakeBroker, clock: FakeClock) -> None:

@@ -175,3 +175,12 @@ def test_letters_of_partitions_that_went_are_dropped() -> None:
     assert box.answered(in_flight, GOOD, 0.0) is None
     assert sent(box, 0.0) == "b"
     assert box.oldest_s(5.0) == 5.0
+
+
+def test_what_was_sent_of_a_partition_that_went_is_sent_again_when_it_is_back() -> None:
+    box = mailbox()
+    box.put(letter("a"), 0.0)
+    assert answer(box, 0.0, GOOD) == "delivered"
+    box.drop([SOURCE])
+    assert box.put(letter("a"), 1.0) == []
+    assert sent(box, 1.0) == "a"

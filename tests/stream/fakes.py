@@ -125,6 +125,9 @@ class FakeConsumer:
         self._broker.call("commit")
         self._broker.committed.update(next_offsets)
 
+    def committed(self, sources: Collection[Source]) -> dict[Source, int]:
+        return {source: offset for source, offset in self._broker.committed.items() if source in sources}
+
     def seek_to_committed(self) -> None:
         self._broker.call("seek")
         self._position = {source: self._broker.committed.get(source, 0) for source in self._position}
