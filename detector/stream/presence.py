@@ -10,11 +10,10 @@ absent stays so until it returns.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detector.alerting.absence import (
     SUSPECTED_AT,
@@ -23,68 +22,26 @@ from detector.alerting.absence import (
     patience_s,
     stopped_together,
     taught,
-    usual_interval_s,
 )
 from detector.alerting.absence_event import (
     KEEP_ALIVE_S,
     MANY_ENTITIES,
     AbsenceEvent,
     ResolvedBecause,
-    absence_id,
     kept_alive,
-    listed,
     resolved,
 )
-from detector.batch import Batch, BoolArray, FloatArray, IntArray, Source
+from detector.batch import Batch, FloatArray, IntArray, Source
 from detector.models.sequences import lagged, runs_of, starts_of
 from detector.stream.feature_presence import FeaturePresence
 from detector.stream.partition_clocks import CAUGHT_UP_S, PartitionClocks
+from detector.stream.presence_rows import ABSENT, FIRST_INCIDENT, PRESENT, Rows, Stopped, median
 from detector.stream.recalled_absences import RecalledAbsences
 
 CHECK_S = 1.0
 """Of a stream's clock, between two looks at all entities, or longer where all have much more patience."""
 _CHECKS = 16
 """Within the shortest patience of all."""
-
-_PRESENT, _ABSENT, _IN_INCIDENT = 0, 1, 2
-
-
-@dataclass(slots=True)
-class _Rows:
-    """What is known of the entities, one row per slot."""
-
-    known: BoolArray
-    missed: BoolArray
-    """Whether anybody wants to know when it stops."""
-    state: NDArray[np.int8]
-    source: IntArray
-    heard_s: FloatArray
-    """What the stream's clock showed at its last record."""
-    gaps: FloatArray
-    patience_s: FloatArray
-    """What follows from the gaps."""
-    time_s: FloatArray
-    """Of its last record."""
-    offset: IntArray
-
-    @classmethod
-    def empty(cls, n: int, patience_s: float) -> "_Rows":
-        """Return n rows of entities never seen."""
-        return cls(
-            known=np.zeros(n, dtype=bool),
-            missed=np.zeros(n, dtype=bool),
-            state=np.full(n, _PRESENT, dtype=np.int8),
-            source=np.zeros(n, dtype=np.int64),
-            heard_s=np.full(n, -np.inf),
-            gaps=initial_gaps(n),
-            patience_s=np.full(n, patience_s),
-            time_s=np.full(n, -np.inf),
-            offset=np.zeros(n, dtype=np.int64),
-        )
-
-    def followed_by(self, other: "_Rows") -> "_Rows":
-        both = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return _Rows(*(np.concatenate(pair) for pair in both))
 
 
 @dataclass(slots=True)
@@ -127,7 +84,8 @@ class Presence:
         self._checked_s: FloatArray = np.zeros(0)
         self._check_every_s = CHECK_S
         self._longest_hole_s = np.inf
-        self._incident: _Incident | None = None
+        self._incidents: dict[int, _Incident] = {}
+        """Those that go on, by number, as they came."""
         self._features = FeaturePresence(input_name, rules.severity) if rules.features else None
         self._recalled = RecalledAbsences(forget_after_s)
         self._returning: set[int] = set()
@@ -140,7 +98,7 @@ class Presence:
         self._entity: list[str] = []
         self._labels: list[dict[str, str]] = []
         self._first_patience_s = float(patience_s(initial_gaps(1), rules)[0])
-        self._rows = _Rows.empty(0, self._first_patience_s)
+        self._rows = Rows.empty(0, self._first_patience_s)
 
     def saw(self, batch: Batch, slots: IntArray, now_s: float, monotonic_s: float) -> None:
         """Take note of who sent, and of who is back.
@@ -158,8 +116,8 @@ class Presence:
         first, last = order[starts], order[starts + lengths - 1]
         touched = slots[first]
         self._meet(batch, first, touched)
-        silence_over = self._incident is not None and self._incident.silent
-        if silence_over:
+        silent = self._silent()
+        if silent is not None:
             self._clocks.resume()
         time = np.minimum(batch.time, now_s)
         shown, resumed = self._clocks.advance(batch, slots, time, self._longest_hole_s)
@@ -185,11 +143,11 @@ class Presence:
             records = np.flatnonzero(np.isin(slots, list(self._returning)))
             self._events += self._recalled.saw(batch, records)
             self._returning = {s for s in self._returning if self._recalled.concerns(self._entity[s])}
-        back = rows.state[touched] != _PRESENT
+        back = rows.state[touched] != PRESENT
         if back.any():
             self._returned(touched[back], first[back], batch)
-        if silence_over and self._incident is not None:
-            self._incident_over(float(batch.time.min()), "returned")
+        if silent in self._incidents:
+            self._incident_over(silent, float(batch.time.min()), "returned")
         if self._features is not None:
             self._events += self._features.saw(
                 batch, order, lengths, touched, rows.missed, self._entity, self._labels
@@ -223,7 +181,7 @@ class Presence:
         if not waited_s >= self._rules.silence_after_s:
             return
         clocks = self._clocks.now_s() + waited_s
-        if self._incident is None:
+        if self._silent() is None:
             self._judge(clocks, silent=True)
         self._keep_alive(clocks)
 
@@ -233,15 +191,15 @@ class Presence:
         return taken
 
     def absent(self) -> int:
-        """Return how many entities are absent, those of an incident among them."""
-        members = 0 if self._incident is None else self._members().size
+        """Return how many entities are absent, those of incidents among them."""
+        members = sum(self._rows.members(number).size for number in self._incidents)
         return len(self._absent) + members + self._recalled.absent()
 
     def firing(self) -> list[AbsenceEvent]:
         """Return what is absent now, as it was told."""
-        incident = [] if self._incident is None else [self._incident.told]
+        incidents = [incident.told for incident in self._incidents.values()]
         features = [] if self._features is None else self._features.told.values()
-        return [*self._absent.values(), *incident, *features, *self._recalled.told()]
+        return [*self._absent.values(), *incidents, *features, *self._recalled.told()]
 
     def recall(self, sources: Collection[Source], absences: Sequence[AbsenceEvent]) -> None:
         """Go on with what another process told of the entities of partitions that came.
@@ -257,10 +215,11 @@ class Presence:
         """End quietly what was told of entities that are gone for good, and forget them."""
         rows = self._rows
         slots, clocks = slots[slots < rows.known.size], self._clocks.now_s()
-        for slot in slots[rows.state[slots] == _ABSENT].tolist():
+        for slot in slots[rows.state[slots] == ABSENT].tolist():
             self._over(slot, float(clocks[rows.source[slot]]), "expired")
-        if self._incident is not None and np.isin(self._members(), slots).all():
-            self._incident_over(float(clocks.max()), "expired")
+        for number in list(self._incidents):
+            if np.isin(rows.members(number), slots).all():
+                self._incident_over(number, float(clocks.max()), "expired")
         self.forget(slots)
 
     def forget(self, slots: IntArray) -> None:
@@ -277,14 +236,13 @@ class Presence:
             if self._slot_of.get(self._entity[slot]) == slot:
                 del self._slot_of[self._entity[slot]]
         rows.known[slots] = rows.missed[slots] = False
-        for slot in slots[rows.state[slots] == _ABSENT].tolist():
+        for slot in slots[rows.state[slots] == ABSENT].tolist():
             del self._absent[slot]
-        rows.state[slots] = _PRESENT
+        rows.state[slots] = PRESENT
         rows.heard_s[slots] = -np.inf
         rows.gaps[slots] = 0.0
         rows.patience_s[slots] = self._first_patience_s
-        if self._incident is not None and self._members().size == 0:
-            self._incident = None
+        self._incidents = {n: incident for n, incident in self._incidents.items() if rows.members(n).size}
 
     def forget_source(self, source: Source) -> None:
         """Start again with a partition whose entities are forgotten: somebody else may have read it."""
@@ -305,7 +263,7 @@ class Presence:
         size = self._rows.known.size
         if int(touched[-1]) >= size:
             more = max(int(touched[-1]) + 1, 2 * size, 1024) - size
-            self._rows = self._rows.followed_by(_Rows.empty(more, self._first_patience_s))
+            self._rows = self._rows.followed_by(Rows.empty(more, self._first_patience_s))
             self._entity += [""] * more
             self._labels += [{}] * more
         rows = self._rows
@@ -332,13 +290,13 @@ class Presence:
         """Miss an entity no longer where it was: it sends on another partition."""
         rows = self._rows
         rows.missed[slot] = False
-        if rows.state[slot] == _ABSENT:
+        if rows.state[slot] == ABSENT:
             self._over(slot, time_s, "returned")
-        rows.state[slot] = _PRESENT
+        rows.state[slot] = PRESENT
 
     def _judge(self, clocks: FloatArray, *, silent: bool) -> None:
         rows = self._rows
-        alive = np.flatnonzero(rows.missed & (rows.state == _PRESENT))
+        alive = rows.alive()
         if alive.size == 0:
             return
         source = rows.source[alive]
@@ -348,7 +306,7 @@ class Presence:
         patience = rows.patience_s[alive]
         known = patience[np.isfinite(patience)]
         self._check_every_s = max(CHECK_S, float(known.min()) / _CHECKS) if known.size else CHECK_S
-        self._longest_hole_s = _median(known, np.inf)
+        self._longest_hole_s = median(known, np.inf)
         overdue = silence_s > patience
         if not overdue.any():
             return
@@ -368,18 +326,21 @@ class Presence:
             if 2 * int(overdue.sum()) >= alive.size:
                 self._raise_incident(alive, clocks, silent=True)
             return
-        if self._incident is not None:
-            # Whoever was heard last before the incident was raised, stopped with the others.
-            joining = overdue & (since <= self._incident.raised_s)
-            rows.state[alive[joining]] = _IN_INCIDENT
-            overdue &= ~joining
-        if self._incident is None and stopped_together(overdue, suspected, alive.size):
+        living = alive.size
+        for number, incident in self._incidents.items():
+            # Whoever was heard last before an incident was raised, stopped with the others.
+            part = suspected & (since <= incident.raised_s)
+            rows.state[alive[part & overdue]] = number
+            living -= int(part.sum())
+            overdue &= ~part
+            suspected &= ~part
+        if stopped_together(overdue, suspected, living):
             self._raise_incident(alive[suspected], clocks, silent=False)
             return
         for slot in alive[overdue].tolist():
-            rows.state[slot] = _ABSENT
             told = self._recalled.pop(self._entity[slot])
             self._absent[slot] = told or self._of_one(slot, float(clocks[rows.source[slot]]))
+            rows.state[slot] = ABSENT
             if told is None:
                 self._events.append(self._absent[slot])
 
@@ -395,98 +356,68 @@ class Presence:
             self._events += self._recalled.keep_alive(dict(times))
         if self._features is not None:
             self._events += self._features.keep_alive(float(clocks.max()))
-        incident = self._incident
-        if incident is not None and clocks.max() >= incident.told.time + KEEP_ALIVE_S:
-            incident.told = kept_alive(incident.told, float(clocks.max()))
-            self._events.append(incident.told)
+        for incident in self._incidents.values():
+            if clocks.max() >= incident.told.time + KEEP_ALIVE_S:
+                incident.told = kept_alive(incident.told, float(clocks.max()))
+                self._events.append(incident.told)
+
+    def _silent(self) -> int | None:
+        """Return the number of the incident that nothing at all arrives; None if that is not so."""
+        return next((number for number, incident in self._incidents.items() if incident.silent), None)
 
     def _raise_incident(self, members: IntArray, clocks: FloatArray, *, silent: bool) -> None:
         rows = self._rows
-        rows.state[members] = _IN_INCIDENT
-        newest = int(members[np.argmax(rows.time_s[members])])
-        source, offset = self._clocks.sources[rows.source[newest]], int(rows.offset[newest])
-        interval = usual_interval_s(rows.gaps[members])
-        usual = _median(interval[np.isfinite(interval)], np.nan)
-        event = AbsenceEvent(
-            kind="absence",
-            alert_id=absence_id("absence", self._input, MANY_ENTITIES, source, offset),
-            transition="firing",
-            input=self._input,
-            entity=MANY_ENTITIES,
-            entities=listed([self._entity[slot] for slot in members.tolist()]),
-            absent=len(members),
-            alive=int((rows.missed & (rows.state != _ABSENT)).sum()),
-            features=(),
-            severity=self._rules.severity,
-            time=float(clocks[rows.source[members]].max()),
-            told=0,
-            start=float(rows.time_s[newest]),
-            end=None,
-            usual_interval_s=None if np.isnan(usual) else usual,
-            labels={},
-            resolved_because=None,
-            source=source,
-            offset=offset,
+        recalled = {told.labels.get("incident", "1") for told in self._recalled.told() if told.absent > 1}
+        number = FIRST_INCIDENT
+        while number in self._incidents or str(number - 1) in recalled:
+            number += 1
+        stopped = Stopped(
+            self._input,
+            self._rules.severity,
+            MANY_ENTITIES,
+            [self._entity[slot] for slot in members.tolist()],
+            # Without it receivers would take a further one for the first, which they know.
+            {} if number == FIRST_INCIDENT else {"incident": str(number - 1)},
+            alive=rows.alive().size,
         )
-        self._incident = _Incident(event, event.time, silent)
+        time_s = float(clocks[rows.source[members]].max())
+        event = stopped.event(rows, members, self._clocks.sources, time_s)
+        rows.state[members] = number
+        self._incidents[number] = _Incident(event, event.time, silent)
         self._events.append(event)
 
     def _returned(self, slots: IntArray, records: IntArray, batch: Batch) -> None:
         rows = self._rows
         for slot, record in zip(slots.tolist(), records.tolist(), strict=True):
-            if rows.state[slot] == _ABSENT:
+            if rows.state[slot] == ABSENT:
                 self._over(slot, float(batch.time[record]), "returned")
-        rows.state[slots] = _PRESENT
-        incident = self._incident
-        if incident is not None and not incident.silent and 2 * self._members().size <= incident.told.absent:
-            self._incident_over(float(batch.time[records].max()), "returned")
+        rows.state[slots] = PRESENT
+        for number, incident in list(self._incidents.items()):
+            if not incident.silent and 2 * rows.members(number).size <= incident.told.absent:
+                self._incident_over(number, float(batch.time[records].max()), "returned")
 
     def _over(self, slot: int, time_s: float, because: ResolvedBecause) -> None:
         self._events.append(resolved(self._absent.pop(slot), time_s, because))
-        self._rows.state[slot] = _PRESENT
+        self._rows.state[slot] = PRESENT
 
-    def _incident_over(self, time_s: float, because: ResolvedBecause) -> None:
+    def _incident_over(self, number: int, time_s: float, because: ResolvedBecause) -> None:
         """End an incident; those who are still away begin to be missed now."""
-        if self._incident is None:
-            return
-        self._events.append(resolved(self._incident.told, time_s, because))
-        self._incident = None
-        rows, members = self._rows, self._members()
-        rows.state[members] = _PRESENT
+        self._events.append(resolved(self._incidents.pop(number).told, time_s, because))
+        rows = self._rows
+        members = rows.members(number)
+        rows.state[members] = PRESENT
         clocks = self._clocks.now_s()[rows.source[members]]
         rows.heard_s[members] = np.maximum(rows.heard_s[members], clocks)
 
     def _of_one(self, slot: int, time_s: float) -> AbsenceEvent:
         """Return the event of an entity that is absent."""
-        rows, entity = self._rows, self._entity[slot]
-        source, offset = self._clocks.sources[rows.source[slot]], int(rows.offset[slot])
-        usual = float(usual_interval_s(rows.gaps[slot : slot + 1])[0])
-        return AbsenceEvent(
-            kind="absence",
-            alert_id=absence_id("absence", self._input, entity, source, offset),
-            transition="firing",
-            input=self._input,
-            entity=entity,
-            entities=(entity,),
-            absent=1,
-            alive=int((rows.missed & (rows.state == _PRESENT)).sum()) + 1,
-            features=(),
-            severity=self._rules.severity,
-            time=time_s,
-            told=0,
-            start=float(rows.time_s[slot]),
-            end=None,
-            usual_interval_s=None if np.isnan(usual) else usual,
-            labels=self._labels[slot],
-            resolved_because=None,
-            source=source,
-            offset=offset,
+        entity = self._entity[slot]
+        stopped = Stopped(
+            self._input,
+            self._rules.severity,
+            entity,
+            [entity],
+            self._labels[slot],
+            alive=self._rows.alive().size,
         )
-
-    def _members(self) -> IntArray:
-        """Return the slots of those who stopped with the incident and are not back."""
-        return np.flatnonzero(self._rows.known & (self._rows.state == _IN_INCIDENT))
-
-
-def _median(x: FloatArray, of_none: float) -> float:
-    return float(np.partition(x, x.size // 2)[x.size // 2]) if x.size else of_none
+        return stopped.event(self._rows, np.array([slot]), self._clocks.sources, time_s)

@@ -278,6 +278,61 @@ def test_silence_of_all_is_one_incident_and_resolves_when_records_flow() -> None
     assert stream.told()[1:] == [("resolved", MANY_ENTITIES), ("firing", "web-010")]
 
 
+def half_switched_off() -> tuple[Stream, list[str]]:
+    """A fleet of 100 of which 55 stopped together, half an hour ago."""
+    stream, names = Stream(AbsenceRules(silence_after_s=30.0)), fleet(100)
+    play(stream, rounds(names, 0, 30))
+    play(stream, rounds(names, 30, 60, without=names[:55]))
+    assert stream.told() == [("firing", MANY_ENTITIES)]
+    return stream, names
+
+
+def test_silence_of_the_rest_is_a_further_incident() -> None:
+    stream, names = half_switched_off()
+    stream.idle(1000)
+    first, further = (event for event in stream.events if event.transition != "updated")
+    assert (further.transition, further.absent, further.alive) == ("firing", 45, 45)
+    assert further.alert_id != first.alert_id
+    assert (first.labels, further.labels) == ({}, {"incident": "2"})
+    assert stream.presence.absent() == 100
+    assert len(stream.presence.firing()) == 2
+    play(stream, rounds(names, 60, 70, without=names[:55]))
+    over = [event for event in stream.events if event.transition == "resolved"]
+    assert [event.alert_id for event in over] == [further.alert_id]
+    assert stream.presence.absent() == 55
+    play(stream, rounds(names, 70, 75))
+    assert (stream.events[-1].transition, stream.events[-1].alert_id) == ("resolved", first.alert_id)
+    assert stream.presence.firing() == []
+
+
+def test_incident_beside_one_that_another_process_told_of_is_a_further_one_to_receivers() -> None:
+    before, names = half_switched_off()
+    stream = Stream(AbsenceRules(silence_after_s=30.0))
+    stream.presence.recall([P0], before.presence.firing())
+    play(stream, rounds(names, 60, 80, without=names[:55]))
+    stream.idle(1000)
+    assert [event.labels for event in stream.events if event.transition == "firing"] == [{"incident": "2"}]
+
+
+def test_many_of_the_rest_that_stop_are_a_further_incident_and_each_ends_by_itself() -> None:
+    stream, names = half_switched_off()
+    play(stream, rounds(names, 60, 80, without=names[:90]))
+    first, further = (event for event in stream.events if event.transition == "firing")
+    assert (further.absent, further.alive, further.entities) == (35, 45, tuple(names[55:90]))
+    play(stream, rounds(names, 80, 85, without=names[55:90]))
+    over = [event for event in stream.events if event.transition == "resolved"]
+    assert [event.alert_id for event in over] == [first.alert_id]
+    # One that stops with nobody is missed for itself.
+    play(stream, rounds(names, 85, 92, without=names[55:91]))
+    assert stream.told()[-1] == ("firing", "web-090")
+    play(stream, rounds(names, 92, 95))
+    assert {told for told in stream.told() if told[0] == "resolved"} == {
+        ("resolved", MANY_ENTITIES),
+        ("resolved", "web-090"),
+    }
+    assert stream.presence.absent() == 0
+
+
 def test_silence_means_nothing_while_records_wait_or_nobody_listened() -> None:
     stream, names = Stream(AbsenceRules(silence_after_s=30.0)), fleet(100)
     play(stream, rounds(names, 0, 30))
