@@ -6,7 +6,7 @@ that chance makes one less than once a year, and never fewer than the operator s
 """
 
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
@@ -98,7 +98,7 @@ class _Incident:
     first: _Origin
     start: float
     joined: float
-    """When the newest member came."""
+    """When the newest member came that came with more others than chance brings together."""
     time: float
     severity: str
     labels: dict[str, str]
@@ -116,6 +116,8 @@ class _Incident:
     told_severity: str = ""
     reopened: int = 0
     """How often it was over and opened again."""
+    lately: deque[float] = field(default_factory=deque)
+    """When the newest members came."""
 
 
 class _Begun(NamedTuple):
@@ -167,9 +169,10 @@ def group(
     """Group the events of one detector's episodes.
 
     At most one incident goes on at a time: it takes whoever begins within ``rules.within_s`` of its newest
-    member, or together with as many others as would make an incident. It is over when all members are, and
-    nobody may join any more. Somebody who began in its time and is read of later, opens it again. A member
-    that nothing is heard of is over when its own alert expires.
+    members that came together with as many others as would make an incident. So it spreads as far as there is
+    more to it than chance, and whoever begins later is told of by itself. It is over when all members are,
+    and nobody may join any more. Somebody who began in its time and is read of later, opens it again. A
+    member that nothing is heard of is over when its own alert expires.
 
     Args:
         state: Before.
@@ -185,7 +188,7 @@ def group(
         current.clock_s = max(current.clock_s, now)
     incident_of: dict[str, str] = {}
     events: list[IncidentEvent] = []
-    fewest = None
+    fewest = fewest_entities(rules, entities, episodes_per_entity_s) if episodes else 0
     for episode in sorted(episodes, key=lambda event: event.time):
         id = episode.alert_id
         if current is not None:
@@ -212,23 +215,19 @@ def group(
             incident_of[id] = current.id
             continue
         if current is not None and episode.time <= current.joined + rules.within_s:
-            _join(current, episode, firing=True)
+            _join(current, episode, rules, fewest, firing=True)
             incident_of[id] = current.id
             continue
         recent[id] = _Begun(episode, True)
         recent = {
             key: begun for key, begun in recent.items() if begun.episode.time > episode.time - rules.within_s
         }
-        if len(recent) < rules.entities:
-            continue
-        if fewest is None:
-            fewest = fewest_entities(rules, entities, episodes_per_entity_s)
         if len({begun.episode.entity for begun in recent.values()}) < fewest:
             continue
         if current is None:
             current = _begin(next(iter(recent.values())).episode, now)
         for begun in recent.values():
-            _join(current, begun.episode, firing=begun.firing)
+            _join(current, begun.episode, rules, fewest, firing=begun.firing)
             incident_of[begun.episode.alert_id] = current.id
         recent = {}
     if current is not None:
@@ -340,10 +339,16 @@ def _member(episode: AlertEvent) -> IncidentMember:
     return IncidentMember(episode.entity, episode.alert_id, episode.start, feature)
 
 
-def _join(incident: _Incident, episode: AlertEvent, *, firing: bool) -> None:
+def _join(
+    incident: _Incident, episode: AlertEvent, rules: IncidentRules, fewest: int, *, firing: bool
+) -> None:
     incident.members[episode.entity] = _member(episode)
     incident.start = min(incident.start, episode.start)
-    incident.joined = max(incident.joined, episode.time)
+    incident.lately.append(episode.time)
+    while incident.lately[0] <= episode.time - rules.within_s:
+        incident.lately.popleft()
+    if len(incident.lately) >= fewest:
+        incident.joined = max(incident.joined, episode.time)
     incident.labels = {
         name: text for name, text in incident.labels.items() if episode.labels.get(name) == text
     }
@@ -441,7 +446,12 @@ def _event(incident: _Incident, transition: Literal["firing", "updated", "resolv
 def _copy(incident: _Incident | None) -> _Incident | None:
     if incident is None:
         return None
-    return replace(incident, members=dict(incident.members), firing=dict(incident.firing))
+    return replace(
+        incident,
+        members=dict(incident.members),
+        firing=dict(incident.firing),
+        lately=deque(incident.lately),
+    )
 
 
 def _rank(severity: str) -> int:

@@ -97,6 +97,26 @@ def test_members_that_join_are_told_of_seldom_and_none_is_lost() -> None:
     assert len(last.members) == MEMBERS_LISTED
 
 
+def test_who_begins_alone_later_is_no_part_of_it_though_somebody_does_every_few_minutes() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 10.0) for name in "abcd"))
+    # Within five minutes of those who began together, and of one another.
+    assert list(fleet.take(of("e", 250.0)).incident_of) == [of("e", 250.0).alert_id]
+    for i in range(4):
+        assert fleet.take(of(f"f{i}", 600.0 + 200.0 * i)).incident_of == {}
+    assert fleet.state.incident is not None
+    assert fleet.state.incident.members.keys() == set("abcde")
+
+
+def test_it_spreads_for_as_long_as_more_begin_than_chance_brings_together() -> None:
+    fleet = Fleet(entities=40)
+    for i in range(40):
+        fleet.take(of(f"e{i:02}", 90.0 * i))
+    assert fleet.state.incident is not None
+    assert len(fleet.state.incident.members) == 40
+    assert fleet.transitions().count("firing") == 1
+
+
 def test_it_is_over_when_the_last_member_is() -> None:
     fleet = Fleet()
     fleet.take(*(of(name, 10.0) for name in "abcd"))
