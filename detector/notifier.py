@@ -103,7 +103,7 @@ def run(config: Config) -> None:
             finished,
             metrics,
             watchdog,
-            # What expired lately is told as well, in case nobody was there to tell it.
+            # What expired is told as well, in case nobody was there to tell it.
             read_back_s=notify.expire_after_s + notify.max_alert_age_s,
         )
         resources.enter_context(stopped_by_signals(loop.stop))

@@ -128,12 +128,6 @@ class Episodes:
         told = (on_time and alert.incident_id is None) or (episode is not None and episode.told)
         self._opened(episode, record, alert, written_s, told=told)
 
-    def restored(self, now_s: float) -> None:
-        """Drop, after restoring, what expired so long ago that it is history."""
-        for alert_id, episode in list(self._known.items()):
-            if episode.open and self._expiry_s(episode) < now_s - self._max_alert_age_s:
-                del self._known[alert_id]
-
     def take(self, record: AlertRecord, alert: Alert, written_s: float, now_s: float) -> Read:
         """Return what an event is, and what receivers are to be told.
 

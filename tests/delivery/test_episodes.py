@@ -359,13 +359,18 @@ def test_partitions_not_read_to_their_end_expire_nothing() -> None:
     assert topic.episodes.expire([Source("alerts", 1)], NOW + 2 * DAY) == []
 
 
-def test_what_expired_while_nobody_looked_is_told_if_it_was_lately() -> None:
+def test_what_expired_while_nobody_looked_is_told_however_late() -> None:
     topic = Topic(episodes())
     topic.restore(event("firing", NOW - DAY - MINUTE), NOW - DAY - MINUTE, offset=1)
     topic.restore(event("firing", NOW - 2 * DAY, "db-1"), NOW - 2 * DAY, offset=2)
-    topic.episodes.restored(NOW)
+    # Of history nobody was told.
+    topic.restore(event("firing", NOW - 3 * DAY, "db-2"), NOW - 2 * DAY, offset=3)
     assert list(topic.episodes.standing(NOW)) == []
-    assert [x.notification.labels["entity"] for x in topic.episodes.expire([ALERTS], NOW)] == ["web-17"]
+    ends = [letter.notification for letter in topic.episodes.expire([ALERTS], NOW)]
+    assert [(end.labels["entity"], end.status) for end in ends] == [
+        ("web-17", "resolved"),
+        ("db-1", "resolved"),
+    ]
 
 
 def test_episodes_of_partitions_that_went_are_forgotten() -> None:
