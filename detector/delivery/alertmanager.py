@@ -47,13 +47,17 @@ class AlertmanagerChannel:
         return _encoder.encode([self._alert(notification, now_s) for notification in notifications])
 
     def _alert(self, notification: Notification, now_s: float) -> dict[str, object]:
-        starts_s = notification.starts_at_s
+        # A start ahead of the clock, as an entity's own clock may have it, would put off the end as well.
+        starts_s = min(notification.starts_at_s, now_s)
         if notification.ends_at_s is None:
             ends_s = now_s + LASTS_INTERVALS * self._resend_s
         else:
             # An end ahead of the clock would be one that is still firing.
             ends_s = min(notification.ends_at_s, now_s)
-        alert = common(notification) | {"endsAt": time_text(max(ends_s, starts_s))}
+        alert = common(notification) | {
+            "startsAt": time_text(starts_s),
+            "endsAt": time_text(max(ends_s, starts_s)),
+        }
         if not notification.generator_url:
             # An empty one is no URI, which the API refuses.
             del alert["generatorURL"]

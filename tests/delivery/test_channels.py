@@ -50,6 +50,14 @@ def test_what_is_over_ends_in_the_past_and_never_before_it_began() -> None:
     assert alert_posted(before)["endsAt"] == alert_posted(before)["startsAt"]
 
 
+def test_what_began_ahead_of_the_clock_is_over_when_it_is_over() -> None:
+    ahead = replace(RESOLVED, starts_at_s=NOW + 1800, ends_at_s=NOW + 1920)
+    posted = alert_posted(ahead)
+    assert (posted["startsAt"], posted["endsAt"]) == ("2027-01-15T08:00:00.000Z", "2027-01-15T08:00:00.000Z")
+    firing = alert_posted(replace(FIRING, starts_at_s=NOW + 1800))
+    assert (firing["startsAt"], firing["endsAt"]) == ("2027-01-15T08:00:00.000Z", "2027-01-15T08:04:00.000Z")
+
+
 def test_what_stands_is_repeated_and_what_is_over_for_a_while() -> None:
     standing = Standing()
     standing.tell(SOURCE, FIRING)
