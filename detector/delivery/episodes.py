@@ -177,7 +177,7 @@ class Episodes:
                 episode, id, "resolved", summary, ends_at_s=self._expiry_s(episode)
             )
             episode.expired = True
-            if episode.told:
+            if episode.told and not self._told_of_another(episode, episode.labels):
                 letters.append(Letter(episode.closing, episode.record))
         return letters
 
@@ -191,6 +191,8 @@ class Episodes:
             if not episode.told or alert_id in self._ahead or episode.labels in ahead:
                 continue
             if episode.closing is not None:
+                if self._told_of_another(episode, episode.labels):
+                    continue
                 yield episode.record.source, episode.closing
             elif now_s < self._expiry_s(episode):
                 yield episode.record.source, self._firing(episode, alert_id)
@@ -224,7 +226,7 @@ class Episodes:
         before = episode.labels if episode is not None and known else None
         opened = self._opened(episode, record, alert, written_s, told=True)
         letters = []
-        if before is not None and before != opened.labels:
+        if before is not None and before != opened.labels and not self._told_of_another(opened, before):
             # To Alertmanager, another severity is another alert.
             over = self._notification(
                 opened,
@@ -259,7 +261,24 @@ class Episodes:
         closing = self._close(episode, alert, id, written_s)
         if not episode.told:
             return Read(Reading.OLD if alert.incident_id is None else Reading.GROUPED, [])
+        if self._told_of_another(episode, episode.labels):
+            return Read(Reading.REFRESHED, [])
         return Read(Reading.NOTIFIED, [Letter(closing, record)])
+
+    def _told_of_another(self, episode: _Episode, labels: Mapping[str, str]) -> bool:
+        """Say whether receivers know another open episode by these labels: its end would end both for them.
+
+        An entity that moves to another partition while its alert fires has a new one there, and the old one
+        expires.
+        """
+        return any(
+            other is not episode
+            and other.alert.entity == episode.alert.entity
+            and other.open
+            and other.told
+            and other.labels == labels
+            for other in self._known.values()
+        )
 
     def _opened(
         self, episode: _Episode | None, record: AlertRecord, alert: Alert, written_s: float, *, told: bool

@@ -240,6 +240,34 @@ def test_what_goes_on_after_all_may_expire_again_under_an_id_of_its_own() -> Non
     assert [x.notification.id for x in again.expire([ALERTS], NOW + 3 * DAY)] == [second.notification.id]
 
 
+def test_the_end_of_one_of_two_alerts_with_the_same_labels_is_told_with_the_others() -> None:
+    topic, moved = Topic(episodes()), Source("alerts", 1)
+    topic.take(event("firing", NOW), NOW)
+    # On another partition the entity has a new alert; nothing more is heard of the old one.
+    topic.episodes.take(*read(event("firing", NOW + HOUR, episode=5), 0, moved), NOW + HOUR, NOW + HOUR)
+    assert topic.episodes.expire([ALERTS, moved], NOW + DAY) == []
+    assert topic.episodes.open_episodes() == 1
+    assert [standing.status for _, standing in topic.episodes.standing(NOW + DAY)] == ["firing"]
+    over = event("resolved", NOW + DAY, start_s=NOW + HOUR, episode=5)
+    read_again = read(over, 1, moved)
+    assert told(topic.episodes.take(*read_again, NOW + DAY, NOW + DAY)) == ["resolved"]
+
+
+def test_of_two_alerts_with_the_same_labels_the_second_goes_on_when_the_first_is_over_or_becomes_worse() -> (
+    None
+):
+    topic = Topic(episodes())
+    for episode in (0, 5):
+        topic.take(event("firing", NOW, episode=episode), NOW)
+    over = event("resolved", NOW + 60, start_s=NOW)
+    assert topic.take(over, NOW + 60) == (Reading.REFRESHED, [])
+    topic.take(event("firing", NOW + 90, episode=7), NOW + 90)
+    worse = replace(event("firing", NOW, episode=5), id="u", time=NOW + 99, severity="critical")
+    _, [letter] = topic.take(worse, NOW + 99, state="updated")
+    assert (letter.notification.status, letter.notification.labels["severity"]) == ("firing", "critical")
+    assert told(topic.take(event("resolved", NOW + 120, episode=7), NOW + 120)) == ["resolved"]
+
+
 def test_an_event_may_say_itself_when_it_expires() -> None:
     topic = Topic(episodes())
     topic.take(event("firing", NOW), NOW, expires_at="2027-01-15T08:05:00Z")
