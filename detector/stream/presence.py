@@ -126,7 +126,7 @@ class Presence:
         at, resumed = shown[order], resumed[order]
         before = lagged(at, rows.heard_s[touched], starts)
         gap_s = at - np.where((before < resumed) & (at >= resumed), resumed, before)
-        telling = np.isfinite(gap_s) & (gap_s > 0)
+        telling = np.isfinite(before) & (gap_s > 0)
         if telling.any():
             entity = np.repeat(np.arange(len(lengths)), lengths)[telling]
             own = runs_of(entity)
@@ -139,6 +139,9 @@ class Presence:
         rows.heard_s[touched] = at[starts + lengths - 1]
         rows.time_s[touched] = batch.time[last]
         rows.offset[touched] = batch.offset[last]
+        left = touched[rows.left[touched]]
+        if left.size:
+            self._moved_back(left)
         if self._returning:
             records = np.flatnonzero(np.isin(slots, list(self._returning)))
             self._events += self._recalled.saw(batch, records)
@@ -235,7 +238,7 @@ class Presence:
             self._returning.discard(slot)
             if self._slot_of.get(self._entity[slot]) == slot:
                 del self._slot_of[self._entity[slot]]
-        rows.known[slots] = rows.missed[slots] = False
+        rows.known[slots] = rows.missed[slots] = rows.left[slots] = False
         for slot in slots[rows.state[slots] == ABSENT].tolist():
             del self._absent[slot]
         rows.state[slots] = PRESENT
@@ -272,27 +275,44 @@ class Presence:
         for row, slot in zip(first[new].tolist(), touched[new].tolist(), strict=True):
             entity, number = batch.entity[row], numbers[int(batch.source[row])]
             self._entity[slot] = entity
-            before = self._slot_of.get(entity)
-            if before is not None:
-                self._moved_away(before, float(batch.time[row]))
-            self._slot_of[entity] = slot
+            self._moved_to(slot, float(batch.time[row]))
             self._labels[slot] = {
                 name: value for name, column in batch.labels.items() if (value := column[row]) is not None
             }
             if self._recalled.concerns(entity):
                 self._returning.add(slot)
             rows.known[slot] = True
-            rows.missed[slot] = any(fnmatchcase(entity, pattern) for pattern in self._patterns)
             rows.source[slot] = number
             self._clocks.of[number].entities += 1
 
-    def _moved_away(self, slot: int, time_s: float) -> None:
-        """Miss an entity no longer where it was: it sends on another partition."""
+    def _moved_to(self, slot: int, time_s: float) -> None:
+        """Miss an entity where it sends now, and no longer where it was."""
+        rows, entity = self._rows, self._entity[slot]
+        before = self._slot_of.get(entity)
+        self._slot_of[entity] = slot
+        rows.left[slot] = False
+        rows.missed[slot] = any(fnmatchcase(entity, pattern) for pattern in self._patterns)
+        if before is None:
+            return
+        rows.missed[before], rows.left[before] = False, True
+        # If it comes back, the time that it was away is no gap between two of its records.
+        rows.heard_s[before] = -np.inf
+        state = int(rows.state[before])
+        if state == ABSENT:
+            self._over(before, time_s, "returned")
+        rows.state[before] = PRESENT
+        if state in self._incidents:
+            self._settle(time_s)
+
+    def _moved_back(self, slots: IntArray) -> None:
+        """Take note of entities of which records came where they had left: the newest says where they are."""
         rows = self._rows
-        rows.missed[slot] = False
-        if rows.state[slot] == ABSENT:
-            self._over(slot, time_s, "returned")
-        rows.state[slot] = PRESENT
+        for slot in slots.tolist():
+            now = self._slot_of.get(self._entity[slot])
+            if now is None or rows.time_s[slot] > rows.time_s[now]:
+                self._moved_to(slot, float(rows.time_s[slot]))
+            else:
+                rows.heard_s[slot] = -np.inf
 
     def _judge(self, clocks: FloatArray, *, silent: bool) -> None:
         rows = self._rows
@@ -392,9 +412,13 @@ class Presence:
             if rows.state[slot] == ABSENT:
                 self._over(slot, float(batch.time[record]), "returned")
         rows.state[slots] = PRESENT
+        self._settle(float(batch.time[records].max()))
+
+    def _settle(self, time_s: float) -> None:
+        """End the incidents of which half of the members are back."""
         for number, incident in list(self._incidents.items()):
-            if not incident.silent and 2 * rows.members(number).size <= incident.told.absent:
-                self._incident_over(number, float(batch.time[records].max()), "returned")
+            if not incident.silent and 2 * self._rows.members(number).size <= incident.told.absent:
+                self._incident_over(number, time_s, "returned")
 
     def _over(self, slot: int, time_s: float, because: ResolvedBecause) -> None:
         self._events.append(resolved(self._absent.pop(slot), time_s, because))

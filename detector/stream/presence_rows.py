@@ -19,6 +19,8 @@ class Rows:
     known: BoolArray
     missed: BoolArray
     """Whether anybody wants to know when it stops."""
+    left: BoolArray
+    """Whether its entity was found on another partition since: then it is not missed here."""
     state: IntArray
     """``PRESENT``, ``ABSENT`` by itself, or the number of the incident that it is in."""
     source: IntArray
@@ -37,6 +39,7 @@ class Rows:
         return cls(
             known=np.zeros(n, dtype=bool),
             missed=np.zeros(n, dtype=bool),
+            left=np.zeros(n, dtype=bool),
             state=np.full(n, PRESENT, dtype=np.int64),
             source=np.zeros(n, dtype=np.int64),
             heard_s=np.full(n, -np.inf),

@@ -412,3 +412,81 @@ def test_entity_that_moves_to_another_partition_is_not_missed_on_the_one_that_it
         stream.poll((P0, here), (P1, rounds(moved, k, k + 1, without=["web-004"])))
     assert stream.told() == [("firing", "web-004")]
     assert stream.events[0].source == P1
+
+
+def two_partitions(
+    stream: Stream, first: int, last: int, *, there: Sequence[int], sends: bool = True
+) -> None:
+    """Ten entities on each of two partitions, and web-x on the second one in the rounds ``there``."""
+    here, elsewhere = fleet(10), [f"db-{i}" for i in range(10)]
+    for k in range(first, last):
+        on_first, on_second = sends and k not in there, sends and k in there
+        stream.poll(
+            (P0, rounds([*here, *["web-x"] * on_first], k, k + 1)),
+            (P1, rounds([*elsewhere, *["web-x"] * on_second], k, k + 1)),
+        )
+
+
+def test_entity_that_moves_there_and_back_is_missed_only_when_it_stops() -> None:
+    stream, away = Stream(), range(30, 60)
+    two_partitions(stream, 0, 100, there=away)
+    assert stream.events == []
+    two_partitions(stream, 100, 110, there=away, sends=False)
+    [event] = stream.events
+    assert (event.transition, event.entity, event.source) == ("firing", "web-x", P0)
+    # The half-hour away taught nothing: it is missed as soon as any other.
+    assert 3.5 * INTERVAL_S < event.time - event.start < 6 * INTERVAL_S
+    # And it is back, wherever.
+    two_partitions(stream, 110, 112, there=[110, 111])
+    assert stream.told() == [("firing", "web-x"), ("resolved", "web-x")]
+    two_partitions(stream, 112, 140, there=away)
+    assert len(stream.events) == 2
+
+
+def test_entity_that_sends_to_any_partition_is_missed_when_it_stops() -> None:
+    rng = np.random.default_rng(3)
+    for stretch in (1, 7, 20):
+        stream = Stream()
+        second = np.repeat(rng.uniform(size=300) < 0.5, stretch)[:300]
+        there = np.flatnonzero(second).tolist()
+        two_partitions(stream, 0, 300, there=there)
+        assert stream.events == []
+        two_partitions(stream, 300, 312, there=there, sends=False)
+        assert stream.told() == [("firing", "web-x")]
+
+
+def test_old_records_of_the_partition_that_was_left_do_not_bring_an_entity_back() -> None:
+    stream, away = Stream(), range(30, 60)
+    late = rounds([*fleet(10), "web-x"], 20, 30)
+    two_partitions(stream, 0, 20, there=[])
+    # The second partition is read first, then what waited on the first one.
+    for k in range(20, 40):
+        stream.poll((P1, rounds([f"db-{i}" for i in range(10)] + ["web-x"] * (k >= 30), k, k + 1)))
+    stream.poll((P0, late))
+    stream.poll((P0, rounds(fleet(10), 30, 40)))
+    two_partitions(stream, 40, 60, there=away)
+    assert stream.events == []
+
+
+def test_members_of_an_incident_that_are_back_on_another_partition_end_it() -> None:
+    stream, names = Stream(), fleet(40)
+    others = [f"db-{i}" for i in range(10)]
+    for k in range(60):
+        here = rounds(names, k, k + 1, without=names[:30] if k >= 30 else [])
+        stream.poll((P0, here), (P1, rounds(others, k, k + 1)))
+    assert stream.told() == [("firing", MANY_ENTITIES)]
+    for k in range(60, 65):
+        here = rounds(names, k, k + 1, without=names[:30])
+        stream.poll((P0, here), (P1, rounds([*others, *names[:30]], k, k + 1)))
+    assert stream.told()[1:] == [("resolved", MANY_ENTITIES)]
+    assert stream.presence.absent() == 0
+
+
+def test_entity_that_is_met_long_after_a_hole_is_missed_as_soon_as_the_others() -> None:
+    stream, names = Stream(), fleet(12)
+    play(stream, rounds(names, 0, 30))
+    # A day of nothing, and some hours later somebody new.
+    play(stream, rounds(names, 1470, 1700))
+    play(stream, rounds([*names, "web-new"], 1700, 1715))
+    play(stream, rounds(names, 1715, 1722))
+    assert stream.told() == [("firing", "web-new")]
