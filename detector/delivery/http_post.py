@@ -110,6 +110,8 @@ class Poster:
         self._clock, self._wall_clock, self._resolve = clock, wall_clock, resolve
         self._host, self._port = parts.hostname or "", _port(endpoint.url)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._answered: Any = None
+        """The address that was connected to last."""
         self._tls = ssl.create_default_context(cafile=endpoint.ca_file) if parts.scheme == "https" else None
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -131,7 +133,11 @@ class Poster:
             with self._connected(addresses, deadline_s) as connection:
                 connection.request("POST", self._target, body, sent)
                 response = connection.getresponse()
-                return self._judged(response, response.read(_DETAIL_BYTES))
+                while 100 <= response.status < 200 and response.status != http.client.SWITCHING_PROTOCOLS:
+                    # Early hints and the like, of which the library skips 100 alone: the answer follows.
+                    response.headers = None  # type: ignore[assignment]
+                    response.begin()
+                return self._judged(response)
         except ssl.SSLCertVerificationError as error:
             return Answer(Outcome.CERTIFICATE, error.verify_message)
         except (OSError, http.client.HTTPException, UnicodeError) as error:
@@ -164,19 +170,29 @@ class Poster:
 
     def _socket(self, addresses: list[Any], deadline_s: float) -> socket.socket:
         failure: OSError = OSError("no address")
-        for family, kind, protocol, _, address in addresses:
+        # The one that answered last comes first: another may cost its whole share each time.
+        addresses = sorted(addresses, key=lambda entry: entry[4] != self._answered)
+        for i, (family, kind, protocol, _, address) in enumerate(addresses):
             attempt = socket.socket(family, kind, protocol)
+            left_s = max(0.001, deadline_s - self._clock())
             try:
-                attempt.settimeout(max(0.001, deadline_s - self._clock()))
+                attempt.settimeout(left_s / (len(addresses) - i))
                 attempt.connect(address)
+                attempt.settimeout(left_s)
+                self._answered = address
                 return attempt
             except OSError as error:
                 attempt.close()
                 failure = error
         raise failure
 
-    def _judged(self, response: http.client.HTTPResponse, body: bytes) -> Answer:
+    def _judged(self, response: http.client.HTTPResponse) -> Answer:
         status = response.status
+        try:
+            body = response.read(_DETAIL_BYTES)
+        except (OSError, http.client.HTTPException):
+            # Status and headers are the answer; the body is no more than words, and may be broken off.
+            body = b""
         text = "".join(c if c.isprintable() else " " for c in body.decode(errors="replace")).strip()
         detail = f"HTTP {status} {response.reason}: {text}"[:_DETAIL_BYTES].rstrip(": ")
         wait_s = retry_after_s(response.getheader("retry-after"), self._wall_clock())

@@ -1,10 +1,12 @@
 """Tests for detector.delivery.http_post: one attempt, whatever the other side does."""
 
 import socket
+import struct
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,86 @@ def test_a_receiver_that_answers_byte_by_byte_is_left_in_time(dripping: int) -> 
     answer = post(f"http://127.0.0.1:{dripping}/", timeout_s=0.3)
     assert answer.outcome is Outcome.TIMEOUT
     assert time.monotonic() - began_s < 5.0
+
+
+@contextmanager
+def raw_server(*parts: bytes, reset: bool = False, hold_s: float = 0.0) -> Iterator[str]:
+    """A server that answers one request with these bytes, and then closes, resets, or says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = threading.Event()
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                request = b""
+                while not request.endswith(b"[]"):
+                    request += connection.recv(65536) or b"[]"
+                connection.sendall(b"".join(parts))
+                done.wait(hold_s)
+                if reset:
+                    # So that the client has read the head.
+                    done.wait(0.1)
+                    linger = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("rest", "how"),
+    [
+        (b"Transfer-Encoding: chunked\r\n\r\nzzzz\r\n", {}),
+        (b"Content-Length: 1000\r\n\r\nabc", {}),
+        (b"Content-Length: 1000\r\n\r\nabc", {"reset": True}),
+        (b"Content-Length: 1000\r\n\r\nabc", {"hold_s": 30.0}),
+        (b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", {"hold_s": 30.0}),
+    ],
+    ids=["garbage", "short", "reset", "never-ending", "open-stream"],
+)
+def test_the_status_counts_whatever_becomes_of_the_body(rest: bytes, how: dict[str, Any]) -> None:
+    with raw_server(b"HTTP/1.1 200 OK\r\n", rest, **how) as url:
+        assert post(url, timeout_s=0.5).outcome is Outcome.DELIVERED
+    with raw_server(b"HTTP/1.1 503 busy\r\nRetry-After: 7\r\n", rest, **how) as url:
+        answer = post(url, timeout_s=0.5)
+    assert (answer.outcome, answer.retry_after_s) == (Outcome.SERVER_ERROR, 7.0)
+    assert answer.detail.startswith("HTTP 503 busy")
+
+
+def test_hints_ahead_of_the_answer_are_none() -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    progress = b"HTTP/1.1 102 Processing\r\n\r\n"
+    with raw_server(hints, progress, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as url:
+        assert post(url) == Answer(Outcome.DELIVERED)
+    with raw_server(hints, b"HTTP/1.1 429 Slow\r\nRetry-After: 3\r\nContent-Length: 1\r\n\r\n!") as url:
+        assert post(url) == Answer(Outcome.THROTTLED, "HTTP 429 Slow: !", 3.0)
+
+
+def test_an_address_that_drops_packets_leaves_time_for_the_next_and_is_tried_last_from_then_on() -> None:
+    with FakeReceiver() as receiver, socket.socket() as full, ExitStack() as waiting:
+        # A backlog that is full drops what comes, as a black hole does.
+        full.bind(("127.0.0.2", receiver.port))
+        full.listen(0)
+        for _ in range(8):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.2", receiver.port))
+
+        def both(host: str, port: int, **options: object) -> list[Any]:
+            hosts = ("127.0.0.2", "127.0.0.1")
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
+
+        poster = Poster(Endpoint(f"http://hook.example.org:{receiver.port}/", 2.0), resolve=both)
+        assert poster.post(b"[]", {}).outcome is Outcome.DELIVERED
+        full.close()
+        with socket.create_server(("127.0.0.2", receiver.port)) as passed_over:
+            assert poster.post(b"[]", {}).outcome is Outcome.DELIVERED
+            passed_over.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                passed_over.accept()
 
 
 def test_nobody_listens_and_no_such_host() -> None:
