@@ -20,6 +20,7 @@ from detector.alerting.entity_patterns import EntityPatterns
 from detector.alerting.event import expires_at
 from detector.batch import Source
 from detector.bootstrap.bootstrap import Bootstrap
+from detector.bootstrap.following import Following
 from detector.bootstrap.training_child import TrainingChild
 from detector.bundles.serving import serve
 from detector.bundles.store import CHAMPION, Bundle, BundleRejectedError, BundleStore
@@ -31,6 +32,7 @@ from detector.config.root import Config
 from detector.models.kinds import Kind
 from detector.pipeline.detector import Detector
 from detector.stream.answered import Outputs
+from detector.stream.arrivals import Arrivals
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.control_topic import ControlTopic
 from detector.stream.expiry import Expiry
@@ -140,15 +142,16 @@ def _reader_back(
     settings: ClientSettings, topic: str, inputs: Sequence[Input]
 ) -> Callable[[Collection[Source], Callable[[], object]], Recalled]:
     """Return what reads the alerts topic back, as far as what was told last bears on what comes."""
-    lasts = [LASTS_S for entry in inputs if entry.presence is not None]
-    for watch in (watch for entry in inputs for watch in entry.watches):
-        rules = watch.detector.rules
-        lasts += [rules.cooldown_s, expires_at(0.0, rules.keep_alive_s, watch.detector.interval_s)]
-        if math.isfinite(rules.release_after_s):
-            lasts.append(rules.release_after_s)
 
     def read_back(sources: Collection[Source], alive: Callable[[], object]) -> Recalled:
         now_s = time.time()
+        # Now, because detectors get other versions while they work.
+        lasts = [LASTS_S for entry in inputs if entry.presence is not None]
+        for watch in (watch for entry in inputs for watch in entry.watches):
+            rules = watch.detector.rules
+            lasts += [rules.cooldown_s, expires_at(0.0, rules.keep_alive_s, watch.detector.interval_s)]
+            if math.isfinite(rules.release_after_s):
+                lasts.append(rules.release_after_s)
         if not lasts:
             return Recalled()
         polls = read_range(settings, [topic], now_s - max(lasts), now_s + _AHEAD_S)
@@ -298,20 +301,24 @@ def _input(
     file: Path,
     resources: ExitStack,
 ) -> Input:
-    """Return an input with a watch for each of its detectors, or what will bring them one.
+    """Return an input with a watch for each of its detectors, and what brings them other versions.
 
     Raises:
         BundleError: A detector has no bundle that it can use.
     """
     schema = input_schema(config, entry)
-    watches, arrivals = [], []
+    watches: list[Watch] = []
+    arrivals: list[Arrivals] = []
     for reader in config.detectors_of(entry.name):
         champion = _Champion(reader, entry.name, _columns(schema, reader), metrics, windows)
         bundle = None
         if reader.bootstrap is None or champion.version() is not None:
             bundle, watch = champion.load()
             watches.append(watch)
-        if reader.bootstrap is not None:
+        if reader.bootstrap is None:
+            version = None if bundle is None else bundle.manifest.version
+            arrivals.append(Following(reader.name, version, champion, metrics.version_refused))
+        else:
             start = partial(TrainingChild, file, reader.name)
             bootstrap = Bootstrap(reader.name, reader.bootstrap.records, bundle, champion, start, metrics)
             resources.callback(bootstrap.stop)

@@ -1,16 +1,21 @@
 """Tests for detector.daemon: what the configuration becomes."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
+from detector.bootstrap.following import Following
 from detector.bundles.store import BundleRejectedError, BundleStore
 from detector.config.root import Config
-from detector.daemon import client_settings, input_schema, run
+from detector.daemon import _input, client_settings, input_schema, run
 from detector.training.job import TrainingPlan, train
+from detector.web.health import Health
+from detector.web.metrics import Metrics
 from tests.made import batch
 
 
@@ -94,6 +99,47 @@ def test_version_trained_on_other_features_is_refused(
     )
     with pytest.raises(BundleRejectedError, match=f"'rps' {said}"):
         run(loaded, tmp_path / "config.yaml")
+
+
+def test_detectors_follow_their_champions_between_polls(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, rng = BundleStore(tmp_path), np.random.default_rng(0)
+    versions = []
+    for name, created_s in (("rps", 1e9), ("rps", 1.1e9), ("bps", 1.2e9)):
+        records = replace(batch(rng.normal(size=(300, 1))), feature_names=(name,))
+        bundle = train(records, TrainingPlan("one", "gmm", options={"n_components": 1}), created_s)
+        store.save(bundle.manifest, bundle.model, bundle.held_out)
+        versions.append(bundle.manifest.version)
+    first, second, other = versions
+    store.set_alias("one", first)
+    loaded = config(
+        detectors=[{"name": "one", "input": "hosts", "features": ["rps"], "store": str(tmp_path)}]
+    )
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, Health())
+    with ExitStack() as resources:
+        served = _input(loaded, loaded.inputs[0], metrics, None, tmp_path / "config.yaml", resources)
+    [following] = served.arrivals
+    assert isinstance(following, Following)
+
+    def version_after_a_look() -> str:
+        following._look_due_s = 0.0
+        served.take_arrivals()
+        [watch] = served.watches
+        return watch.version
+
+    assert version_after_a_look() == first
+    store.set_alias("one", second)
+    assert version_after_a_look() == second
+    store.set_alias("one", other)
+    assert version_after_a_look() == second
+    assert "was trained on bps, but the configuration lists rps" in caplog.text
+    assert registry.get_sample_value("detector_versions_refused_total", {"detector": "one"}) == 1
+    store.set_alias("one", first)
+    assert version_after_a_look() == first
+    (tmp_path / "one" / "champion.alias").write_bytes(b"\xff")
+    assert version_after_a_look() == first
 
 
 def test_list_of_values_is_read_only_where_it_means_one_thing() -> None:

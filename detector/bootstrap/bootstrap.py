@@ -4,7 +4,7 @@ A detector without a version, or with a young one, has a goal: so many records o
 and whenever the records read since may have reached it, a job trains on what the topics hold, or says that
 they hold too few. With every version the goal becomes four times the records that it was trained on, until
 2,000 records, and 300 of an entity, were held out: from there on, training is the operator's. A version
-that somebody else makes the champion meanwhile is taken as well.
+that somebody else makes the champion is taken as well, now and later (``following.py``).
 """
 
 import logging
@@ -15,8 +15,9 @@ from typing import Literal, Protocol
 import numpy as np
 
 from detector.batch import IntArray
+from detector.bootstrap.following import Champion, Following
 from detector.bootstrap.training_child import TOO_FEW_EXIT_CODE, Ended
-from detector.bundles.store import Bundle, BundleError
+from detector.bundles.store import Bundle
 from detector.bundles.youth import records_missing, records_of_an_entity
 from detector.stream.watch import Watch
 
@@ -72,20 +73,8 @@ class Reporter(Protocol):
         """Count a job."""
         ...
 
-
-class Champion(Protocol):
-    """The champion of a detector in its store."""
-
-    def version(self) -> str | None:
-        """Return which version it is, None where there is none."""
-        ...
-
-    def load(self) -> tuple[Bundle, Watch]:
-        """Return it, and a watch that scores with it.
-
-        Raises:
-            BundleError: It cannot be used.
-        """
+    def version_refused(self, detector: str) -> None:
+        """Count a version that cannot be used."""
         ...
 
 
@@ -112,13 +101,11 @@ class Bootstrap:
         clock: Monotonic seconds.
         """
         self._detector = detector
-        self._champion = champion
+        self._following = Following(detector, None, champion, self._version_refused, clock)
         self._start = start
         self._report = report
         self._clock = clock
         self._goal: int | None = records
-        self._version: str | None = None
-        self._refused: str | None = None
         self._found = 0
         """Records of an entity, as the last job or version found them."""
         self._seen: IntArray = np.zeros(0, dtype=np.int64)
@@ -147,7 +134,7 @@ class Bootstrap:
     def arrived(self) -> Watch | None:
         """Return a watch with a new version; None without news."""
         now_s = self._clock()
-        if self._goal is None or now_s < self._look_due_s:
+        if now_s < self._look_due_s:
             return None
         self._look_due_s = now_s + _LOOK_INTERVAL_S
         if self._job is not None:
@@ -216,22 +203,22 @@ class Bootstrap:
         self._paused_until_s = now_s + self._pause_s
 
     def _new_version(self, now_s: float) -> Watch | None:
-        version = self._champion.version()
-        if version is None or version in (self._version, self._refused):
+        news = self._following.news(now_s)
+        if news is None:
             return None
-        try:
-            bundle, watch = self._champion.load()
-        except BundleError as error:
-            self._refused = version
-            self._pause(FIRST_RETRY_S, now_s)
-            _log.error("version %s of detector %s is not used: %s", version, self._detector, error)
-            return None
+        bundle, watch = news
         self._take(bundle)
         return watch
 
+    def _version_refused(self, detector: str) -> None:
+        self._report.version_refused(detector)
+        if self._pause_s == 0.0:
+            # What a job has just trained, and the next might, too.
+            self._pause(FIRST_RETRY_S, self._clock())
+
     def _take(self, bundle: Bundle) -> None:
         manifest = bundle.manifest
-        self._version = manifest.version
+        self._following.version = manifest.version
         self._found = manifest.training.records // max(len(bundle.held_out.lengths), 1)
         self._goal = GROWTH * max(self._found, 1)
         if records_missing(bundle) == 0:
@@ -241,14 +228,14 @@ class Bootstrap:
         _log.info(
             "detector %s: version %s learnt from %d records of an entity; with %d it is trained again",
             self._detector,
-            self._version,
+            manifest.version,
             self._found,
             self._goal,
         )
 
     def _tell(self, records: int, goal: int, now_s: float) -> None:
         note = ""
-        if self._version is None:
+        if self._following.version is None:
             doing = ", training now" if self._job is not None and records >= goal else ""
             note = f"bootstrapping: {min(records, goal)} of {goal} records of an entity{doing}"
             if now_s >= self._log_due_s:

@@ -76,12 +76,18 @@ class BundleStore:
         return sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
     def alias(self, detector: str, alias: str = CHAMPION) -> str | None:
-        """Return the version that an alias names, None where it is not set."""
+        """Return the version that an alias names, None where it is not set.
+
+        Raises:
+            BundleError: It cannot be read.
+        """
         path = self.root / _safe(detector, "detector") / f"{_safe(alias, 'alias')}.alias"
         try:
             return path.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path} cannot be read: {error}") from error
 
     def save(self, manifest: Manifest, model: ScoringModel, held_out: HeldOut) -> Path:
         """Write a new version, whole or not at all, and return its folder.

@@ -1,4 +1,4 @@
-"""``detector models``: what has been trained, and whether it is still what it was."""
+"""``detector models``: what has been trained, whether it is still what it was, and which version alerts."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ _WHERE = click.argument("where", type=click.Path(path_type=Path, exists=True))
 
 @click.group()
 def models() -> None:
-    """Look at trained versions.
+    """Look at trained versions, and choose which one alerts.
 
     WHERE is a folder of bundles, or a configuration whose detectors have one.
     """
@@ -108,6 +108,35 @@ def verify(where: Path, detector: str | None) -> None:
         raise Failure(
             f"{where}: {bad} of {checked} versions cannot be used" if bad else f"{where}: nothing to verify"
         )
+
+
+@models.command()
+@_WHERE
+@click.argument("detector")
+@click.argument("version")
+def promote(where: Path, detector: str, version: str) -> None:
+    """Let VERSION of DETECTOR alert, an older one too; daemons that run take it over within seconds.
+
+    Where WHERE is a configuration, the version has to fit it as well.
+    """
+    store = _store_of(where, detector)
+    with explained(BundleError):
+        before = store.alias(detector)
+        if where.is_dir():
+            found = store.load(detector, version).manifest.version
+        else:
+            found = _served(where, detector, version)
+        store.set_alias(detector, found)
+    click.echo(f"{detector}: {found} is the {CHAMPION} now" + ("" if before is None else f", {before} was"))
+
+
+def _served(file: Path, detector: str, version: str) -> str:
+    """Return the version that a name is of, loaded as a configuration's daemon would."""
+    from detector.daemon import detector_of
+
+    with explained(ConfigError):
+        configured = {entry.name: entry for entry in load_config(file).detectors}
+    return detector_of(configured[detector], version).version
 
 
 def _detectors(where: Path) -> list[tuple[BundleStore, str]]:

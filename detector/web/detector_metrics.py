@@ -75,6 +75,11 @@ class DetectorMetrics:
             "Alerts that fired again within the cooldown; they are among those that fired.",
             "detector",
         )
+        self._refused = counter(
+            "detector_versions_refused_total",
+            "Versions that became the champion and cannot be used; again with every attempt to.",
+            "detector",
+        )
         self._incidents = counter(
             "detector_incidents_total",
             "Incidents, in which many entities fire together, that began, changed or resolved.",
@@ -153,6 +158,11 @@ class DetectorMetrics:
             self._alerts.labels(facts.name, transition)
             self._incidents.labels(facts.name, transition)
         self._reopened.labels(facts.name)
+        self._refused.labels(facts.name)
+
+    def version_refused(self, detector: str) -> None:
+        """Count a version that cannot be used."""
+        self._refused.labels(detector).inc()
 
     def scored(self, batch: Batch, slots: IntArray, scores: Scores, events: Sequence[AlertEvent]) -> None:
         """Take one detector's answer to a batch of N >= 1 records; ``slots`` has shape (N,)."""

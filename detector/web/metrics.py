@@ -168,6 +168,10 @@ class Metrics(ConsumerMetrics):
         """Count a training job."""
         self._trainings.labels(detector, outcome).inc()
 
+    def version_refused(self, detector: str) -> None:
+        """Count a version that became the champion and cannot be used."""
+        self._detectors.version_refused(detector)
+
     def control_record(self, outcome: str) -> None:
         """Count a record of the control topic; may be called from any thread."""
         self._control_records.labels(outcome).inc()

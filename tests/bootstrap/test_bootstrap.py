@@ -74,6 +74,7 @@ class Rig:
         self.jobs: list[FakeJob] = []
         self.told: tuple[int, int, str] | None = None
         self.outcomes: list[str] = []
+        self.refused = 0
         self.champion.bundle = bundle
         self.bootstrap = Bootstrap("hosts", records, bundle, self.champion, self.start, self, self.clock)
 
@@ -89,6 +90,9 @@ class Rig:
 
     def training_ended(self, detector: str, outcome: str) -> None:
         self.outcomes.append(outcome)
+
+    def version_refused(self, detector: str) -> None:
+        self.refused += 1
 
     def read(self, records: int, entities: Sequence[int] = (0,)) -> None:
         self.bootstrap.seen(np.repeat(np.array(entities, dtype=np.int64), records))
@@ -162,6 +166,16 @@ def test_a_young_version_is_served_from_the_start_and_the_topics_asked_for_more(
     assert rig.told == (900, 1200, "")
 
 
+def test_a_version_is_served_that_becomes_the_champion_when_training_is_the_operators() -> None:
+    rig = Rig(bundle(7000))
+    assert rig.after(FIRST_LOOK_S) is None
+    rig.champion.bundle = bundle(7001)
+    watch = rig.after(2)
+    assert watch is not None
+    assert watch.version == bundle(7001).manifest.version
+    assert (rig.jobs, rig.told) == ([], None)
+
+
 def test_a_failure_is_told_and_tried_again_ever_later(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig()
     rig.after(FIRST_LOOK_S)
@@ -202,6 +216,7 @@ def test_a_version_that_cannot_be_used_is_refused_once(caplog: pytest.LogCapture
     assert rig.finish(0) is None
     assert rig.after(2) is None
     assert caplog.text.count("trained on other features") == 1
+    assert rig.refused == 1
     assert rig.told is not None
     assert rig.told[2].startswith("bootstrapping: ")
     rig.read(1000)

@@ -222,6 +222,39 @@ def test_verify_finds_a_flipped_bit(trained: Project) -> None:
     assert "1 of 1 versions cannot be used" in result.stderr
 
 
+@pytest.mark.parametrize("of", ["config", "store"])
+def test_promote_puts_an_older_version_back(trained: Project, of: str) -> None:
+    where = str(getattr(trained, of))
+    store = BundleStore(trained.store)
+    [old] = store.versions("hosts")
+    trained.data.write_text(trained.data.read_text() + "1.8e9,a,0,0\n")
+    assert trained.train("hosts", "--input", str(trained.data)).exit_code == 0
+    new = store.alias("hosts")
+    assert new != old
+    result = trained.call("models", "promote", where, "hosts", old)
+    assert (result.exit_code, result.stdout) == (0, f"hosts: {old} is the champion now, {new} was\n")
+    assert store.alias("hosts") == old
+
+
+def test_promote_refuses_what_a_daemon_could_not_use(trained: Project) -> None:
+    store = BundleStore(trained.store)
+    champion = store.alias("hosts")
+    result = trained.call("models", "promote", str(trained.config), "hosts", "20200101T000000Z-0000")
+    assert result.exit_code == 2
+    assert f"known versions: ['{champion}']" in result.output
+    assert trained.call("models", "promote", str(trained.store), "cpus", str(champion)).exit_code == 2
+    trained.config.write_text(trained.config.read_text().replace("features: [cpu, ", "features: ["))
+    result = trained.call("models", "promote", str(trained.config), "hosts", str(champion))
+    assert result.exit_code == 2
+    assert "was trained on cpu, rps, but the configuration lists rps" in result.output
+    tensors = trained.store / "hosts" / str(champion) / "model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    result = trained.call("models", "promote", str(trained.store), "hosts", str(champion))
+    assert result.exit_code == 2
+    assert "altered or cut short" in result.output
+    assert store.alias("hosts") == champion
+
+
 def test_show_of_an_unknown_detector(trained: Project) -> None:
     result = trained.call("models", "show", str(trained.store), "pumps")
     assert result.exit_code == 2

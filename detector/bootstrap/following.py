@@ -1,0 +1,126 @@
+"""The champion of a detector in its store, followed: what becomes it is loaded, checked and served.
+
+Training, or whoever puts another version back, moves an alias. It is looked at between polls; a version that
+cannot be used leaves the one before serving, and is tried again from time to time, as it may be half copied.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from detector.batch import IntArray
+from detector.bundles.store import Bundle, BundleError
+from detector.stream.watch import Watch
+
+LOOK_INTERVAL_S = 1.0
+"""Between two looks at the alias, a small file."""
+RETRY_S = 60.0
+"""Before a version that could not be used is tried again."""
+
+_log = logging.getLogger(__name__)
+
+
+class Champion(Protocol):
+    """The champion of a detector in its store."""
+
+    def version(self) -> str | None:
+        """Return which version it is, None where there is none.
+
+        Raises:
+            BundleError: The store cannot be read.
+        """
+        ...
+
+    def load(self) -> tuple[Bundle, Watch]:
+        """Return it, and a watch that scores with it.
+
+        Raises:
+            BundleError: It cannot be used.
+        """
+        ...
+
+
+class Following:
+    """Which version serves, and what came after it: a ``detector.stream.arrivals.Arrivals``."""
+
+    def __init__(
+        self,
+        detector: str,
+        version: str | None,
+        champion: Champion,
+        refused: Callable[[str], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        detector: Its name.
+        version: The one that serves already, if there is one.
+        champion: In the store.
+        refused: Called with the detector's name whenever a version cannot be used.
+        clock: Monotonic seconds.
+        """
+        self.version = version
+        self._detector = detector
+        self._champion = champion
+        self._refused = refused
+        self._clock = clock
+        self._bad: str | None = None
+        self._problem = ""
+        self._retry_due_s = self._look_due_s = -float("inf")
+
+    def seen(self, slots: IntArray) -> None:
+        """Records say nothing of versions."""
+
+    def forget(self, slots: IntArray) -> None:
+        """Nor do entities."""
+
+    def arrived(self) -> Watch | None:
+        """Return a watch with a new champion; None without news."""
+        now_s = self._clock()
+        if now_s < self._look_due_s:
+            return None
+        self._look_due_s = now_s + LOOK_INTERVAL_S
+        news = self.news(now_s)
+        return None if news is None else news[1]
+
+    def news(self, now_s: float) -> tuple[Bundle, Watch] | None:
+        """Return the champion if it is another one than serves, and can be used."""
+        version = None
+        try:
+            version = self._champion.version()
+            if version is None or version == self.version:
+                self._bad, self._problem = None, ""
+                return None
+            if version == self._bad and now_s < self._retry_due_s:
+                return None
+            bundle, watch = self._champion.load()
+        except BundleError as error:
+            self._refuse(version, error, now_s)
+            return None
+        self._bad, self._problem = None, ""
+        before, self.version = self.version, bundle.manifest.version
+        if before is not None:
+            _log.info(
+                "detector %s: version %s takes over from %s; alerts go on, entities warm up again",
+                self._detector,
+                self.version,
+                before,
+            )
+        return bundle, watch
+
+    def _refuse(self, version: str | None, error: BundleError, now_s: float) -> None:
+        """Count a version that cannot be used, and log it once."""
+        if version is None and now_s < self._retry_due_s:
+            return
+        self._bad, self._retry_due_s = version, now_s + RETRY_S
+        self._refused(self._detector)
+        if str(error) == self._problem:
+            return
+        self._problem = str(error)
+        _log.error(
+            "version %s of detector %s is not used: %s%s",
+            version or "(unknown)",
+            self._detector,
+            error,
+            "" if self.version is None else f"; version {self.version} serves on",
+        )

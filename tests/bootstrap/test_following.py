@@ -1,0 +1,97 @@
+"""Tests for detector.bootstrap.following: which version serves as the champion changes."""
+
+import pytest
+
+from detector.bootstrap.following import LOOK_INTERVAL_S, RETRY_S, Following
+from detector.bundles.store import BundleError, BundleRejectedError
+from detector.stream.watch import Watch
+from tests.bootstrap.test_bootstrap import FakeChampion, bundle
+from tests.stream.fakes import FakeClock
+
+OLD, NEW = bundle(300), bundle(1300)
+
+
+class Rig:
+    """A follower that serves the old version, and a store whose champion the test sets."""
+
+    def __init__(self) -> None:
+        self.clock, self.champion = FakeClock(), FakeChampion()
+        self.champion.bundle = OLD
+        self.refused: list[str] = []
+        version = OLD.manifest.version
+        self.following = Following("hosts", version, self.champion, self.refused.append, self.clock)
+
+    def after(self, seconds: float = LOOK_INTERVAL_S) -> Watch | None:
+        self.clock.now_s += seconds
+        return self.following.arrived()
+
+
+def test_a_new_champion_takes_over_once_and_an_old_one_may_come_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    rig = Rig()
+    assert rig.after() is None
+    for after in (NEW, OLD):
+        rig.champion.bundle = after
+        watch = rig.after()
+        assert watch is not None
+        assert watch.version == after.manifest.version
+        assert rig.after() is None
+    assert f"version {NEW.manifest.version} takes over from {OLD.manifest.version}" in caplog.text
+    assert rig.refused == []
+
+
+def test_the_store_is_not_asked_at_every_turn() -> None:
+    rig = Rig()
+    rig.after()
+    rig.champion.bundle = NEW
+    assert rig.after(0.5 * LOOK_INTERVAL_S) is None
+    assert rig.after(0.5 * LOOK_INTERVAL_S) is not None
+
+
+def test_a_version_that_cannot_be_used_leaves_the_one_before_and_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rig = Rig()
+    rig.champion.bundle, rig.champion.error = NEW, BundleRejectedError("sha256 is another")
+    for _ in range(3):
+        assert rig.after() is None
+    assert rig.refused == ["hosts"]
+    assert rig.after(RETRY_S) is None
+    assert rig.refused == ["hosts"] * 2
+    [record] = caplog.records
+    assert record.levelname == "ERROR"
+    assert (
+        f"version {NEW.manifest.version} of detector hosts is not used: sha256 is another" in record.message
+    )
+    assert f"version {OLD.manifest.version} serves on" in record.message
+    rig.champion.error = None
+    assert rig.after() is None
+    assert rig.after(RETRY_S) is not None
+
+
+def test_another_champion_is_tried_at_once_after_one_that_cannot_be_used() -> None:
+    rig = Rig()
+    rig.champion.bundle, rig.champion.error = NEW, BundleRejectedError("sha256 is another")
+    rig.after()
+    rig.champion.bundle, rig.champion.error = bundle(7000), None
+    assert rig.after() is not None
+
+
+def test_a_store_that_is_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+
+    def unreadable() -> str | None:
+        raise BundleError("champion.alias cannot be read: stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.champion, "version", unreadable)
+        for _ in range(3):
+            assert rig.after() is None
+    assert rig.refused == ["hosts"]
+    monkeypatch.setattr(rig.champion, "version", lambda: None)
+    assert rig.after() is None
+    monkeypatch.undo()
+    rig.champion.bundle = NEW
+    assert rig.after() is not None
