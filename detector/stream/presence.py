@@ -328,19 +328,22 @@ class Presence:
         self._check_every_s = max(CHECK_S, float(known.min()) / _CHECKS) if known.size else CHECK_S
         self._longest_hole_s = median(known, np.inf)
         overdue = silence_s > patience
-        if not overdue.any():
+        excused = rows.heard_s[alive] > clocks[source]
+        if not (overdue.any() or excused.any()):
             return
         suspected = silence_s > SUSPECTED_AT * patience
         if self._excused_until is not None:
-            quiet = np.flatnonzero(suspected)
+            quiet = np.flatnonzero(suspected | excused)
             names = [self._entity[slot] for slot in alive[quiet].tolist()]
             until_s = self._excused_until(names, clocks[source[quiet]])
-            quiet, until_s = quiet[until_s > -np.inf], until_s[until_s > -np.inf]
-            # Their silence begins to count when the window is over.
-            rows.heard_s[alive[quiet]] = until_s
-            overdue[quiet] = suspected[quiet] = False
-            if not overdue.any():
-                return
+            inside = until_s > -np.inf
+            # Their silence begins to count when the window is over; some windows end before they should.
+            rows.heard_s[alive[quiet[inside]]] = until_s[inside]
+            ended = quiet[~inside & excused[quiet]]
+            rows.heard_s[alive[ended]] = clocks[source[ended]]
+            overdue[quiet[inside]] = suspected[quiet[inside]] = False
+        if not overdue.any():
+            return
         if silent:
             # Of single ones nothing can be said while the stream's clock stands still.
             if 2 * int(overdue.sum()) >= alive.size:

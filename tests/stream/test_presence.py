@@ -391,6 +391,21 @@ def test_silence_inside_a_window_is_no_absence_and_counts_from_its_end() -> None
     assert missed(stream) == ["web-020", "web-002"]
 
 
+@pytest.mark.parametrize("until", [50, 70])
+def test_silence_counts_from_the_end_of_a_window_that_was_brought_forward(until: int) -> None:
+    announced: list[tuple[Window, ...]] = [(window(30, 30 + 24 * 60, "web-*"),)]
+    maintenance = Maintenance(announced=lambda: announced[0])
+    stream, names = Stream(), fleet(30)
+    stream.presence = Presence("hosts", AbsenceRules(), ("*",), partial(maintenance.excused_until, ["watch"]))
+    play(stream, rounds(names, 0, 30))
+    play(stream, rounds(names, 30, 50, without=["web-007"]))
+    announced[0] = (window(30, until, "web-*"),)
+    play(stream, rounds(names, 50, 80, without=["web-007"]))
+    [event] = stream.events
+    assert (event.transition, event.entity) == ("firing", "web-007")
+    assert until + 3.9 < (event.time - START_S) / INTERVAL_S < until + 7
+
+
 def test_fleet_in_maintenance_is_no_incident() -> None:
     stream, names = Stream(windows=[window(28, 60, "web-0[0-2]*")]), fleet(31)
     play(stream, rounds(names, 0, 30))
