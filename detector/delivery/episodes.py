@@ -128,6 +128,16 @@ class Episodes:
         told = (on_time and alert.incident_id is None) or (episode is not None and episode.told)
         self._opened(episode, record, alert, written_s, told=told)
 
+    def restored(self) -> None:
+        """Note, once all is restored, which members were told of because they outlasted their incident.
+
+        Incidents may be on other partitions, which are read back before or after.
+        """
+        for episode in self._known.values():
+            on_time = self._on_time(episode.alert, episode.news_s)
+            if episode.open and on_time and self._outlasts_incident(episode.alert):
+                episode.told = True
+
     def take(self, record: AlertRecord, alert: Alert, written_s: float, now_s: float) -> Read:
         """Return what an event is, and what receivers are to be told.
 
@@ -217,7 +227,7 @@ class Episodes:
         fresh: bool,
     ) -> Read:
         known = episode is not None and episode.told and episode.open
-        if alert.incident_id is not None and not known:
+        if alert.incident_id is not None and not known and not self._outlasts_incident(alert):
             self._opened(episode, record, alert, written_s, told=False)
             return Read(Reading.GROUPED, [])
         if not fresh and not known:
@@ -264,6 +274,18 @@ class Episodes:
         if self._told_of_another(episode, episode.labels):
             return Read(Reading.REFRESHED, [])
         return Read(Reading.NOTIFIED, [Letter(closing, record)])
+
+    def _outlasts_incident(self, alert: Alert) -> bool:
+        """Say whether a member fires on although its incident is over, so that nobody hears of it otherwise.
+
+        Its other members may be another process's, which does not know of this one. Somebody who begins to
+        fire is no such case: the incident opens again with him.
+        """
+        if alert.state != "updated":
+            return False
+        incident = self._known.get(alert.incident_id or "")
+        ends_s = None if incident is None or incident.closing is None else incident.closing.ends_at_s
+        return ends_s is not None and alert.time.timestamp() > ends_s
 
     def _told_of_another(self, episode: _Episode, labels: Mapping[str, str]) -> bool:
         """Say whether receivers know another open episode by these labels: its end would end both for them.

@@ -224,6 +224,7 @@ class DeliveryLoop:
                 delivered = record.offset < committed.get(record.source, 0)
                 self._episodes.restore(record, alert, _known(written_s[i], now_s), delivered=delivered)
                 events += 1
+        self._episodes.restored()
         standing = [(source, told) for source, told in self._episodes.standing(now_s) if source in sources]
         for receiver in self._receivers:
             receiver.adopt(standing)

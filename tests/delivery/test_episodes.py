@@ -361,6 +361,68 @@ def test_members_of_an_incident_wake_nobody_and_the_incident_does_once() -> None
     assert letter.notification.fingerprint == fingerprint(labels_of(begun[1]))
 
 
+def test_a_member_that_outlasts_its_incident_is_told_of_to_its_end() -> None:
+    topic = Topic(episodes())
+    member = replace(event("firing", NOW), incident_id="incident-0")
+    topic.take(member, NOW)
+    topic.episodes.take(*read_incident(incident("firing", NOW), 100), NOW, NOW)
+    goes_on = replace(member, id="u-1", time=NOW + 60, expires_at=NOW + 960)
+    assert topic.take(goes_on, NOW + 60, state="updated") == (Reading.GROUPED, [])
+    over = read_incident(incident("resolved", NOW + 90, start_s=NOW), 101)
+    assert told(topic.episodes.take(*over, NOW + 90, NOW + 90)) == ["resolved"]
+    # Written before the end was known.
+    before = replace(goes_on, id="u-2", time=NOW + 80)
+    assert topic.take(before, NOW + 91, state="updated") == (Reading.GROUPED, [])
+    goes_on = replace(goes_on, id="u-3", time=NOW + 120)
+    reading, [letter] = topic.take(goes_on, NOW + 120, state="updated")
+    assert reading is Reading.NOTIFIED
+    assert (letter.notification.status, letter.notification.quiet) == ("firing", False)
+    assert (
+        topic.take(replace(goes_on, id="u-4", time=NOW + 180), NOW + 180, state="updated")[0] == "refreshed"
+    )
+    end = replace(event("resolved", NOW + 240, start_s=NOW), incident_id="incident-0")
+    assert told(topic.take(end, NOW + 240)) == ["resolved"]
+
+
+def test_a_member_of_an_incident_that_expired_is_told_of() -> None:
+    topic = Topic(episodes())
+    topic.episodes.take(*read_incident(incident("firing", NOW), 100), NOW, NOW)
+    member = replace(event("firing", NOW), incident_id="incident-0", expires_at=NOW + 2 * DAY)
+    topic.take(member, NOW)
+    assert [x.notification.labels["alertname"] for x in topic.episodes.expire([ALERTS], NOW + DAY)] == [
+        "DetectorIncident"
+    ]
+    goes_on = replace(member, id="u-1", time=NOW + DAY + 60)
+    assert told(topic.take(goes_on, NOW + DAY + 60, state="updated")) == ["firing"]
+
+
+def test_a_member_that_opens_its_incident_again_wakes_nobody_itself() -> None:
+    topic = Topic(episodes())
+    topic.episodes.take(*read_incident(incident("firing", NOW), 100), NOW, NOW)
+    topic.episodes.take(*read_incident(incident("resolved", NOW + 60, start_s=NOW), 101), NOW + 60, NOW + 60)
+    member = replace(event("firing", NOW + 70), incident_id="incident-0")
+    assert topic.take(member, NOW + 70) == (Reading.GROUPED, [])
+    again = read_incident(incident("updated", NOW + 70, start_s=NOW), 102)
+    assert told(topic.episodes.take(*again, NOW + 70, NOW + 70)) == ["firing"]
+    goes_on = replace(member, id="u-1", time=NOW + 130)
+    assert topic.take(goes_on, NOW + 130, state="updated") == (Reading.GROUPED, [])
+
+
+def test_after_a_restart_a_member_that_outlasted_its_incident_is_known_to_be_told_of() -> None:
+    topic = Topic(episodes())
+    member = replace(event("firing", NOW), incident_id="incident-0")
+    topic.restore(member, NOW, offset=1)
+    topic.restore(replace(member, id="u-1", time=NOW + 120), NOW + 120, offset=2, state="updated")
+    for i, of_incident in enumerate([incident("firing", NOW), incident("resolved", NOW + 60, start_s=NOW)]):
+        record, alert = read_incident(of_incident, i)
+        topic.episodes.restore(record._replace(source=Source("alerts", 1)), alert, of_incident.time)
+    topic.episodes.restored()
+    topic.offset = 2
+    assert topic.take(replace(member, id="u-2", time=NOW + 180), NOW + 180, state="updated")[0] == "refreshed"
+    end = replace(event("resolved", NOW + 240, start_s=NOW), incident_id="incident-0")
+    assert told(topic.take(end, NOW + 240)) == ["resolved"]
+
+
 def test_who_was_told_of_before_the_incident_is_told_of_to_the_end() -> None:
     topic = Topic(episodes())
     topic.take(event("firing", NOW), NOW)
