@@ -3,6 +3,9 @@
 Every process reads all of it. A later record with the same key replaces the earlier one, one without a value
 withdraws it, whether the topic is compacted or not; records without a key stand for themselves. Windows that
 ended long ago are forgotten. Whatever is wrong with the topic, scoring goes on with what is known.
+
+All records count for what is announced, but only those that are news for the log and the metrics: what was
+refused long ago was said then, and a restart is no reason to say it again.
 """
 
 import logging
@@ -11,7 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from detector.batch import Source
+import numpy as np
+
+from detector.batch import BoolArray, Source
 from detector.stream.control_record import ControlRecordError, decode_window
 from detector.stream.maintenance import Window
 from detector.stream.port import (
@@ -27,6 +32,8 @@ Outcome = Literal["window", "withdrawn", "refused"]
 
 KEPT_S = 30 * 86400.0
 """A backlog may be as old as this and still know which of its records were in maintenance."""
+NEWS_S = 3600.0
+"""Records from before this process are news where they are not older: nobody else may have said it."""
 MOST_WINDOWS = 10_000
 _POLL_S = 0.5
 _AGAIN_S = 5.0
@@ -47,10 +54,26 @@ class AnnouncedWindows:
         """The same object as long as nothing changes."""
         return self._all
 
-    def take(self, records: RawRecords, now_s: float, count: Callable[[Outcome], None]) -> None:
-        """Take records in, and forget what ended long before ``now_s``."""
+    def take(
+        self,
+        records: RawRecords,
+        now_s: float,
+        count: Callable[[Outcome], None],
+        news: BoolArray | None = None,
+    ) -> None:
+        """Take records in, and forget what ended long before ``now_s``.
+
+        Args:
+            records: N records.
+            now_s: Wall clock.
+            count: Told what became of each that is news.
+            news: Which are, shape (N,); None: all.
+        """
         for i in range(len(records)):
-            count(self._take(records, i))
+            is_news = news is None or bool(news[i])
+            outcome = self._take(records, i, logging.ERROR if is_news else logging.DEBUG)
+            if is_news:
+                count(outcome)
         self._by_key = {key: w for key, w in self._by_key.items() if w.until_s > now_s - KEPT_S}
         if len(self._by_key) > MOST_WINDOWS:
             _log.error(
@@ -62,7 +85,7 @@ class AnnouncedWindows:
             self._by_key = dict(latest)
         self._all = tuple(self._by_key.values())
 
-    def _take(self, records: RawRecords, i: int) -> Outcome:
+    def _take(self, records: RawRecords, i: int, level: int) -> Outcome:
         source, offset = records.sources[int(records.source[i])], int(records.offset[i])
         name, value = records.key(i), records.value[i]
         key = (source, offset) if name is None else name
@@ -72,7 +95,8 @@ class AnnouncedWindows:
         try:
             self._by_key[key] = decode_window(value)
         except ControlRecordError as error:
-            _log.error(
+            _log.log(
+                level,
                 "control record at %s[%d] offset %d is not heeded: %s",
                 source.topic,
                 source.partition,
@@ -99,7 +123,7 @@ class ControlTopic:
         """Args:
         settings: Where the brokers are.
         topic: Whose records to follow.
-        count: Told what became of every record, in the thread.
+        count: Told what became of every record that is news, in the thread.
         follow: Reads the topic.
         wall_clock: Seconds since 1970; decides what ended long ago.
         again_s: Pause after a failure.
@@ -108,6 +132,8 @@ class ControlTopic:
         self._count, self._follow, self._wall_clock = count, follow, wall_clock
         self._again_s = again_s
         self._windows: tuple[Window, ...] = ()
+        self._next: dict[Source, int] = {}
+        """Of each partition, the offset after the last record that was taken in, over all reconnections."""
         self._was_read = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control-topic", daemon=True)
@@ -137,6 +163,7 @@ class ControlTopic:
                 self._follow_until_stopped()
             except TopicMissingError as error:
                 self._was_read.set()
+                self._next = {}
                 said = self._say(f"{error}; create it, or remove control from the configuration", said)
             except KafkaClientError as error:
                 said = self._say(str(error), said)
@@ -152,7 +179,8 @@ class ControlTopic:
         try:
             for followed in following:
                 if followed.records is not None:
-                    announced.take(followed.records, self._wall_clock(), self._count)
+                    news = self._news(followed.records)
+                    announced.take(followed.records, self._wall_clock(), self._count, news)
                 if followed.is_whole:
                     self._windows = announced.all
                     self._was_read.set()
@@ -162,6 +190,16 @@ class ControlTopic:
             close = getattr(following, "close", None)
             if close is not None:
                 close()
+
+    def _news(self, records: RawRecords) -> BoolArray:
+        """Return which records were not taken in before, nor are from long before the start, shape (N,)."""
+        next_offset = np.array([self._next.get(source, 0) for source in records.sources], dtype=np.int64)
+        news: BoolArray = records.offset >= next_offset[records.source]
+        if not self._was_read.is_set():
+            news &= ~(records.timestamps_s() < self._wall_clock() - NEWS_S)
+        np.maximum.at(next_offset, records.source, records.offset + 1)
+        self._next.update(zip(records.sources, next_offset.tolist(), strict=True))
+        return news
 
     def _say(self, message: str, said: str) -> str:
         """Log a failure once, not at every attempt."""

@@ -86,7 +86,7 @@ class Metrics(ConsumerMetrics):
         )
         self._control_records = counter(
             "detector_control_records_total",
-            "Records of the control topic, by what became of them; again after a reconnection.",
+            "Records of the control topic, by what became of them; not those from long before the start.",
             "outcome",
         )
         # From 0 on, or the first one refused would be no increase.

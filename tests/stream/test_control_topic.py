@@ -11,7 +11,7 @@ import pytest
 from detector.batch import Source
 from detector.stream import control_topic
 from detector.stream.control_record import MAX_CONTROL_BYTES, ControlRecordError, decode_window
-from detector.stream.control_topic import KEPT_S, AnnouncedWindows, ControlTopic, Outcome
+from detector.stream.control_topic import KEPT_S, NEWS_S, AnnouncedWindows, ControlTopic, Outcome
 from detector.stream.maintenance import Window
 from detector.stream.port import (
     BrokerUnavailableError,
@@ -31,14 +31,16 @@ def text(from_s: float, until_s: float, entities: str = "web-*", kind: str = "de
     return f'{{{selector}, "from": {from_s}, "until": {until_s}, "kind": "{kind}"}}'.encode()
 
 
-def raw(*records: tuple[bytes | None, bytes | None], first_offset: int = 0) -> RawRecords:
+def raw(
+    *records: tuple[bytes | None, bytes | None], first_offset: int = 0, written_s: float = NOW_S
+) -> RawRecords:
     n = len(records)
     return RawRecords(
         (Source("control", 0),),
         np.zeros(n, dtype=np.int64),
         np.arange(first_offset, first_offset + n),
         [value for _, value in records],
-        ListEnvelope([key for key, _ in records], [[]] * n),
+        ListEnvelope([key for key, _ in records], [[]] * n, written_s),
     )
 
 
@@ -143,10 +145,8 @@ class Script:
             yield Followed(None, True)
 
 
-def following(script: Script) -> ControlTopic:
-    return ControlTopic(
-        SETTINGS, "control", lambda _: None, follow=script, wall_clock=lambda: NOW_S, again_s=0.01
-    )
+def following(script: Script, count: Callable[[Outcome], None] = lambda _: None) -> ControlTopic:
+    return ControlTopic(SETTINGS, "control", count, follow=script, wall_clock=lambda: NOW_S, again_s=0.01)
 
 
 def wait(condition: Callable[[], bool]) -> None:
@@ -193,6 +193,39 @@ def test_windows_stay_in_force_while_the_broker_is_away() -> None:
     finally:
         control.stop()
     assert seen[:4] == [0, 1, 1, 1]
+
+
+def test_what_was_refused_long_before_the_start_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    window = text(NOW_S, NOW_S + 60)
+    long_ago = Followed(raw((b"a", b"oops"), (b"a", window), written_s=NOW_S - NEWS_S - 1), False)
+    lately = Followed(raw((b"b", b"oops"), first_offset=2, written_s=NOW_S - NEWS_S + 1), True)
+    # Once the topic was read, whatever comes is news, however old its producer says it is.
+    live = Followed(raw((b"c", b"oops"), first_offset=3, written_s=NOW_S - 1e6), True)
+    counts = Counter[Outcome]()
+    script = Script([long_ago, lately, live])
+    control = following(script, lambda outcome: counts.update([outcome]))
+    control.start()
+    try:
+        wait(lambda: script.reached > 0)
+    finally:
+        control.stop()
+    assert counts == {"refused": 2}
+    assert [record.args[2] for record in caplog.records if isinstance(record.args, tuple)] == [2, 3]
+    assert [window.until_s for window in control.windows()] == [NOW_S + 60]
+
+
+def test_what_was_told_before_a_reconnection_is_not_told_again() -> None:
+    before = Followed(raw((b"a", b"oops"), (b"a", text(NOW_S, NOW_S + 60))), True)
+    after = Followed(raw((b"b", b"oops"), first_offset=2), True)
+    counts = Counter[Outcome]()
+    script = Script([before, BrokerUnavailableError("away")], [before, after])
+    control = following(script, lambda outcome: counts.update([outcome]))
+    control.start()
+    try:
+        wait(lambda: script.reached > 0)
+    finally:
+        control.stop()
+    assert counts == {"refused": 2, "window": 1}
 
 
 def test_a_missing_topic_holds_nobody_up_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
