@@ -18,7 +18,8 @@ from detector.alerting.absence_event import (
 )
 from detector.alerting.vanished import SUSPECTED_AT, after_records, vanished
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Source
-from detector.models.sequences import starts_of
+from detector.models.sequences import runs_of, starts_of
+from detector.stream.maintenance import ExcusedUntil
 
 T = TypeVar("T", bound=np.generic)
 
@@ -30,10 +31,11 @@ _USUAL = 0.5
 class FeaturePresence:
     """Arrays over entity slots and features. Slots are those of ``stream.presence``, which owns this."""
 
-    def __init__(self, input_name: str, severity: str) -> None:
-        """Set what events say."""
+    def __init__(self, input_name: str, severity: str, excused_until: ExcusedUntil | None = None) -> None:
+        """Set what events say, and when no feature is missed."""
         self._input = input_name
         self._severity = severity
+        self._excused_until = excused_until
         self._share: FloatArray = np.zeros((0, 0))
         self._run: IntArray = np.zeros((0, 0), dtype=np.int64)
         self._state: NDArray[np.int8] = np.zeros((0, 0), dtype=np.int8)
@@ -53,7 +55,7 @@ class FeaturePresence:
         entities: Sequence[str],
         labels: Sequence[dict[str, str]],
     ) -> list[AbsenceEvent]:
-        """Take note of what records have; return what happened.
+        """Take note of what records have; return what happened. Inside a window nothing is learnt or told.
 
         Args:
             batch: N records.
@@ -68,9 +70,22 @@ class FeaturePresence:
         present = ~np.isnan(batch.values[order])
         before = self._state[slots]
         after = after_records(self._share[slots], self._run[slots], present, lengths)
-        self._share[slots], self._run[slots] = after.share, after.run
         if not after.run.any() and not before.any():
+            self._share[slots], self._run[slots] = after.share, after.run
             return []
+        inside = self._inside(batch, order, lengths, [entities[slot] for slot in slots.tolist()])
+        if inside is not None:
+            whose = np.repeat(slots, lengths)
+            # What lacks something is counted anew after the window.
+            self._run[whose[inside]] = 0
+            order, whose, present = order[~inside], whose[~inside], present[~inside]
+            if not order.size:
+                return []
+            lengths = runs_of(whose)
+            slots = whose[starts_of(lengths)]
+            before = self._state[slots]
+            after = after_records(self._share[slots], self._run[slots], present, lengths)
+        self._share[slots], self._run[slots] = after.share, after.run
         entity, feature = np.nonzero(after.began >= 0)
         rows = order[after.began[entity, feature]]
         self._since_s[slots[entity], feature] = batch.time[rows]
@@ -112,6 +127,16 @@ class FeaturePresence:
         for key in [key for key in self.told if key[0] == -1]:
             if not (self._state[:, key[1]] == _WITH_OTHERS).any():
                 del self.told[key]
+
+    def _inside(
+        self, batch: Batch, order: IntArray, lengths: IntArray, entities: Sequence[str]
+    ) -> BoolArray | None:
+        """Return which records, in ``order``, are inside a window, shape (N,); None where none is."""
+        if self._excused_until is None:
+            return None
+        whose = np.repeat(np.arange(len(entities)), lengths)
+        inside: BoolArray = self._excused_until(entities, batch.time[order], whose) > -np.inf
+        return inside if inside.any() else None
 
     def _is_gone(
         self,

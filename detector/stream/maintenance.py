@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,14 @@ def local_instants(day: date, minute: int, zone: tzinfo) -> tuple[float, float]:
     return min(both), max(both)
 
 
+class ExcusedUntil(Protocol):
+    """``Maintenance.excused_until`` of certain detectors."""
+
+    def __call__(
+        self, entities: Sequence[str], time: FloatArray, entity: IntArray | None = None, /
+    ) -> FloatArray: ...
+
+
 class Maintenance:
     """Every window that is known, asked once per batch and detector."""
 
@@ -141,21 +149,26 @@ class Maintenance:
         return sorted(self._overlapping(from_s, until_s, days), key=lambda window: window.from_s)
 
     def excused_until(
-        self, detectors: Collection[str], entities: Sequence[str], time: FloatArray
+        self,
+        detectors: Collection[str],
+        entities: Sequence[str],
+        time: FloatArray,
+        entity: IntArray | None = None,
     ) -> FloatArray:
-        """Return the end of the window that each entity is in, shape (E,); -inf where it is in none.
+        """Return the end of the window that each of N moments is in, shape (N,); -inf where it is in none.
 
         Args:
             detectors: Those that read what the entities send; a window of one of them suffices.
             entities: Length E.
-            time: When, shape (E,).
+            time: When, shape (N,).
+            entity: Whose moment each is, shape (N,), an index of ``entities``; None: one of each, in order.
         """
-        until = np.full(len(entities), -np.inf)
+        until = np.full(len(time), -np.inf)
         if until.size:
-            each = np.arange(len(entities))
+            whose = np.arange(len(entities)) if entity is None else entity
             for window in self._overlapping(float(time.min()), float(time.max()), time):
                 if any(map(window.selector.has, detectors)):
-                    inside = _inside(window, entities, each, time)
+                    inside = _inside(window, entities, whose, time)
                     until[inside] = np.maximum(until[inside], window.until_s)
         return until
 

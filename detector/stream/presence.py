@@ -9,7 +9,7 @@ What is known of entities is lost with a restart or a rebalance, so neither rais
 absent stays so until it returns.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -34,6 +34,7 @@ from detector.alerting.absence_event import (
 from detector.batch import Batch, FloatArray, IntArray, Source
 from detector.models.sequences import lagged, runs_of, starts_of
 from detector.stream.feature_presence import FeaturePresence
+from detector.stream.maintenance import ExcusedUntil
 from detector.stream.partition_clocks import CAUGHT_UP_S, PartitionClocks
 from detector.stream.presence_rows import ABSENT, FIRST_INCIDENT, PRESENT, Rows, Stopped, median
 from detector.stream.recalled_absences import RecalledAbsences
@@ -63,14 +64,14 @@ class Presence:
         input_name: str,
         rules: AbsenceRules,
         patterns: Sequence[str] = ("*",),
-        excused_until: Callable[[Sequence[str], FloatArray], FloatArray] | None = None,
+        excused_until: ExcusedUntil | None = None,
         forget_after_s: float = np.inf,
     ) -> None:
         """Args:
         input_name: In events.
         rules: What is too long a silence.
         patterns: Shell patterns of the entities that are missed when they stop.
-        excused_until: Of entities and times, shape (E,), until when silence is no wonder, -inf where it is.
+        excused_until: Until when it is no wonder that something does not come, -inf where it is.
         forget_after_s: After so long a silence an entity is gone for good.
         """
         self._input = input_name
@@ -86,7 +87,9 @@ class Presence:
         self._longest_hole_s = np.inf
         self._incidents: dict[int, _Incident] = {}
         """Those that go on, by number, as they came."""
-        self._features = FeaturePresence(input_name, rules.severity) if rules.features else None
+        self._features = (
+            FeaturePresence(input_name, rules.severity, excused_until) if rules.features else None
+        )
         self._recalled = RecalledAbsences(forget_after_s)
         self._returning: set[int] = set()
         """Slots of entities that send although they were told to be absent."""

@@ -1,11 +1,16 @@
 """Tests for detector.stream.feature_presence, through the presence that owns it."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 import pytest
 
 from detector.alerting.absence import AbsenceRules
 from detector.alerting.absence_event import MANY_ENTITIES, AbsenceEvent
+from detector.alerting.entity_patterns import EntityPatterns
 from detector.batch import Batch, FloatArray, Source
+from detector.stream.maintenance import Maintenance, Selector, Window
 from detector.stream.presence import Presence
 
 P0 = Source("telemetry", 0)
@@ -23,9 +28,12 @@ def values(n: int, seed: int = 0) -> FloatArray:
     return rows
 
 
-def play(rows: FloatArray, poll: int, rules: AbsenceRules | None = None) -> list[AbsenceEvent]:
+def play(
+    rows: FloatArray, poll: int, rules: AbsenceRules | None = None, windows: Sequence[Window] = ()
+) -> list[AbsenceEvent]:
     n = rows.shape[1]
-    presence, events = Presence("hosts", rules or AbsenceRules()), []
+    excused = partial(Maintenance(windows).excused_until, ["watch"]) if windows else None
+    presence, events = Presence("hosts", rules or AbsenceRules(), excused_until=excused), []
     flat = rows.reshape(-1, 3)
     for at in range(0, len(flat), poll):
         index = np.arange(at, min(at + poll, len(flat)))
@@ -105,3 +113,53 @@ def test_nothing_is_told_where_features_are_not_missed() -> None:
     rows = values(20)
     rows[200:280, :, 0] = np.nan
     assert play(rows, 20, AbsenceRules(features=False)) == []
+
+
+def window(first: int, last: int, entities: str = "*") -> Window:
+    return Window(Selector(EntityPatterns((entities,))), START_S + 60.0 * first, START_S + 60.0 * last)
+
+
+@pytest.mark.parametrize("poll", [17, 400])
+def test_inside_a_window_no_feature_is_missed_and_afterwards_it_is_counted_anew(poll: int) -> None:
+    rows = values(20)
+    # An exporter is replaced; of one entity the new one lacks a feature.
+    rows[201:250, :5, 0] = np.nan
+    rows[201:, 7, 0] = np.nan
+    rows[201:250, 9, 0] = np.nan
+    [fired] = [
+        event
+        for event in play(rows, poll, windows=[window(200, 250, "web-[0-8]")])
+        if event.transition == "firing" and event.entity != "web-9"
+    ]
+    assert (fired.entity, fired.features) == ("web-7", ("cpu",))
+    assert fired.start == START_S + 60.0 * (250 * 20 + 7) / 20
+    assert 254 * 60.0 <= fired.time - START_S <= (260 + poll / 20) * 60.0
+
+
+def test_entity_outside_the_window_is_missed_while_others_are_inside() -> None:
+    rows = values(20)
+    rows[201:250, [3, 9], 0] = np.nan
+    events = play(rows, 20, windows=[window(200, 250, "web-3")])
+    assert {event.entity for event in events} == {"web-9"}
+
+
+def test_what_is_missed_before_a_window_is_back_after_it_and_not_told_twice() -> None:
+    rows = values(20)
+    rows[200:240, 3, 0] = np.nan
+    fired, over = (
+        event for event in play(rows, 20, windows=[window(220, 260)]) if event.transition != "updated"
+    )
+    assert (fired.transition, over.transition) == ("firing", "resolved")
+    assert over.end is not None
+    assert 260 * 60.0 <= over.end - START_S <= 262 * 60.0
+
+
+def test_a_window_without_the_feature_does_not_teach_that_it_is_often_missing() -> None:
+    rows = values(20)
+    rows[150:200, 3, 0] = np.nan
+    rows[210:240, 3, 0] = np.nan
+    fired, over = (
+        event for event in play(rows, 20, windows=[window(150, 200)]) if event.transition != "updated"
+    )
+    assert fired.time - fired.start <= 10 * 60.0
+    assert over.transition == "resolved"

@@ -148,3 +148,5 @@ def test_silence_is_excused_inside_a_window_of_some_detector_of_the_input() -> N
     assert maintenance.excused_until(["other", "hosts"], names, time).tolist() == [10.0, nothing, nothing]
     assert (maintenance.excused_until(["other"], names, time) == nothing).all()
     assert maintenance.excused_until(["hosts"], [], np.zeros(0)).shape == (0,)
+    own = np.array([1, 0, 2])
+    assert maintenance.excused_until(["hosts"], names, time, own).tolist() == [10.0, nothing, nothing]
