@@ -47,6 +47,7 @@ from detector.stream.port import (
     read_range,
 )
 from detector.stream.presence import Presence
+from detector.stream.reasons import Reason
 from detector.stream.recall import Recalled, recall
 from detector.stream.watch import Watch
 from detector.stream.watchdog import STALLED_EXIT_CODE, Watchdog
@@ -306,6 +307,7 @@ def _input(
     Raises:
         BundleError: A detector has no bundle that it can use.
     """
+    metrics.input_added(entry.name, Reason)
     schema = input_schema(config, entry)
     watches: list[Watch] = []
     arrivals: list[Arrivals] = []

@@ -142,6 +142,16 @@ def test_detectors_follow_their_champions_between_polls(
     assert version_after_a_look() == first
 
 
+def test_an_input_counts_from_0_before_its_first_record(tmp_path: Path) -> None:
+    detector = {"name": "one", "input": "hosts", "features": ["rps"], "store": str(tmp_path), "bootstrap": {}}
+    loaded, registry = config(detectors=[detector]), CollectorRegistry()
+    with ExitStack() as resources:
+        metrics = Metrics(registry, Health())
+        _input(loaded, loaded.inputs[0], metrics, None, tmp_path / "config.yaml", resources)
+    decoded = {"input": "hosts", "outcome": "decoded"}
+    assert registry.get_sample_value("detector_records_total", decoded) == 0
+
+
 def test_list_of_values_is_read_only_where_it_means_one_thing() -> None:
     both = config()
     assert input_schema(both, both.inputs[0]).values_field is None

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from prometheus_client import (
@@ -140,6 +140,19 @@ class Metrics(ConsumerMetrics):
         self._detectors = DetectorMetrics(registry)
         self._per_entity = PerEntity(entity_series, clock)
         registry.register(self._per_entity)
+
+    def input_added(self, input: str, reasons: Iterable[str]) -> None:
+        """Let an input's counters begin at 0: the first one of each is an increase, and silence a rate of 0.
+
+        Args:
+            input: Its name.
+            reasons: Those of dead letters.
+        """
+        for outcome in ("decoded", "dead_letter"):
+            self._records.labels(input, outcome)
+        for reason in reasons:
+            self._dead_letters.labels(input, str(reason))
+        self._two_sources.labels(input)
 
     def detector_loaded(self, facts: DetectorFacts) -> None:
         """Export a detector's model, threshold and budget; again when another version takes over."""

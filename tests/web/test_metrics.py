@@ -105,6 +105,15 @@ def test_records_are_counted_by_outcome_when_the_batch_is_done(scraped: Scraped)
     assert scraped.value("detector_batch_duration_seconds_count", input="telegraf") == 1
 
 
+def test_an_input_that_nothing_comes_from_has_counters_that_stand_at_0(scraped: Scraped) -> None:
+    scraped.metrics.input_added("telegraf", Reason)
+    for outcome in ("decoded", "dead_letter"):
+        assert scraped.value("detector_records_total", input="telegraf", outcome=outcome) == 0
+    for reason in Reason:
+        assert scraped.value("detector_dead_letters_total", input="telegraf", reason=str(reason)) == 0
+    assert scraped.value("detector_entities_on_two_partitions_total", input="telegraf") == 0
+
+
 def test_records_are_counted_by_status(scraped: Scraped) -> None:
     scraped.score(["a", "b", "c"], [0.5, np.nan, 1.5])
     assert scraped.value("detector_scored_records_total", detector="hosts", status="scored") == 2
