@@ -10,6 +10,7 @@ import click
 
 from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, BoolArray, Status
+from detector.bundles.lone_stretch import lone_stretch
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleError, load_bundle
 from detector.bundles.youth import youth
@@ -197,7 +198,8 @@ def backtest(
         write_backtest(out_file, batch, result.scores, behind)
     fired = sum(event.transition == "firing" for event in result.events)
     statuses = Counter(result.scores.status.tolist())
-    for line in _summary(detector, youth(bundle), batch, statuses, fired, result.scored_s):
+    caveats = [caveat for caveat in (youth(bundle), lone_stretch(bundle.held_out)) if caveat is not None]
+    for line in _summary(detector, caveats, batch, statuses, fired, result.scored_s):
         click.echo(line)
 
 
@@ -244,7 +246,7 @@ def _trained(records: Batch, recipe: _Recipe) -> Bundle:
 
 def _summary(
     detector: Detector,
-    young: str | None,
+    caveats: list[str],
     batch: Batch,
     statuses: Counter[int],
     fired: int,
@@ -264,8 +266,7 @@ def _summary(
         f"at most {promised:.3g} expected here, {fired} fired, real anomalies among them",
         f"threshold  p <= {detector.threshold.p_value:.3g}",
     ]
-    if young is not None:
-        lines.append(f"           {young}")
+    lines += [f"           {caveat}" for caveat in caveats]
     if not detector.model.learns and not detector.threshold.supported:
         fewest_days = 1 / detector.threshold.smallest_rate / 86400
         lines.append(

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from detector.batch import Batch, BoolArray
 from detector.bootstrap.training_child import TOO_FEW_EXIT_CODE
+from detector.bundles.lone_stretch import lone_stretch
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleError, BundleStore
 from detector.bundles.youth import records_of_an_entity, youth
@@ -177,9 +178,9 @@ def _say_what_the_evidence_supports(bundle: Bundle, chosen: DetectorConfig) -> N
     entities = len(bundle.held_out.lengths)
     threshold = serve(bundle, chosen.alerting.rules()).threshold
     click.echo(f"  threshold: p-value {threshold.p_value:.3g}, for {budget_text(budget)}")
-    young = youth(bundle)
-    if young is not None:
-        click.echo(f"  {young}")
+    for caveat in (youth(bundle), lone_stretch(bundle.held_out)):
+        if caveat is not None:
+            click.echo(f"  {caveat}")
     if not bundle.model.learns:
         shared_by = entities if budget.per == "fleet" else 1
         days = 1 / (threshold.smallest_rate * shared_by * 86400)
