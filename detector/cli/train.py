@@ -94,6 +94,9 @@ def train(
     fields = LabelFields(
         anomaly_field or chosen.training.anomaly_field, regime_field or chosen.training.regime_field
     )
+    for name in fields.names:
+        if name in chosen.feature_names:
+            raise click.UsageError(f"{name!r} is a feature; a label is never one, so name another field")
     with explained(SourceError, TrainingError, BundleError, KafkaClientError, PathError):
         try:
             records = _records(loaded, chosen, files, from_time, until_time, fields.names)
@@ -102,6 +105,13 @@ def train(
                 raise
             _too_few(0)
         _check_enough(records, fewest)
+        for name in fields.silent(records):
+            _log.warning(
+                "label field %s is absent or blank in all of the %d records, so nothing is labelled by it: "
+                "is it spelt as in the records, with its whole path?",
+                name,
+                len(records),
+            )
         labels = fields.of(records)
         with _reporting() as report:
             bundle = run_job(

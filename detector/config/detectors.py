@@ -221,6 +221,17 @@ class DetectorConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _labels_are_no_features(self) -> Self:
+        taken = {name for f in self.features for name in (f.name, ".".join(f.field))}
+        for key in ("anomaly_field", "regime_field"):
+            label = getattr(self.training, key)
+            if label in taken:
+                raise ValueError(
+                    f"training.{key} {label!r} is a feature; a label is never one, so name another field"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _candidates_are_for_auto(self) -> Self:
         if self.training.candidates is not None and (self.members or self.family != "auto"):
             raise ValueError(

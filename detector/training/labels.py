@@ -30,6 +30,10 @@ class LabelFields:
         """Those that are given, as the labels of a batch are called."""
         return tuple(name for name in (self.anomaly, self.regime) if name is not None)
 
+    def silent(self, records: Batch) -> list[str]:
+        """Return those of which no record has a word: misspelt, perhaps, or there was nothing to say."""
+        return [name for name in self.names if not any(records.labels[name])]
+
     def of(self, records: Batch) -> Labels:
         """Return what the records' labels say."""
         return Labels(

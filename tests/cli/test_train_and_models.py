@@ -155,6 +155,19 @@ def test_labels_and_kinds_of_the_configuration_reach_the_bundle(project: Project
     assert manifest.members[0].modelled_as == ("continuous", "continuous")
 
 
+def test_a_label_that_no_record_has_is_said_and_a_feature_is_refused(project: Project) -> None:
+    lines = project.data.read_text().splitlines()
+    project.data.write_text("\n".join([f"{lines[0]},bad,shift", *(f"{line},,day" for line in lines[1:])]))
+    labels = ("--anomaly-field", "bad", "--regime-field", "shift")
+    result = project.train("hosts", "--input", str(project.data), *labels)
+    assert result.exit_code == 0, result.output
+    assert "label field bad is absent or blank in all of the 600 records" in result.stderr
+    assert "label field shift" not in result.stderr
+    result = project.train("hosts", "--anomaly-field", "cpu")
+    assert result.exit_code == 2
+    assert "'cpu' is a feature; a label is never one" in result.stderr
+
+
 def test_an_unknown_detector_exits_2_and_names_the_known(project: Project) -> None:
     result = project.train("host", "--input", str(project.data))
     assert result.exit_code == 2

@@ -10,6 +10,7 @@ from detector.stream.codec_json import InputSchema
 from detector.stream.port import ClientSettings, Header, RawRecords
 from detector.stream.reasons import Reason
 from detector.training import topic_source
+from detector.training.labels import LabelFields
 from detector.training.sources import SourceError
 from detector.training.topic_source import read_topic
 
@@ -98,3 +99,14 @@ def test_texts_of_all_polls_are_known_and_labels_come_along(monkeypatch: pytest.
     batch, _ = read_topic(SETTINGS, ["hosts"], schema, 0.0, 2e9, 1.8e9)
     assert [batch.category_texts[code] for code in batch.values[:, 0].tolist()] == ["GET", "PUT", "GET"]
     assert batch.labels == {"tags.incident": ["0", "1", None]}
+
+
+def test_a_label_that_is_in_no_record_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (Source("hosts", 0),)
+    value = b'{"entity": "a", "time": 1700000000, "features": {"cpu": 1}, "tags": {"incident": 0}}'
+    labels = (("tags.incident", ("tags", "incident")), ("incident", ("incident",)))
+    schema = InputSchema(name="hosts", features=(("cpu", ("cpu",)),), labels=labels)
+    read_from(monkeypatch, [poll(source, [0], [1], [value])])
+    batch, _ = read_topic(SETTINGS, ["hosts"], schema, 0.0, 2e9, 1.8e9)
+    assert LabelFields("tags.incident").silent(batch) == []
+    assert LabelFields("incident", "tags.incident").silent(batch) == ["incident"]
