@@ -1,6 +1,7 @@
 """``detector train``: from records to a bundle that the daemon can use."""
 
 import logging
+import math
 import os
 import sys
 import time
@@ -43,8 +44,8 @@ _log = logging.getLogger(__name__)
     type=click.Path(path_type=Path),
     help="CSV or Parquet; repeat for several.",
 )
-@click.option("--from", "from_time", help="Start of the range of the input's topics, RFC 3339.")
-@click.option("--until", "until_time", help="End of that range; now, without.")
+@click.option("--from", "from_time", help="Start of a range of the input's records, RFC 3339.")
+@click.option("--until", "until_time", help="End of that range, by the times of records.")
 @click.option("--anomaly-field", help="Column or field that says which records were anomalous.")
 @click.option("--regime-field", help="Column or field that names a record's normal regime.")
 @click.option(
@@ -88,7 +89,7 @@ def train(
     from detector.training.labels import LabelFields
     from detector.training.plan import plan_of
     from detector.training.sources import SourceError
-    from detector.training.topic_source import NoRecordsError
+    from detector.training.topic_source import NoRecordsError, range_text
 
     plan = plan_of(chosen)
     fields = LabelFields(
@@ -133,6 +134,7 @@ def train(
         f"{facts.anomalous_records} labelled anomalous{' or in maintenance' if loaded.maintenance else ''}; "
         f"{bundle.manifest.family} with predictor {bundle.manifest.predictor}"
     )
+    click.echo(f"  their times: {range_text(float(records.time.min()), float(records.time.max()))}")
     if bundle.manifest.choice is not None:
         for reason in bundle.manifest.choice.reasons:
             click.echo(f"  {reason}")
@@ -226,7 +228,7 @@ def _records(
     entry = config.input(detector.input)
     now_s = time.time()
     start = _seconds("--from", from_time, detector.training.from_time, 0.0)
-    end = _seconds("--until", until_time, detector.training.until_time, now_s)
+    end = _seconds("--until", until_time, detector.training.until_time, math.inf)
     if start >= end:
         raise click.UsageError(
             f"the range from {start:.0f} s to {end:.0f} s since 1970 is empty; swap the times"

@@ -21,9 +21,9 @@ class TrainingConfig(FamilyOptions):
 
     files: Annotated[Names, Field(description="CSV or Parquet files.")] = ()
     from_time: datetime | None = Field(
-        None, alias="from", description="Start of the range of the input's topics."
+        None, alias="from", description="Start of the range of the input's records, by their times."
     )
-    until_time: datetime | None = Field(None, alias="until", description="End of the range; now, without.")
+    until_time: datetime | None = Field(None, alias="until", description="End of the range; all, without.")
     anomaly_field: str | None = Field(
         None,
         description="Column or field that says which records were anomalous; they are left out. Blank, 0 and "

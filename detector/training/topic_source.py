@@ -1,15 +1,26 @@
-"""Training rows from a time range of Kafka topics, decoded as the daemon decodes them."""
+"""Training rows from a time range of Kafka topics, decoded as the daemon decodes them.
 
+The range is one of event times. Kafka knows when records were written: no earlier than what they tell of,
+but for clocks that differ, and as much later as somebody took to write them. So reading begins where the
+range does, goes on to the end of the topics, and what lies outside is left out once its time is known.
+"""
+
+import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 
-from detector.batch import Batch, Source
+from detector.batch import Batch, BoolArray, Source
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.port import ClientSettings, read_range
 from detector.stream.reasons import Reason
 from detector.training.sources import SourceError
+
+_AHEAD_S = 86_400.0
+"""Clocks of brokers may be ahead."""
 
 
 class NoRecordsError(SourceError):
@@ -24,14 +35,14 @@ def read_topic(
     until_time_s: float,
     now_s: float,
 ) -> tuple[Batch, Counter[Reason]]:
-    """Read the records of a time range, by their Kafka timestamps, without joining a group.
+    """Read the records of a range of event times, without joining a group.
 
     Args:
         settings: Where the broker is.
         topics: Read from each of them.
         schema: The input's: features, entity and time.
-        from_time_s: Seconds since 1970; the first record at or after it.
-        until_time_s: Seconds since 1970, exclusive.
+        from_time_s: Seconds since 1970, inclusive.
+        until_time_s: Seconds since 1970, exclusive; infinite for all.
         now_s: Wall clock; bounds how far ahead an event time may be.
 
     Returns:
@@ -46,17 +57,45 @@ def read_topic(
     codec = JsonCodec(schema)
     batches: list[Batch] = []
     rejected: Counter[Reason] = Counter()
-    for raw in read_range(settings, topics, from_time_s, until_time_s):
+    outside = 0
+    for raw in read_range(settings, topics, from_time_s - schema.max_future_s, now_s + _AHEAD_S):
         batch, bad = codec.decode(raw, now_s)
-        batches.append(batch)
+        inside = (batch.time >= from_time_s) & (batch.time < until_time_s)
+        outside += int(np.count_nonzero(~inside))
+        batches.append(batch if inside.all() else _rows(batch, inside))
         rejected.update(rejection.reason for rejection in bad)
     if not any(len(batch) for batch in batches):
-        found = ", ".join(f"{count} {reason.value}" for reason, count in rejected.items()) or "no record"
+        counts = [f"{count} {reason.value}" for reason, count in rejected.items()]
+        counts += [f"{outside} of other times"] if outside else []
+        wanted = range_text(from_time_s, until_time_s)
         raise NoRecordsError(
-            f"topics {', '.join(topics)}: no usable record between {from_time_s:.0f} and {until_time_s:.0f} "
-            f"seconds since 1970 (found: {found}); check the time range and the input's fields"
+            f"topics {', '.join(topics)}: no usable record with a time {wanted} (found: "
+            f"{', '.join(counts) or 'no record'}); check the time range and the input's fields"
         )
     return concatenated(batches), rejected
+
+
+def range_text(from_time_s: float, until_time_s: float) -> str:
+    """Return a range of times in words, RFC 3339."""
+    first, end = (
+        "" if math.isinf(s) else datetime.fromtimestamp(s, UTC).isoformat(timespec="seconds")[:-6] + "Z"
+        for s in (from_time_s, until_time_s)
+    )
+    return f"from {first} until {end}" if end else f"from {first} on"
+
+
+def _rows(batch: Batch, kept: BoolArray) -> Batch:
+    """Return some rows of a batch, by a mask of shape (N,)."""
+    rows = np.flatnonzero(kept).tolist()
+    return replace(
+        batch,
+        source=batch.source[kept],
+        offset=batch.offset[kept],
+        entity=[batch.entity[i] for i in rows],
+        time=batch.time[kept],
+        values=batch.values[kept],
+        labels={name: [texts[i] for i in rows] for name, texts in batch.labels.items()},
+    )
 
 
 def concatenated(batches: Sequence[Batch]) -> Batch:

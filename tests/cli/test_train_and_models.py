@@ -61,6 +61,7 @@ def test_training_makes_a_champion(project: Project) -> None:
     assert bundle.manifest.training.records == 600
     assert [(f.name, f.unit) for f in bundle.manifest.features] == [("cpu", None), ("rps", "1/s")]
     assert f"{project.store / 'hosts' / bundle.manifest.version}: champion" in result.stdout
+    assert "their times: from 2023-11-14T22:13:20Z until 2023-11-15T03:12:20Z" in result.stdout
     # 180 records held out of two entities are 3 hours, in which 5 episodes can be counted.
     assert "one false alarm per entity in 0.025 days; this one is rarer" in result.stdout
 

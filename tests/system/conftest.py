@@ -1,7 +1,6 @@
 """One trained bundle for all system tests: training from a topic is part of what they test."""
 
 import json
-import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -105,9 +104,8 @@ def trained(kafka_broker: RealBroker, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("trained")
     topics = new_topics(kafka_broker)
     telemetry = Telemetry(STEPS, INCIDENTS)
-    before = datetime.fromtimestamp(time.time() - 1.0, UTC)
+    before, after = (datetime.fromtimestamp(telemetry.time_s(step), UTC) for step in (0, TRAINING_STEPS))
     produce(settings_of(kafka_broker), topics.telemetry, *telemetry.records(0, TRAINING_STEPS))
-    after = datetime.fromtimestamp(time.time() + 1.0, UTC)
     config = folder / "train.yaml"
     config.write_text(json.dumps(configuration(kafka_broker, topics, folder / "store")))
     done = run("train", str(config), "watch", "--from", before.isoformat(), "--until", after.isoformat())

@@ -1,5 +1,6 @@
 """Tests for detector.training.topic_source."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -42,8 +43,8 @@ def poll(sources: tuple[Source, ...], source: list[int], offset: list[int], valu
     )
 
 
-def record(entity: str, cpu: float) -> bytes:
-    return f'{{"entity": "{entity}", "time": 1700000000, "features": {{"cpu": {cpu}}}}}'.encode()
+def record(entity: str, cpu: float, time_s: int = 1_700_000_000) -> bytes:
+    return f'{{"entity": "{entity}", "time": {time_s}, "features": {{"cpu": {cpu}}}}}'.encode()
 
 
 def read_from(monkeypatch: pytest.MonkeyPatch, polls: list[RawRecords]) -> None:
@@ -76,6 +77,28 @@ def test_bad_records_are_left_out_and_counted_by_reason(monkeypatch: pytest.Monk
     batch, rejected = read_topic(SETTINGS, ["hosts"], SCHEMA, 0.0, 2e9, 1.8e9)
     assert batch.offset.tolist() == [2]
     assert rejected == {Reason.MALFORMED_JSON: 1, Reason.NOT_AN_OBJECT: 1}
+
+
+def test_the_range_is_one_of_event_times_whenever_they_were_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[float, float]] = []
+
+    def read_range(_: object, topics: object, from_s: float, until_s: float) -> Iterator[RawRecords]:
+        asked.append((from_s, until_s))
+        values = [record("a", i, 1_700_000_000 + i) for i in range(6)]
+        yield poll((Source("hosts", 0),), [0] * 6, list(range(6)), values)
+
+    monkeypatch.setattr(topic_source, "read_range", read_range)
+    first, end, now_s = 1.7e9 + 2, 1.7e9 + 4, 1.8e9
+    batch, rejected = read_topic(SETTINGS, ["hosts"], SCHEMA, first, end, now_s)
+    assert batch.time.tolist() == [first, first + 1]
+    assert (batch.offset.tolist(), batch.entity) == ([2, 3], ["a", "a"])
+    assert not rejected
+    assert len(read_topic(SETTINGS, ["hosts"], SCHEMA, first, math.inf, now_s)[0]) == 4
+    # Written after the range: a day ago and only now, say.
+    assert all(from_s < first and until_s > now_s for from_s, until_s in asked)
+    said = r"a time from 2023-11-14T22:13:30Z until 2023-11-14T22:13:31Z \(found: 6 of other times\)"
+    with pytest.raises(SourceError, match=said):
+        read_topic(SETTINGS, ["hosts"], SCHEMA, 1.7e9 + 10, 1.7e9 + 11, now_s)
 
 
 def test_range_without_a_usable_record_says_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
