@@ -52,9 +52,15 @@ def windows(maintenance: Maintenance, detector: str, from_s: float, until_s: flo
         if window.selector.has(detector):
             of = window.selector.entities
             whose = "all entities" if of is None else ", ".join(of.patterns)
-            until = datetime.fromtimestamp(window.until_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
-            found.append(Change(window.from_s, f"{window.kind} of {whose} until {until}"))
+            found.append(Change(window.from_s, f"{window.kind} of {whose} {_until(window.until_s)}"))
     return found[-_WINDOWS_LISTED:]
+
+
+def _until(time_s: float) -> str:
+    try:
+        return f"until {datetime.fromtimestamp(time_s, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return "for ever"
 
 
 def _within(found: list[Change], from_s: float, until_s: float) -> list[Change]:

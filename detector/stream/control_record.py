@@ -1,6 +1,6 @@
 """A control record: somebody announces a window of maintenance, or ends or withdraws one."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -11,6 +11,8 @@ from detector.stream.event_time import to_seconds
 from detector.stream.maintenance import Kind, Selector, Window
 
 MAX_CONTROL_BYTES = 1 << 16
+LATEST_S = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+"""No window ends later: a number that says so counts something else than seconds or milliseconds."""
 
 
 class ControlRecordError(ValueError):
@@ -42,7 +44,7 @@ def decode_window(value: bytes) -> Window:
     3339 text, without a zone UTC, or numbers.
 
     Raises:
-        ControlRecordError: It cannot be read, or ends before it begins.
+        ControlRecordError: It cannot be read, ends before it begins, or is not between 1970 and ``LATEST_S``.
     """
     if len(value) > MAX_CONTROL_BYTES:
         raise ControlRecordError(f"{len(value)} bytes; a window takes at most {MAX_CONTROL_BYTES}")
@@ -57,6 +59,11 @@ def decode_window(value: bytes) -> Window:
     from_s, until_s = (float(to_seconds([moment])[0]) for moment in (record.start, record.until))
     if not (np.isfinite(from_s) and np.isfinite(until_s) and from_s < until_s):
         raise ControlRecordError(f"from {from_s:.0f} until {until_s:.0f} seconds since 1970 is no window")
+    if from_s < 0 or until_s > LATEST_S:
+        raise ControlRecordError(
+            f"from {from_s:.0f} until {until_s:.0f} seconds since 1970 is not between the years 1970 and "
+            "2200; write RFC 3339 text, or a number of seconds, or of milliseconds, since 1970"
+        )
     entities, detectors = _several(record.selector.entities), _several(record.selector.detectors)
     selector = Selector(
         None if entities is None else EntityPatterns(entities),

@@ -78,6 +78,15 @@ def test_what_is_left_out_means_all_and_maintenance_and_utc() -> None:
         (b'{"selector": {"entities": [""]}, "from": 1, "until": 2}', "entities"),
         (b'{"selector": {}, "from": 2, "until": 2}', "no window"),
         (b'{"selector": {}, "from": 1, "until": 1e999}', "out of range|no window"),
+        (
+            b'{"selector": {}, "from": 1795000000, "until": 1795000600000000}',
+            "until 1795000600000 .* milliseconds",
+        ),
+        (
+            b'{"selector": {}, "from": 1795000000000000000, "until": 1795000600000000000}',
+            "the years 1970 and 2200",
+        ),
+        (b'{"selector": {}, "from": -99999999999, "until": 1795000600}', "the years 1970 and 2200"),
         (b'{"selector": {}, "from": "tomorrow", "until": 2}', "from"),
         (b"[" * 60_000, "recursion|object"),
         (b" " * (MAX_CONTROL_BYTES + 1), "bytes"),
