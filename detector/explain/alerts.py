@@ -32,7 +32,7 @@ class Episode:
     severity: str
     start_s: float
     end_s: float | None
-    """None: no event says that it is over."""
+    """None: no event says that it is over, or it fired again since."""
     heard_s: float
     """Of its newest event."""
     anomaly_score: float | None
@@ -124,10 +124,13 @@ def _note(episodes: dict[str, Episode], event: Event, time_s: float) -> None:
             feature,
             event.entities,
         )
+    if event.state == "resolved":
+        known.end_s = (event.end or event.time).timestamp()
+    elif time_s >= known.heard_s:
+        # It fired again. What is older was written twice.
+        known.end_s = None
     known.severity, known.heard_s = event.severity, max(known.heard_s, time_s)
     known.feature = known.feature or feature
     known.entities = max(known.entities, event.entities)
     if event.anomaly_score is not None:
         known.anomaly_score = event.anomaly_score
-    if event.state == "resolved":
-        known.end_s = (event.end or event.time).timestamp()
