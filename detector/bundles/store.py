@@ -167,6 +167,25 @@ class BundleStore:
         return load_bundle(folder)
 
 
+def load_reference(reference: str) -> Bundle:
+    """Read what people call a version: ``STORE/DETECTOR@ALIAS``, or the folder of one.
+
+    Raises:
+        BundleNotFoundError: There is none.
+        BundleRejectedError: The bundle is damaged, altered, or of another format.
+    """
+    path, at, alias = reference.rpartition("@")
+    if at and "/" not in alias:
+        return BundleStore(Path(path).parent).load(Path(path).name, f"@{alias}")
+    folder = Path(reference)
+    if not (folder / MANIFEST).is_file():
+        raise BundleNotFoundError(
+            f"{folder / MANIFEST} cannot be read: there is none; give the folder of a trained version, or "
+            f"write STORE/DETECTOR@{CHAMPION}"
+        )
+    return load_bundle(folder)
+
+
 def load_bundle(folder: Path) -> Bundle:
     """Read the bundle in a folder, checked against its hashes.
 

@@ -12,7 +12,7 @@ from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, BoolArray, Status
 from detector.bundles.lone_stretch import lone_stretch
 from detector.bundles.serving import serve
-from detector.bundles.store import Bundle, BundleError, load_bundle
+from detector.bundles.store import Bundle, BundleError, load_reference
 from detector.bundles.youth import youth
 from detector.cli.check import duration_text
 from detector.cli.failure import Failure, explained
@@ -99,7 +99,7 @@ class _Recipe:
 @click.option("--out", "out_file", type=_FILE, required=True, help="CSV or Parquet to write.")
 @click.option("--train", "train_file", type=_FILE, help="Learn from this file.")
 @click.option("--warmup", type=click.IntRange(min=1), help="Learn from the first N records of each entity.")
-@click.option("--bundle", "bundle_path", type=click.Path(path_type=Path), help="Use this trained version.")
+@click.option("--bundle", help="Use a trained version: STORE/DETECTOR@champion, or its folder.")
 @click.option("--features", help="Columns to use, a,b,c; all numeric ones, without.")
 @click.option(
     "--kind",
@@ -141,7 +141,7 @@ def backtest(
     out_file: Path,
     train_file: Path | None,
     warmup: int | None,
-    bundle_path: Path | None,
+    bundle: str | None,
     features: str | None,
     kind: tuple[tuple[str, Kind], ...],
     counter: tuple[str, ...],
@@ -175,30 +175,30 @@ def backtest(
         features, kind, counter, log_scale, family, predictor, models, seed, anomaly_field, regime_field
     )
     labels = LabelFields(anomaly_field, regime_field)
-    _check_options(recipe, input_file, out_file, train_file, warmup, bundle_path)
+    _check_options(recipe, input_file, out_file, train_file, warmup, bundle)
     with explained(SourceError, TrainingError, BundleError, ValueError, OSError):
         check_suffix(out_file)
         skipped: BoolArray | None = None
-        if bundle_path is not None:
-            bundle = load_bundle(bundle_path)
-            trained_on = {feature.name: feature.kind for feature in bundle.manifest.features}
+        if bundle is not None:
+            trained = load_reference(bundle)
+            trained_on = {feature.name: feature.kind for feature in trained.manifest.features}
             batch = read_file(input_file, list(trained_on), trained_on)
         elif train_file is not None:
             records = read_file(train_file, recipe.feature_names(), recipe.kinds, labels.names)
             batch = read_file(input_file, records.feature_names, recipe.kinds)
-            bundle = _trained(records, recipe)
+            trained = _trained(records, recipe)
         else:
             batch = read_file(input_file, recipe.feature_names(), recipe.kinds, labels.names)
             skipped = warmup_rows(batch, warmup or 0)
-            bundle = _trained(rows_of(batch, skipped), recipe)
+            trained = _trained(rows_of(batch, skipped), recipe)
         rules = AlertRules(budget=Budget(budget.false_alarms, per, budget.every_s))
-        detector = serve(bundle, rules)
+        detector = serve(trained, rules)
         result = run_backtest(detector, batch, skipped)
         behind = latent_columns(detector, batch, result.scores) if latent else None
         write_backtest(out_file, batch, result.scores, behind)
     fired = sum(event.transition == "firing" for event in result.events)
     statuses = Counter(result.scores.status.tolist())
-    caveats = [caveat for caveat in (youth(bundle), lone_stretch(bundle.held_out)) if caveat is not None]
+    caveats = [caveat for caveat in (youth(trained), lone_stretch(trained.held_out)) if caveat is not None]
     for line in _summary(detector, caveats, batch, statuses, fired, result.scored_s):
         click.echo(line)
 
@@ -209,11 +209,11 @@ def _check_options(
     out_file: Path,
     train_file: Path | None,
     warmup: int | None,
-    bundle_path: Path | None,
+    bundle: str | None,
 ) -> None:
-    if sum(given is not None for given in (train_file, warmup, bundle_path)) != 1:
+    if sum(given is not None for given in (train_file, warmup, bundle)) != 1:
         raise click.UsageError("say what to learn from: one of --train FILE, --warmup N and --bundle FOLDER")
-    if bundle_path is not None and recipe.given():
+    if bundle is not None and recipe.given():
         raise click.UsageError(f"--bundle already says {', '.join(recipe.given())}; leave them out")
     if out_file.resolve() in {path.resolve() for path in (input_file, train_file) if path is not None}:
         raise click.UsageError(f"--out {out_file} would overwrite what is read; write elsewhere")

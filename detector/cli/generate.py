@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from detector.batch import FloatArray
-from detector.bundles.store import Bundle, BundleError, BundleStore, load_bundle
+from detector.bundles.store import BundleError, load_reference
 from detector.cli.failure import Failure, explained
 from detector.config.section import parse_duration
 from detector.scoring.generate import generate as generate_values
@@ -84,7 +84,7 @@ def generate(
     if suffix not in (".csv", *_PARQUET, *_JSON_LINES):
         raise click.UsageError(f"--out {out}: unknown kind of file; write to .csv, .parquet or .jsonl")
     with explained(BundleError, ValueError, OSError):
-        trained = _load(bundle)
+        trained = load_reference(bundle)
         facts, known = trained.manifest.training, trained.model.entities
         place = {name: i for i, name in enumerate(known)}
         model = np.array([place.get(name, len(known)) for name in names], dtype=np.int64)
@@ -106,13 +106,6 @@ def generate(
         if transforms.counters.size:
             counters = ", ".join(features[j] for j in transforms.counters)
             click.echo(f"rates per second, not totals, of the counters {counters}", err=True)
-
-
-def _load(reference: str) -> Bundle:
-    path, at, alias = reference.rpartition("@")
-    if at and "/" not in alias:
-        return BundleStore(Path(path).parent).load(Path(path).name, f"@{alias}")
-    return load_bundle(Path(reference))
 
 
 def _columns(model: ScoringModel, rows: FloatArray) -> list[Column]:

@@ -84,9 +84,16 @@ def test_saved_bundle_scores_as_if_trained_here(folder: Path) -> None:
     records = read_file(folder / "old.csv")
     bundle = train(records, TrainingPlan("backtest", "auto", "auto"), 0.0)
     path = BundleStore(folder / "store").save(bundle.manifest, bundle.model, bundle.held_out)
-    for option, value, out in (("--bundle", path, "b.csv"), ("--train", folder / "old.csv", "t.csv")):
+    BundleStore(folder / "store").set_alias("backtest", bundle.manifest.version)
+    champion = folder / "store" / "backtest@champion"
+    for option, value, out in (
+        ("--bundle", path, "b.csv"),
+        ("--bundle", champion, "c.csv"),
+        ("--train", folder / "old.csv", "t.csv"),
+    ):
         assert run(option, value, "--input", folder / "new.csv", "--out", folder / out).exit_code == 0
-    assert (folder / "b.csv").read_text() == (folder / "t.csv").read_text()
+    texts = {(folder / name).read_text() for name in ("b.csv", "c.csv", "t.csv")}
+    assert len(texts) == 1
 
 
 def test_kinds_and_labels_are_declared_on_the_command_line(folder: Path) -> None:
@@ -159,6 +166,8 @@ def test_same_seed_gives_the_same_file_and_a_fleets_budget_is_stricter(folder: P
         ),
         (("--train", "absent.csv"), "absent.csv: cannot be read"),
         (("--bundle", "absent"), "absent/manifest.json cannot be read"),
+        (("--bundle", "absent"), "or write STORE/DETECTOR@champion"),
+        (("--bundle", "store/hosts@champion"), "detector 'hosts' has no champion in store"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_nothing_is_written(
