@@ -28,7 +28,7 @@ class Reading(StrEnum):
     REFRESHED = "refreshed"
     """It fires already; nothing that would wake anybody changed."""
     OLD = "old"
-    """History, or over for longer than receivers may take: nobody is told."""
+    """Longer ago than ``max_alert_age``, and over or written as history: nobody is told."""
     REPEATED = "repeated"
     """The same event once more, as a crash of the scorer leaves it."""
     EXPIRED = "expired"
@@ -86,11 +86,11 @@ class Episodes:
         generator_url: str = "",
     ) -> None:
         """Args:
-        max_alert_age_s: Events whose record was older when they were written, wake nobody.
+        max_alert_age_s: Events whose record is older when they are read, wake nobody.
         expire_after_s: Silence after which an open episode is taken to be over, unless its last event
             says how long.
-        deliver_within_s: How long after they were written events may be delivered, if a receiver or the
-            deliverer was away so long.
+        deliver_within_s: How long after they were written events may be delivered that were read in time,
+            by whoever read them before.
         generator_url: Link with ``{entity}``, ``{detector}`` and ``{alert_id}``; may be empty.
         """
         self._max_alert_age_s = max_alert_age_s
@@ -138,7 +138,9 @@ class Episodes:
             if episode.open and on_time and self._outlasts_incident(episode.alert):
                 episode.told = True
 
-    def take(self, record: AlertRecord, alert: Alert, written_s: float, now_s: float) -> Read:
+    def take(
+        self, record: AlertRecord, alert: Alert, written_s: float, now_s: float, *, seen: bool = False
+    ) -> Read:
         """Return what an event is, and what receivers are to be told.
 
         Args:
@@ -146,6 +148,7 @@ class Episodes:
             alert: What it says.
             written_s: When Kafka got it.
             now_s: The clock.
+            seen: Whether it was decided before, maybe by somebody else, but not every receiver has it.
         """
         id = event_id(alert, record.headers)
         if self._is_repeat(record, id):
@@ -153,14 +156,15 @@ class Episodes:
         if alert.role != "champion":
             return Read(Reading.SHADOW, [])
         fresh = now_s - alert.time.timestamp() <= self._max_alert_age_s
+        seen = seen and self._on_time(alert, written_s)
         if self._on_time(alert, written_s):
             ahead = self._ahead.get(alert.alert_id)
             goes_on = ahead is not None and now_s < ahead.ends_s
-            fresh = fresh or goes_on or now_s - written_s <= self._deliver_within_s
+            fresh = fresh or goes_on or (seen and now_s - written_s <= self._deliver_within_s)
         episode = self._known.get(alert.alert_id)
         if alert.state == "resolved":
             return self._over(episode, record, alert, id, written_s, fresh=fresh)
-        return self._fires(episode, record, alert, id, written_s, fresh=fresh)
+        return self._fires(episode, record, alert, id, written_s, fresh=fresh, seen=seen)
 
     def expire(self, sources: Collection[Source], now_s: float) -> list[Letter]:
         """Return the ends of episodes that nothing was heard of, and forget what has been over for long.
@@ -225,13 +229,15 @@ class Episodes:
         written_s: float,
         *,
         fresh: bool,
+        seen: bool,
     ) -> Read:
         known = episode is not None and episode.told and episode.open
         if alert.incident_id is not None and not known and not self._outlasts_incident(alert):
             self._opened(episode, record, alert, written_s, told=False)
             return Read(Reading.GROUPED, [])
         if not fresh and not known:
-            self._opened(episode, record, alert, written_s, told=False)
+            # Too late to wake anybody, but whoever heard of it is to hear of its end.
+            self._opened(episode, record, alert, written_s, told=seen)
             return Read(Reading.OLD, [])
         before = episode.labels if episode is not None and known else None
         opened = self._opened(episode, record, alert, written_s, told=True)

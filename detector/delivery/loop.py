@@ -8,9 +8,10 @@ What happens in a turn, and what a crash after each of the steps costs:
                is not committed is decided in its turn, as if for the first time.
 3. collect     what the receivers' threads finished. Events that a receiver refused, or that failed for too
                long, go to the dead-letter topic, and the broker holds them before the next step.
-4. commit      up to the first event that some receiver still lacks. A crash from here on repeats nothing
-               before that; later events are told again: an Alertmanager knows alerts by their labels, a
-               webhook by the same webhook-id.
+4. commit      up to the first event that some receiver still lacks, noting how far was decided, so that a
+               successor takes none of it for history. A crash from here on repeats nothing before the offset;
+               later events are told again: an Alertmanager knows alerts by their labels, a webhook by the
+               same webhook-id.
 5. decide      whom each event is news for; the letters go to the receivers, whose threads send them.
 6. expire      episodes that nothing was heard of.
 
@@ -21,7 +22,7 @@ receivers keep their letters meanwhile and recognise those that come again.
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 
 from detector.batch import Source
@@ -105,6 +106,12 @@ class DeliveryLoop:
         self._unreadable: list[tuple[AlertRecord, DeadLetter]] = []
         self._decided: dict[Source, dict[int, list[Letter]]] = {}
         """By offset, of what is not committed yet: what is read again is the same news again."""
+        self._seen_until: dict[Source, int] = {}
+        """Events before that were decided, here or by whoever had the partition before."""
+        self._held_up: dict[Source, int] = {}
+        """At the last look, by the event at this offset."""
+        self._noted: dict[Source, int] = {}
+        """What is committed of ``_seen_until``."""
         self._look_due_s = 0.0
         self._opened_s = 0.0
 
@@ -162,6 +169,7 @@ class DeliveryLoop:
             self._look_due_s = self._clock() + LOOK_INTERVAL_S
             if self._clock() - self._opened_s > REJOIN_TIMEOUT_S:
                 self._let_go(self._held - consumer.assigned())
+            self._note(consumer)
             lag = consumer.lag()
             self._expire({source for source, records in lag.items() if records == 0})
             self._observer.lag(lag)
@@ -197,6 +205,8 @@ class DeliveryLoop:
         for receiver in self._receivers:
             receiver.drop(sources)
         self._forget(sources)
+        for source in sources:
+            self._seen_until.pop(source, None)
         self._held -= set(sources)
 
     def _forget(self, sources: Collection[Source]) -> None:
@@ -204,11 +214,15 @@ class DeliveryLoop:
         self._progress.forget(sources)
         for source in sources:
             self._decided.pop(source, None)
+            self._noted.pop(source, None)
 
     def _restore(self, consumer: Consumer, sources: set[Source]) -> None:
         """Find out what fires on partitions that came, and let Alertmanagers hear of it at once."""
         now_s = self._wall_clock()
         committed = consumer.committed(sources)
+        for source, at in committed.items():
+            if at.note.isdecimal():
+                self._seen_until[source] = max(int(at.note), self._seen_until.get(source, 0))
         events = 0
         for raw in self._read_back(now_s - self._read_back_s):
             self._session.alive()
@@ -221,7 +235,8 @@ class DeliveryLoop:
                 except UnreadableAlertError:
                     # It becomes a dead letter when it is read in its turn.
                     continue
-                delivered = record.offset < committed.get(record.source, 0)
+                until = committed.get(record.source)
+                delivered = until is not None and record.offset < until.next_offset
                 self._episodes.restore(record, alert, _known(written_s[i], now_s), delivered=delivered)
                 events += 1
         self._episodes.restored()
@@ -257,15 +272,33 @@ class DeliveryLoop:
             self._progress.done(record.source, record.offset, _part(each.receiver, each.letter))
 
     def _commit(self, consumer: Consumer) -> None:
-        next_offsets = self._progress.next_offsets()
-        if next_offsets:
-            consumer.commit(next_offsets)
-            self._session.committed()
+        self._commit_at(consumer, self._progress.next_offsets())
+
+    def _note(self, consumer: Consumer) -> None:
+        """Commit how far was decided where a receiver holds up the offset: a successor is to know."""
+        held_up, before = self._progress.held_up(), self._held_up
+        self._held_up = held_up
+        offsets = {
+            source: offset
+            for source, offset in held_up.items()
+            if before.get(source) == offset and self._noted.get(source) != self._seen_until[source]
+        }
+        self._commit_at(consumer, offsets)
+
+    def _commit_at(self, consumer: Consumer, next_offsets: Mapping[Source, int]) -> None:
+        if not next_offsets:
+            return
+        seen_until = {source: self._seen_until[source] for source in next_offsets}
+        consumer.commit(next_offsets, {source: str(until) for source, until in seen_until.items()})
+        self._session.committed()
+        self._noted |= seen_until
         for source, next_offset in next_offsets.items():
             letters = self._decided.get(source, {})
             self._decided[source] = {at: letters[at] for at in letters if at >= next_offset}
 
     def _decide(self, record: AlertRecord, written_s: float) -> None:
+        seen_until = self._seen_until.get(record.source, 0)
+        self._seen_until[record.source] = max(seen_until, record.offset + 1)
         if not record.value:
             # A tombstone says nothing to anybody.
             self._progress.begin(record.source, record.offset, ())
@@ -282,7 +315,8 @@ class DeliveryLoop:
             self._progress.begin(record.source, record.offset, [_DEAD_LETTER])
             self._unreadable.append((record, unreadable(record, str(error))))
             return
-        read = self._episodes.take(record, alert, _known(written_s, now_s), now_s)
+        seen = record.offset < seen_until
+        read = self._episodes.take(record, alert, _known(written_s, now_s), now_s, seen=seen)
         self._observer.read(read.reading)
         self._decided.setdefault(record.source, {})[record.offset] = read.letters
         self._begin(record, read.letters)

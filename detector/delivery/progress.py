@@ -42,6 +42,14 @@ class Progress:
         self._moved.clear()
         return committable
 
+    def held_up(self) -> dict[Source, int]:
+        """Return the offset of the first event that somebody lacks, of each source that has one."""
+        first = {
+            source: next((offset for offset, lacking in events.items() if lacking), None)
+            for source, events in self._lacking.items()
+        }
+        return {source: offset for source, offset in first.items() if offset is not None}
+
     def forget(self, sources: Collection[Source]) -> None:
         """Drop what is known of these."""
         for source in sources:

@@ -31,6 +31,7 @@ from detector.stream.port import (
     ClientFailedError,
     ClientSettings,
     CommitError,
+    Committed,
     DeliveryError,
     FetchError,
     Header,
@@ -178,10 +179,13 @@ class ConfluentConsumer:
     def assigned(self) -> frozenset[Source]:
         return self._assignment.held()
 
-    def commit(self, next_offsets: Mapping[Source, int]) -> None:
+    def commit(self, next_offsets: Mapping[Source, int], notes: Mapping[Source, str] | None = None) -> None:
         if not next_offsets:
             return
-        offsets = [TopicPartition(*source, offset) for source, offset in next_offsets.items()]
+        offsets = [
+            TopicPartition(*source, offset, (notes or {}).get(source, ""))
+            for source, offset in next_offsets.items()
+        ]
         try:
             refused = [tp for tp in self._consumer.commit(offsets=offsets, asynchronous=False) if tp.error]
         except KafkaException as error:
@@ -192,7 +196,7 @@ class ConfluentConsumer:
         if refused:
             raise self._not_committed(next_offsets, refused[0].error)
 
-    def committed(self, sources: Collection[Source]) -> dict[Source, int]:
+    def committed(self, sources: Collection[Source]) -> dict[Source, Committed]:
         asked = [TopicPartition(*source) for source in sorted(sources)]
         try:
             found: list[Any] = (
@@ -200,7 +204,11 @@ class ConfluentConsumer:
             )
         except KafkaException as error:
             raise self._connection.translated(error) from error
-        return {Source(tp.topic, tp.partition): tp.offset for tp in found if tp.offset != OFFSET_INVALID}
+        return {
+            Source(tp.topic, tp.partition): Committed(tp.offset, tp.metadata or "")
+            for tp in found
+            if tp.offset != OFFSET_INVALID
+        }
 
     def seek_to_committed(self) -> None:
         self._deferred = None
@@ -210,7 +218,9 @@ class ConfluentConsumer:
         held = sorted(self._assignment.held())
         start = OFFSET_BEGINNING if self._settings.start_from == "earliest" else OFFSET_END
         committed = self.committed(held)
-        self._next = {source: committed.get(source, start) for source in held}
+        self._next = {
+            source: committed[source].next_offset if source in committed else start for source in held
+        }
         self._move()
         self._unplaced = False
 

@@ -40,6 +40,7 @@ from detector.stream.port import (
     ClientFailedError,
     ClientSettings,
     CommitError,
+    Committed,
     DeliveryError,
     FetchError,
     Header,
@@ -180,11 +181,11 @@ class KafkaPythonConsumer:
     def assigned(self) -> frozenset[Source]:
         return self._assignment.held()
 
-    def commit(self, next_offsets: Mapping[Source, int]) -> None:
+    def commit(self, next_offsets: Mapping[Source, int], notes: Mapping[Source, str] | None = None) -> None:
         if not next_offsets:
             return
         offsets = {
-            TopicPartition(*source): OffsetAndMetadata(offset, "", -1)
+            TopicPartition(*source): OffsetAndMetadata(offset, (notes or {}).get(source, ""), -1)
             for source, offset in next_offsets.items()
         }
         try:
@@ -199,26 +200,25 @@ class KafkaPythonConsumer:
                 "the records come again"
             ) from error
 
-    def committed(self, sources: Collection[Source]) -> dict[Source, int]:
-        timeout_ms = milliseconds(self._settings.commit_timeout_s)
-        offsets = {
-            source: self._ask(
-                partial(self._consumer.committed, TopicPartition(*source), timeout_ms=timeout_ms)
-            )
-            for source in sources
+    def committed(self, sources: Collection[Source]) -> dict[Source, Committed]:
+        ask = partial(
+            self._consumer.committed, metadata=True, timeout_ms=milliseconds(self._settings.commit_timeout_s)
+        )
+        found = {source: self._ask(partial(ask, TopicPartition(*source))) for source in sources}
+        return {
+            source: Committed(at.offset, at.metadata or "") for source, at in found.items() if at is not None
         }
-        return {source: offset for source, offset in offsets.items() if offset is not None}
 
     def seek_to_committed(self) -> None:
         partitions = self._partitions()
         committed = self.committed([Source(tp.topic, tp.partition) for tp in partitions])
         without: list[TopicPartition] = []
         for tp in partitions:
-            offset = committed.get(Source(tp.topic, tp.partition))
-            if offset is None:
+            at = committed.get(Source(tp.topic, tp.partition))
+            if at is None:
                 without.append(tp)
             else:
-                self._move(self._consumer.seek, tp, offset)
+                self._move(self._consumer.seek, tp, at.next_offset)
         if without:
             self._start(without)
 

@@ -191,6 +191,14 @@ class RawRecords:
         return self.envelope.timestamps_s()
 
 
+class Committed(NamedTuple):
+    """Where a group goes on in a partition."""
+
+    next_offset: int
+    note: str
+    """What was committed with it; empty if nothing was."""
+
+
 class Consumer(Protocol):
     """One member of a consumer group.
 
@@ -235,16 +243,20 @@ class Consumer(Protocol):
         """Return the partitions held now, from memory."""
         ...
 
-    def commit(self, next_offsets: Mapping[Source, int]) -> None:
+    def commit(self, next_offsets: Mapping[Source, int], notes: Mapping[Source, str] | None = None) -> None:
         """Return when the broker holds these offsets, each the one *after* the last record done with.
+
+        Args:
+            next_offsets: What is committed.
+            notes: Short texts that the broker keeps with some of them, until their next commit.
 
         Raises:
             CommitError: It holds none or only some of them.
         """
         ...
 
-    def committed(self, sources: Collection[Source]) -> dict[Source, int]:
-        """Return the group's committed offsets; partitions that have none are left out."""
+    def committed(self, sources: Collection[Source]) -> dict[Source, Committed]:
+        """Return what the group committed; partitions of which it committed nothing are left out."""
         ...
 
     def seek_to_committed(self) -> None:

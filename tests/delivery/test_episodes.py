@@ -32,13 +32,21 @@ class Topic:
         self, event: AlertEvent, now_s: float, written_s: float | None = None, **more: str
     ) -> tuple[Reading, list[Letter]]:
         self.offset += 1
-        return self.again(event, now_s, self.offset, written_s, **more)
+        return self.again(event, now_s, self.offset, written_s, seen=False, **more)
 
     def again(
-        self, event: AlertEvent, now_s: float, offset: int, written_s: float | None = None, **more: str
+        self,
+        event: AlertEvent,
+        now_s: float,
+        offset: int,
+        written_s: float | None = None,
+        *,
+        seen: bool = False,
+        **more: str,
     ) -> tuple[Reading, list[Letter]]:
         record, alert = read(event, offset, more=more)
-        return self.episodes.take(record, alert, now_s if written_s is None else written_s, now_s)
+        written_s = now_s if written_s is None else written_s
+        return self.episodes.take(record, alert, written_s, now_s, seen=seen)
 
     def restore(
         self, event: AlertEvent, written_s: float, offset: int, *, delivered: bool = True, **more: str
@@ -119,8 +127,20 @@ def test_what_a_receiver_lacks_is_told_from_its_beginning_to_its_end_after_a_res
     firing, resolved = event("firing", began), event("resolved", NOW - 20 * MINUTE)
     topic.restore(firing, began, offset=1, delivered=False)
     topic.restore(resolved, NOW - 20 * MINUTE, offset=2, delivered=False)
-    assert told(topic.again(firing, NOW, 1, began)) == ["firing"]
-    assert told(topic.again(resolved, NOW, 2, NOW - 20 * MINUTE)) == ["resolved"]
+    assert told(topic.again(firing, NOW, 1, began, seen=True)) == ["firing"]
+    assert told(topic.again(resolved, NOW, 2, NOW - 20 * MINUTE, seen=True)) == ["resolved"]
+
+
+def test_what_nobody_read_before_it_was_over_and_old_wakes_nobody() -> None:
+    topic, began = Topic(episodes()), NOW - 30 * MINUTE
+    assert topic.again(event("firing", began), NOW, 1, began) == (Reading.OLD, [])
+    assert topic.again(event("resolved", NOW - 20 * MINUTE), NOW, 2, NOW - 20 * MINUTE) == (Reading.OLD, [])
+
+
+def test_too_late_to_wake_anybody_the_end_is_told_to_those_who_heard_of_the_beginning() -> None:
+    topic, began = Topic(episodes()), NOW - 2 * HOUR
+    assert topic.again(event("firing", began), NOW, 1, began, seen=True) == (Reading.OLD, [])
+    assert told(topic.again(event("resolved", NOW - MINUTE), NOW, 2, seen=True)) == ["resolved"]
 
 
 def test_the_end_that_a_receiver_lacks_is_told_after_a_restart() -> None:
@@ -165,7 +185,7 @@ def test_history_that_a_scorer_catches_up_with_wakes_nobody_after_a_restart_eith
     firing = event("firing", NOW - 6 * HOUR)
     topic.restore(firing, NOW - MINUTE, offset=1, delivered=delivered)
     assert list(topic.episodes.standing(NOW)) == []
-    assert topic.again(firing, NOW, 1, NOW - MINUTE) == (Reading.OLD, [])
+    assert topic.again(firing, NOW, 1, NOW - MINUTE, seen=True) == (Reading.OLD, [])
     assert topic.take(event("resolved", NOW - 5 * HOUR), NOW) == (Reading.OLD, [])
 
 

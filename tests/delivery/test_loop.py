@@ -175,8 +175,17 @@ def test_a_successor_tells_what_its_predecessor_did_not_commit(broker: FakeBroke
 def test_a_restart_after_max_alert_age_loses_neither_beginning_nor_end(clock: FakeClock) -> None:
     broker, good, bad = FakeBroker({ALERTS: values(FIRING)}), Place(), Place()
     bad.answer = Answer(Outcome.CONNECTION)
-    Deliverer(broker, [good, bad], clock).turn(3)
+    first = Deliverer(broker, [good, bad], clock)
+    first.turn(3)
     assert (good.ids, broker.committed) == (IDS[:1], {})
+    clock.sleep(1.1)
+    first.turn()
+    # It is held up: how far was decided is noted, once.
+    assert (broker.committed, broker.notes) == ({ALERTS: 0}, {ALERTS: "1"})
+    commits = broker.log.count("commit")
+    clock.sleep(1.1)
+    first.turn()
+    assert broker.log.count("commit") == commits == 1
     clock.sleep(960.0)
     broker.records[ALERTS] = values(FIRING, RESOLVED)
     bad.answer = Answer(Outcome.DELIVERED)
@@ -184,6 +193,15 @@ def test_a_restart_after_max_alert_age_loses_neither_beginning_nor_end(clock: Fa
     assert good.ids == IDS[:1] + IDS
     assert bad.ids == IDS
     assert broker.committed == {ALERTS: 2}
+
+
+def test_what_happened_while_no_deliverer_was_there_wakes_nobody(clock: FakeClock) -> None:
+    broker, place = FakeBroker({ALERTS: values(FIRING, RESOLVED)}), Place()
+    clock.sleep(960.0)
+    deliverer = Deliverer(broker, [place], clock)
+    deliverer.turn(2)
+    assert (place.ids, broker.committed) == ([], {ALERTS: 2})
+    assert deliverer.counts.readings == {"old": 2}
 
 
 def test_a_restart_takes_back_nothing_that_alertmanager_knows(clock: FakeClock) -> None:

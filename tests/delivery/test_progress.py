@@ -30,6 +30,18 @@ def test_partitions_do_not_wait_for_one_another() -> None:
     assert progress.next_offsets() == {B: 10}
 
 
+def test_where_a_partition_is_held_up() -> None:
+    progress = Progress()
+    for offset, lacking in ((3, []), (4, ["x"]), (5, []), (6, ["y"])):
+        progress.begin(A, offset, lacking)
+    progress.begin(B, 9, [])
+    assert progress.held_up() == {A: 4}
+    progress.done(A, 4, "x")
+    assert progress.held_up() == {A: 6}
+    progress.done(A, 6, "y")
+    assert progress.held_up() == {}
+
+
 def test_what_went_is_not_committed() -> None:
     progress = Progress()
     progress.begin(A, 0, [])

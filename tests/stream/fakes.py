@@ -10,6 +10,7 @@ from detector.alerting.event import AlertEvent
 from detector.batch import Batch, IntArray, Scores, Source
 from detector.stream.port import (
     BrokerUnavailableError,
+    Committed,
     DeliveryError,
     Header,
     KafkaClientError,
@@ -36,6 +37,8 @@ class FakeBroker:
 
     records: dict[Source, list[bytes | None]]
     committed: dict[Source, int] = field(default_factory=dict)
+    notes: dict[Source, str] = field(default_factory=dict)
+    """Committed with the offsets."""
     written: list[Written] = field(default_factory=list)
     fail_next: dict[str, list[KafkaClientError]] = field(default_factory=dict)
     """Call name to the errors that its next calls raise."""
@@ -121,12 +124,17 @@ class FakeConsumer:
     def assigned(self) -> frozenset[Source]:
         return frozenset(self._position)
 
-    def commit(self, next_offsets: Mapping[Source, int]) -> None:
+    def commit(self, next_offsets: Mapping[Source, int], notes: Mapping[Source, str] | None = None) -> None:
         self._broker.call("commit")
         self._broker.committed.update(next_offsets)
+        self._broker.notes.update({source: (notes or {}).get(source, "") for source in next_offsets})
 
-    def committed(self, sources: Collection[Source]) -> dict[Source, int]:
-        return {source: offset for source, offset in self._broker.committed.items() if source in sources}
+    def committed(self, sources: Collection[Source]) -> dict[Source, Committed]:
+        return {
+            source: Committed(offset, self._broker.notes.get(source, ""))
+            for source, offset in self._broker.committed.items()
+            if source in sources
+        }
 
     def seek_to_committed(self) -> None:
         self._broker.call("seek")

@@ -17,6 +17,7 @@ from detector.stream.port import (
     ClientName,
     ClientSettings,
     CommitError,
+    Committed,
     Consumer,
     DeliveryError,
     FetchError,
@@ -314,7 +315,9 @@ def test_seeking_to_committed_reads_the_rest_again(
     assert [v for *_, v in read(consumer, 30)] == values(30)
     assert consumer.committed([Source(name, 0)]) == {}
     consumer.commit({Source(name, 0): 10})
-    assert consumer.committed([Source(name, 0)]) == {Source(name, 0): 10}
+    assert consumer.committed([Source(name, 0)]) == {Source(name, 0): Committed(10, "")}
+    consumer.commit({Source(name, 0): 10}, {Source(name, 0): "30"})
+    assert consumer.committed([Source(name, 0)]) == {Source(name, 0): Committed(10, "30")}
     consumer.seek_to_committed()
     assert [v for *_, v in read(consumer, 20)] == values(20, start=10)
 
