@@ -1,6 +1,6 @@
 """Which episodes fire, and whom an event is news for: old ones are history, which wakes nobody."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -175,6 +175,7 @@ class Episodes:
         """
         letters = []
         self._ahead = {id: ahead for id, ahead in self._ahead.items() if ahead.source not in sources}
+        firing = self._firing_by_labels()
         for alert_id, episode in list(self._known.items()):
             if episode.record.source not in sources:
                 continue
@@ -191,7 +192,11 @@ class Episodes:
                 episode, id, "resolved", summary, ends_at_s=self._expiry_s(episode)
             )
             episode.expired = True
-            if episode.told and not self._told_of_another(episode, episode.labels):
+            if not episode.told:
+                continue
+            labels = frozenset(episode.labels.items())
+            firing[labels] -= 1
+            if not firing[labels]:
                 letters.append(Letter(episode.closing, episode.record))
         return letters
 
@@ -200,14 +205,15 @@ class Episodes:
 
         Of an alert with events still to be read in their turn, these say more.
         """
-        ahead = [each.labels for each in self._ahead.values()]
+        ahead = {frozenset(each.labels.items()) for each in self._ahead.values()}
+        firing = self._firing_by_labels()
         for alert_id, episode in self._known.items():
-            if not episode.told or alert_id in self._ahead or episode.labels in ahead:
+            labels = frozenset(episode.labels.items())
+            if not episode.told or alert_id in self._ahead or labels in ahead:
                 continue
             if episode.closing is not None:
-                if self._told_of_another(episode, episode.labels):
-                    continue
-                yield episode.record.source, episode.closing
+                if not firing[labels]:
+                    yield episode.record.source, episode.closing
             elif now_s < self._expiry_s(episode):
                 yield episode.record.source, self._firing(episode, alert_id)
 
@@ -242,7 +248,7 @@ class Episodes:
         before = episode.labels if episode is not None and known else None
         opened = self._opened(episode, record, alert, written_s, told=True)
         letters = []
-        if before is not None and before != opened.labels and not self._told_of_another(opened, before):
+        if before is not None and before != opened.labels and not self._fires_for(alert.entity, before):
             # To Alertmanager, another severity is another alert.
             over = self._notification(
                 opened,
@@ -277,7 +283,7 @@ class Episodes:
         closing = self._close(episode, alert, id, written_s)
         if not episode.told:
             return Read(Reading.OLD if alert.incident_id is None else Reading.GROUPED, [])
-        if self._told_of_another(episode, episode.labels):
+        if self._fires_for(alert.entity, episode.labels):
             return Read(Reading.REFRESHED, [])
         return Read(Reading.NOTIFIED, [Letter(closing, record)])
 
@@ -293,20 +299,19 @@ class Episodes:
         ends_s = None if incident is None or incident.closing is None else incident.closing.ends_at_s
         return ends_s is not None and alert.time.timestamp() > ends_s
 
-    def _told_of_another(self, episode: _Episode, labels: Mapping[str, str]) -> bool:
-        """Say whether receivers know another open episode by these labels: its end would end both for them.
+    def _firing_by_labels(self) -> Counter[frozenset[tuple[str, str]]]:
+        """Count the open episodes that receivers know by the same labels.
 
         An entity that moves to another partition while its alert fires has a new one there, and the old one
-        expires.
+        expires: its end alone would end both for receivers.
         """
-        return any(
-            other is not episode
-            and other.alert.entity == episode.alert.entity
-            and other.open
-            and other.told
-            and other.labels == labels
-            for other in self._known.values()
-        )
+        told = (episode for episode in self._known.values() if episode.open and episode.told)
+        return Counter(frozenset(episode.labels.items()) for episode in told)
+
+    def _fires_for(self, entity: str, labels: Mapping[str, str]) -> bool:
+        """Say whether receivers know an open episode of an entity by these labels."""
+        own = (episode for episode in self._known.values() if episode.alert.entity == entity)
+        return any(episode.open and episode.told and episode.labels == labels for episode in own)
 
     def _opened(
         self, episode: _Episode | None, record: AlertRecord, alert: Alert, written_s: float, *, told: bool
