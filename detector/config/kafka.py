@@ -142,6 +142,12 @@ class KafkaConfig(Section):
     @classmethod
     def _servers_have_ports(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
         for server in servers:
+            _, has_scheme, address = server.rpartition("://")
+            if has_scheme:
+                raise ValueError(
+                    f"{server!r} has a scheme; write it like {address.partition('/')[0]!r}, and how to talk to "
+                    "the brokers as security.protocol"
+                )
             host, _, port = server.rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ValueError(f"{server!r} has no port; write it like 'kafka-1:9092'")
