@@ -42,7 +42,7 @@ def _check_paths(config: Config, path: Path) -> None:
         try:
             JsonCodec(input_schema(config, entry))
         except PathError as error:
-            raise Failure(f"{path}: input {entry.name!r}: {error}") from error
+            raise Failure(f"{path}: {error}") from error
 
 
 def summary(config: Config) -> list[str]:

@@ -14,7 +14,10 @@ class AbsenceConfig(Section):
     """Alerts about entities that stop sending; without the section there are none."""
 
     entities: Names = Field(
-        ("*",), min_length=1, description="Patterns of those that are missed: * and ? as in a shell."
+        ("*",),
+        min_length=1,
+        description="Patterns of those that are missed: * and ? as in a shell.",
+        examples=['["web-*"]'],
     )
     after: str = Field(
         AUTO,

@@ -76,9 +76,17 @@ class IncidentConfig(Section):
 class AlertingConfig(Section):
     """From p-values to alerts. Times are those of records."""
 
-    budget: BudgetConfig = Field(default_factory=BudgetConfig, description="False alarms that are bearable.")
-    fire: FireConfig = Field(default_factory=FireConfig, description="When an alert starts.")
-    resolve: ResolveConfig = Field(default_factory=ResolveConfig, description="When it ends.")
+    budget: BudgetConfig = Field(
+        default_factory=BudgetConfig,
+        description="False alarms that are bearable.",
+        examples=["{false_alarms: 1, per: entity, every: 7d}"],
+    )
+    fire: FireConfig = Field(
+        default_factory=FireConfig, description="When an alert starts.", examples=["{m: 2, of: 3}"]
+    )
+    resolve: ResolveConfig = Field(
+        default_factory=ResolveConfig, description="When it ends.", examples=["{below: 0.7, records: 5}"]
+    )
     cooldown_s: Duration | None = Field(
         1800.0,
         alias="cooldown",
@@ -95,6 +103,7 @@ class AlertingConfig(Section):
     critical: CriticalConfig | None = Field(
         default_factory=CriticalConfig,
         description="When a warning becomes critical, which info never does; null: never.",
+        examples=["{score: 2, for: 5m}"],
     )
     keep_alive_s: Duration = Field(
         300.0,
@@ -106,6 +115,7 @@ class AlertingConfig(Section):
         (),
         description="What is different for some entities, by patterns of their names; the first that matches "
         "holds.",
+        examples=['[{entities: "db-*", severity: critical}]'],
     )
 
     def entity_overrides(self) -> list[Override]:
@@ -113,7 +123,9 @@ class AlertingConfig(Section):
         return [override.override() for override in self.overrides]
 
     incident: IncidentConfig | None = Field(
-        default_factory=IncidentConfig, description="When alerts of many entities are one; null never groups."
+        default_factory=IncidentConfig,
+        description="When alerts of many entities are one; null never groups.",
+        examples=["{entities: 5, within: 5m}"],
     )
 
     def rules(self) -> AlertRules:
@@ -150,7 +162,9 @@ class DetectorConfig(Section):
     name: Name = Field(description="In alerts, metrics and the bundle store.", examples=["hosts"])
     input: str = Field(description="Name of one of the inputs.")
     features: tuple[Annotated[FeatureConfig, BeforeValidator(_feature_from_name)], ...] = Field(
-        min_length=1, description="Names, or {name, field, unit, type, scale, kind}."
+        min_length=1,
+        description="Names, or {name, field, unit, type, scale, kind}.",
+        examples=["[cpu, memory]"],
     )
     family: Literal["auto", FamilyName] = Field(
         "auto", description="Kind of model; auto chooses a committee by what the training records show."
@@ -161,20 +175,29 @@ class DetectorConfig(Section):
         "takes what predicts held-out records best.",
     )
     members: tuple[MemberConfig, ...] = Field(
-        (), description=f"A committee of one's own, at most {MOST_MEMBERS}, instead of family and predictor."
+        (),
+        description=f"A committee of one's own, at most {MOST_MEMBERS}, instead of family and predictor.",
+        examples=["[{family: gmm, predictor: autoregressive}]"],
     )
     store: Path = Field(Path("/var/lib/detector/bundles"), description="Folder of trained versions.")
     min_features: float = Field(
         0.5, gt=0, le=1, description="Share of the features that a record must have to be scored."
     )
-    alerting: AlertingConfig = Field(default_factory=AlertingConfig, description="When it is an alert.")
+    alerting: AlertingConfig = Field(
+        default_factory=AlertingConfig,
+        description="When it is an alert.",
+        examples=["{budget: {false_alarms: 1, per: entity, every: 7d}}"],
+    )
     training: TrainingConfig = Field(
-        default_factory=TrainingConfig, description="What the model learns from."
+        default_factory=TrainingConfig,
+        description="What the model learns from.",
+        examples=["{files: [normal.csv]}"],
     )
     bootstrap: BootstrapConfig | None = Field(
         None,
         description="Lets the daemon begin without a trained version, and train one as soon as it may; "
         "without, training is up to you.",
+        examples=["{records: 500}"],
     )
 
     @field_validator("features")

@@ -3,6 +3,7 @@
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from detector.config.problem import KeyPath, Problem, shown, suggestion
@@ -40,7 +41,22 @@ def _problem(error: ErrorDetails) -> Problem:
         whole = isinstance(error["input"], dict | list | tuple | BaseModel)
         return Problem(key, message if whole or message.startswith("'") else f"{value} {message}")
     message = error["msg"][0].lower() + error["msg"][1:]
+    shape = _SHAPES.get(kind)
+    if shape is not None:
+        is_what = f"{value}: {message}" if kind == "too_short" else f"{value} is not {shape}"
+        return Problem(key, f"{is_what}; write {_example_of(key) or field}")
     return Problem(key, f"{value}: {message}; write: {field}" if field else f"{value}: {message}")
+
+
+_SHAPES = {
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "dict_type": "a mapping",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "too_short": "a list with entries",
+}
+"""Pydantic's words for a value that has another shape than what belongs there, and ours."""
 
 
 def _section_at(key: KeyPath) -> type[Section] | None:
@@ -62,10 +78,24 @@ def _model_in(annotation: object) -> type[Section] | None:
 
 def _field_at(key: KeyPath) -> str:
     """Return the description of the field that a key path ends in, with an example where there is one."""
+    _, field = _named_field(key)
+    if field is None:
+        return ""
+    example = f" For example {field.examples[0]}." if field.examples else ""
+    return f"{field.description or ''}{example}".strip()
+
+
+def _example_of(key: KeyPath) -> str:
+    """Return the field that a key path ends in, as a file could have it, whole; empty without an example."""
+    name, field = _named_field(key)
+    return f"{name}: {field.examples[0]}" if field is not None and field.examples else ""
+
+
+def _named_field(key: KeyPath) -> tuple[str, FieldInfo | None]:
+    """Return name and field that a key path ends in; of an entry of a list, the list's."""
     names = [part for part in key if isinstance(part, str)]
     section = _section_at(tuple(names[:-1])) if names else None
     for name, field in section.model_fields.items() if section else ():
         if names[-1] == (field.alias or name):
-            example = f" For example {field.examples[0]}." if field.examples else ""
-            return f"{field.description or ''}{example}".strip()
-    return ""
+            return names[-1], field
+    return "", None

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from detector.alerting.feature_rules import Direction, FeatureRule
 from detector.config.absence import AbsenceConfig
@@ -23,12 +23,15 @@ class InputConfig(Section):
     """A kind of record, from one topic or several, and how to read it."""
 
     name: Name = Field(description="What detectors call it.", examples=["telegraf"])
-    topics: Annotated[Names, Field(min_length=1)] = Field(description="Where its records are.")
+    topics: Annotated[Names, Field(min_length=1)] = Field(
+        description="Where its records are.", examples=["[telegraf]"]
+    )
     format: Literal["json"] = Field("json", description="How records are written.")
     entity: Names = Field(
         ("entity",),
         min_length=1,
         description="The field that names the monitored thing, a list of fields to join, or '@key'.",
+        examples=["[host, disk]"],
     )
     entity_separator: str = Field("/", min_length=1, max_length=8, description="Between joined fields.")
     time: str = Field(
@@ -36,7 +39,7 @@ class InputConfig(Section):
         min_length=1,
         description="The field with the event time, or '@timestamp': when Kafka got the record.",
     )
-    labels: Names = Field((), description="Fields carried along to alerts.")
+    labels: Names = Field((), description="Fields carried along to alerts.", examples=["[team]"])
     features_field: str = Field(
         "features", description="The object of features; '' when the record itself is it."
     )
@@ -54,7 +57,9 @@ class InputConfig(Section):
         "Longer than any usual gap.",
     )
     absence: AbsenceConfig | None = Field(
-        None, description="Alerts about entities that stop sending; none without it, {} takes the defaults."
+        None,
+        description="Alerts about entities that stop sending; none without it, {} takes the defaults.",
+        examples=["{after: auto}"],
     )
 
     @field_validator("topics")
@@ -92,11 +97,19 @@ class InputConfig(Section):
 
     @field_validator("time", "features_field", "values_field", "entity", "labels")
     @classmethod
-    def _paths_are_whole(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    def _paths_are_whole(cls, value: str | tuple[str, ...], info: ValidationInfo) -> str | tuple[str, ...]:
+        may_be_empty = info.field_name in ("features_field", "values_field")
         for path in (value,) if isinstance(value, str) else value:
-            if path and not all(path.split(".")):
+            if not all(path.split(".")) and not (path == "" and may_be_empty):
                 raise ValueError(f"{path!r} is not a field path; write it like 'host' or 'tags.host'")
         return value
+
+    @field_validator("time")
+    @classmethod
+    def _time_is_not_the_entity(cls, time: str, info: ValidationInfo) -> str:
+        if time in info.data.get("entity", ()):
+            raise ValueError("names the entity already; write the field that holds the time, or '@timestamp'")
+        return time
 
     @property
     def entity_paths(self) -> tuple[tuple[str, ...], ...] | Literal["@key"]:

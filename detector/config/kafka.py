@@ -136,7 +136,9 @@ class KafkaConfig(Section):
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "none", description="Of what we write; everything is read."
     )
-    security: SecurityConfig = Field(default_factory=SecurityConfig, description="TLS and credentials.")
+    security: SecurityConfig = Field(
+        default_factory=SecurityConfig, description="TLS and credentials.", examples=["{protocol: SSL}"]
+    )
 
     @field_validator("bootstrap_servers")
     @classmethod
@@ -145,8 +147,8 @@ class KafkaConfig(Section):
             _, has_scheme, address = server.rpartition("://")
             if has_scheme:
                 raise ValueError(
-                    f"{server!r} has a scheme; write it like {address.partition('/')[0]!r}, and how to talk to "
-                    "the brokers as security.protocol"
+                    f"{server!r} has a scheme; write it like {address.partition('/')[0]!r}, and how to talk "
+                    "to the brokers as security.protocol"
                 )
             host, _, port = server.rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) < 65536:

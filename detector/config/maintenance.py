@@ -48,14 +48,22 @@ class MaintenanceConfig(Section):
     """A window of event time in which nothing fires and nothing is learnt."""
 
     entities: Annotated[Names, Field(min_length=1)] = Field(
-        ("*",), description="Patterns of whole names: * is any text, ? any character, [abc] one of some."
+        ("*",),
+        description="Patterns of whole names: * is any text, ? any character, [abc] one of some.",
+        examples=['["web-*"]'],
     )
-    detectors: tuple[Name, ...] = Field((), description="Which detectors heed it; all, without.")
+    detectors: tuple[Name, ...] = Field(
+        (), description="Which detectors heed it; all, without.", examples=["[hosts]"]
+    )
     every: Annotated[
         tuple[Day, ...] | None,
         BeforeValidator(_days),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"enum": list(DAYS)}}]}),
-    ] = Field(None, description="Days of every week on which it begins: [sat, sun]; 'day' is all of them.")
+    ] = Field(
+        None,
+        description="Days of every week on which it begins: [sat, sun]; 'day' is all of them.",
+        examples=["[sat, sun]"],
+    )
     from_time: Moment = Field(
         alias="from", description="2026-12-01T02:00, or with every the time of day, '02:00'."
     )

@@ -164,8 +164,14 @@ def _key(secret: str) -> bytes:
 class NotifyConfig(Section):
     """``detector notify``: from the alerts topic to people."""
 
-    alertmanagers: tuple[AlertmanagerConfig, ...] = Field((), description="They group, route and silence.")
-    webhooks: tuple[WebhookConfig, ...] = Field((), description="They are told of every alert.")
+    alertmanagers: tuple[AlertmanagerConfig, ...] = Field(
+        (), description="They group, route and silence.", examples=['[{urls: ["http://alertmanager:9093"]}]']
+    )
+    webhooks: tuple[WebhookConfig, ...] = Field(
+        (),
+        description="They are told of every alert.",
+        examples=['[{name: oncall, url: "https://hooks.example.org/alerts"}]'],
+    )
     group_id: str | None = Field(
         None, min_length=1, description="Consumer group; kafka.group_id with -notify behind it without."
     )

@@ -32,9 +32,11 @@ class OverrideConfig(Section):
         False, description="Whether nothing of theirs is an alert; they are scored all the same."
     )
     budget: OwnBudgetConfig | None = Field(
-        None, description="False alarms that are bearable of each of them: fewer mean a stricter threshold."
+        None,
+        description="False alarms that are bearable of each of them: fewer mean a stricter threshold.",
+        examples=["{false_alarms: 1, every: 30d}"],
     )
-    fire: FireConfig | None = Field(None, description="When their alerts start.")
+    fire: FireConfig | None = Field(None, description="When their alerts start.", examples=["{m: 2, of: 3}"])
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:

@@ -18,17 +18,45 @@ from detector.config.section import Section
 class Config(Section):
     """Everything the daemon is told. Nothing is read from the environment later."""
 
-    kafka: KafkaConfig = Field(default_factory=KafkaConfig, description="Brokers.")
-    inputs: tuple[InputConfig, ...] = Field(min_length=1, description="What to read.")
-    detectors: tuple[DetectorConfig, ...] = Field(min_length=1, description="What to watch.")
-    outputs: OutputsConfig = Field(default_factory=OutputsConfig, description="Where answers go.")
-    maintenance: tuple[MaintenanceConfig, ...] = Field(
-        (), description="Windows in which nothing fires and nothing is learnt."
+    kafka: KafkaConfig = Field(
+        default_factory=KafkaConfig,
+        description="Brokers.",
+        examples=['{bootstrap_servers: ["kafka-1:9092"]}'],
     )
-    control: ControlConfig | None = Field(None, description="Where such windows are announced.")
-    notify: NotifyConfig | None = Field(None, description="Who is told of alerts, by detector notify.")
-    web: WebConfig = Field(default_factory=WebConfig, description="Metrics and health.")
-    logging: LoggingConfig = Field(default_factory=LoggingConfig, description="Messages.")
+    inputs: tuple[InputConfig, ...] = Field(
+        min_length=1, description="What to read.", examples=["[{name: telegraf, topics: [telegraf]}]"]
+    )
+    detectors: tuple[DetectorConfig, ...] = Field(
+        min_length=1,
+        description="What to watch.",
+        examples=["[{name: hosts, input: telegraf, features: [cpu, memory]}]"],
+    )
+    outputs: OutputsConfig = Field(
+        default_factory=OutputsConfig,
+        description="Where answers go.",
+        examples=["{alerts_topic: detector.alerts}"],
+    )
+    maintenance: tuple[MaintenanceConfig, ...] = Field(
+        (),
+        description="Windows in which nothing fires and nothing is learnt.",
+        examples=['[{every: [sat, sun], from: "02:00", until: "04:00"}]'],
+    )
+    control: ControlConfig | None = Field(
+        None, description="Where such windows are announced.", examples=["{topic: detector.control}"]
+    )
+    notify: NotifyConfig | None = Field(
+        None,
+        description="Who is told of alerts, by detector notify.",
+        examples=['{alertmanagers: [{urls: ["http://alertmanager:9093"]}]}'],
+    )
+    web: WebConfig = Field(
+        default_factory=WebConfig,
+        description="Metrics and health.",
+        examples=['{listen_address: "127.0.0.1:9877"}'],
+    )
+    logging: LoggingConfig = Field(
+        default_factory=LoggingConfig, description="Messages.", examples=["{level: info, format: json}"]
+    )
 
     def input(self, name: str) -> InputConfig:
         """Return the input of that name.

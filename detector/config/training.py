@@ -19,7 +19,7 @@ def _unquoted(value: Any) -> Any:
 class TrainingConfig(FamilyOptions):
     """What ``detector train`` reads when the command line does not say."""
 
-    files: Annotated[Names, Field(description="CSV or Parquet files.")] = ()
+    files: Annotated[Names, Field(description="CSV or Parquet files.", examples=["[normal.csv]"])] = ()
     from_time: datetime | None = Field(
         None, alias="from", description="Start of the range of the input's records, by their times."
     )
@@ -46,6 +46,7 @@ class TrainingConfig(FamilyOptions):
         None,
         description="Families that auto tries as a further member, and takes if they find clearly more of "
         "what is made for them to find: naive_bayes, hmm and gmm, without; vae, rbm and gan take longer.",
+        examples=["[gmm, hmm]"],
     )
     learn: Annotated[Literal["auto", "off"], BeforeValidator(_unquoted)] = Field(
         "auto",

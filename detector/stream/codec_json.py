@@ -85,7 +85,11 @@ class JsonCodec:
             PathError: The schema's paths contradict one another.
         """
         self.schema = schema
-        self._struct = struct_of(_types(schema), frozenset({schema.features_field} - {()}))
+        types = _types(schema)
+        try:
+            self._struct = struct_of(types, frozenset({schema.features_field} - {()}))
+        except PathError as error:
+            raise PathError(f"input {schema.name!r}: {error}") from error
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(self._struct).decode
         self._features = [self._attributes((*schema.features_field, *path)) for _, path in schema.features]
         self._columns = feature_columns(self._struct, self._features, schema.readings)

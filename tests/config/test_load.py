@@ -2,12 +2,19 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
+import yaml
+from pydantic import TypeAdapter
 
 from detector.config import Config, ConfigError, load_config
 from detector.config.detectors import DetectorConfig
+from detector.config.findings import _model_in
+from detector.config.section import Section
 from detector.models.families import FAMILIES
 from detector.models.predictors import PREDICTORS
 
@@ -81,6 +88,34 @@ def test_a_bad_file_is_told_what_to_write(path: Path) -> None:
         assert any(message in problem for problem in found), (message, found)
     assert str(raised.value).startswith(str(path))
     assert "hunter2" not in str(raised.value)
+
+
+def sections(section: type[Section]) -> Iterator[type[Section]]:
+    yield section
+    for field in section.model_fields.values():
+        below = _model_in(field.annotation)
+        if below is not None:
+            yield from sections(below)
+
+
+def takes_a_scalar(annotation: object) -> bool:
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    shaped = [part for part in parts if get_origin(part) is tuple or _model_in(part) is not None]
+    return not shaped
+
+
+def test_every_mapping_and_list_has_an_example_that_is_one() -> None:
+    checked = 0
+    for section in set(sections(Config)):
+        for name, field in section.model_fields.items():
+            if takes_a_scalar(field.annotation) or name == "field":
+                continue
+            assert field.examples, f"{section.__name__}.{name}"
+            written = yaml.safe_load(str(field.examples[0]))
+            kind: Any = Annotated[field.annotation, name, *field.metadata]
+            TypeAdapter(kind).validate_python(written)
+            checked += 1
+    assert checked > 30
 
 
 def test_everything_not_written_has_a_default(written: Written) -> None:
