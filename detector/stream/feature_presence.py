@@ -73,7 +73,7 @@ class FeaturePresence:
         if not after.run.any() and not before.any():
             self._share[slots], self._run[slots] = after.share, after.run
             return []
-        inside = self._inside(batch, order, lengths, [entities[slot] for slot in slots.tolist()])
+        inside = self._inside(batch, order, lengths, slots, entities)
         if inside is not None:
             whose = np.repeat(slots, lengths)
             # What lacks something is counted anew after the window.
@@ -116,6 +116,17 @@ class FeaturePresence:
         self.told |= again
         return list(again.values())
 
+    def moved(self, before: int, slot: int) -> None:
+        """Go on with an entity under another slot: what it lacks, it lacks on whatever partition it sends."""
+        size, d = self._share.shape
+        if before >= size:
+            return
+        self._grow_to(slot + 1, d)
+        for of in (self._share, self._run, self._state, self._since_s, self._since_offset):
+            of[slot] = of[before]
+        self._share[before], self._run[before], self._state[before] = 0.0, 0, _PRESENT
+        self.told = {(slot if of == before else of, j): event for (of, j), event in self.told.items()}
+
     def forget(self, slots: IntArray) -> None:
         """Drop entities whose slots may be given to others; nothing is told of them."""
         slots = slots[slots < len(self._share)]
@@ -129,13 +140,14 @@ class FeaturePresence:
                 del self.told[key]
 
     def _inside(
-        self, batch: Batch, order: IntArray, lengths: IntArray, entities: Sequence[str]
+        self, batch: Batch, order: IntArray, lengths: IntArray, slots: IntArray, entities: Sequence[str]
     ) -> BoolArray | None:
         """Return which records, in ``order``, are inside a window, shape (N,); None where none is."""
         if self._excused_until is None:
             return None
-        whose = np.repeat(np.arange(len(entities)), lengths)
-        inside: BoolArray = self._excused_until(entities, batch.time[order], whose) > -np.inf
+        names = [entities[slot] for slot in slots.tolist()]
+        whose = np.repeat(np.arange(len(names)), lengths)
+        inside: BoolArray = self._excused_until(names, batch.time[order], whose) > -np.inf
         return inside if inside.any() else None
 
     def _is_gone(

@@ -298,6 +298,8 @@ class Presence:
         if before is None:
             return
         rows.missed[before], rows.left[before] = False, True
+        if self._features is not None:
+            self._features.moved(before, slot)
         # If it comes back, the time that it was away is no gap between two of its records.
         rows.heard_s[before] = -np.inf
         state = int(rows.state[before])

@@ -163,3 +163,34 @@ def test_a_window_without_the_feature_does_not_teach_that_it_is_often_missing() 
     )
     assert fired.time - fired.start <= 10 * 60.0
     assert over.transition == "resolved"
+
+
+def test_feature_of_an_entity_that_moves_to_another_partition_stays_missed_until_it_is_back() -> None:
+    rows = values(20)
+    rows[200:240, 3, 0] = np.nan
+    presence, events = Presence("hosts", AbsenceRules()), []
+    for k in range(ROUNDS):
+        # Of web-3 under another slot: there, back, and there again.
+        moved = 210 <= k < 215 or k >= 230
+        slots = np.arange(20)
+        slots[3] = 20 if moved else 3
+        batch = Batch(
+            "hosts",
+            FEATURES,
+            (P0, Source("telemetry", 1)),
+            (slots == 20).astype(np.int64),
+            np.arange(20 * k, 20 * (k + 1)),
+            [f"web-{i}" for i in range(20)],
+            START_S + 60.0 * (k + np.arange(20) / 20),
+            rows[k],
+            {},
+        )
+        presence.saw(batch, slots, 2e9, 0.0)
+        presence.check()
+        events += [event for event in presence.take_events() if event.transition != "updated"]
+    assert [(event.transition, event.entity) for event in events] == [
+        ("firing", "web-3"),
+        ("resolved", "web-3"),
+    ]
+    assert events[1].end == pytest.approx(START_S + 240 * 60.0, abs=180.0)
+    assert presence.firing() == []
