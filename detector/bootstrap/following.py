@@ -64,6 +64,8 @@ class Following:
         self._champion = champion
         self._refused = refused
         self._clock = clock
+        self._taken: str | None = None
+        """What the store calls the version that serves: a copy of it may have another name."""
         self._bad: str | None = None
         self._problem = ""
         self._retry_due_s = self._look_due_s = -float("inf")
@@ -88,12 +90,14 @@ class Following:
         version = None
         try:
             version = self._champion.version()
-            if version is None or version == self.version:
+            if version is None or version in (self.version, self._taken):
                 self._bad, self._problem = None, ""
                 return None
             if version == self._bad and now_s < self._retry_due_s:
                 return None
             bundle, watch = self._champion.load()
+            # Another one may have become the champion meanwhile, and be what was loaded.
+            self._taken = version if self._champion.version() == version else None
         except BundleError as error:
             self._refuse(version, error, now_s)
             return None

@@ -42,6 +42,17 @@ def test_a_new_champion_takes_over_once_and_an_old_one_may_come_back(
     assert rig.refused == []
 
 
+def test_a_copy_under_another_name_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    rig.champion.bundle = NEW
+    monkeypatch.setattr(rig.champion, "version", lambda: "a-copy-of-it")
+    assert rig.after() is not None
+    assert rig.after() is None
+    monkeypatch.undo()
+    rig.champion.bundle = OLD
+    assert rig.after() is not None
+
+
 def test_the_store_is_not_asked_at_every_turn() -> None:
     rig = Rig()
     rig.after()
