@@ -176,9 +176,12 @@ def test_what_is_open_when_the_scorer_ends_goes_on_with_the_next_one(
             scorer.process.send_signal(how)
             scorer.process.wait(60)
         with Daemon(config, tmp_path / "scorer") as scorer:
-            send(end, end + 4, present)
             firing = "detector_alert_firing"
-            wait_until(lambda: scorer.metric(firing, entity=ill) == 1, 60.0, f"it fires\n{scorer.log()}")
+            told_of = f"it fires before its entity sends again\n{scorer.log()}"
+            wait_until(lambda: scorer.metric(firing, entity=ill) == 1, 60.0, told_of)
+            send(end, end + 4, present)
+            wait_until(lambda: scorer.metric("detector_entities") > 0, 60.0, "records are scored")
+            assert scorer.metric(firing, entity=ill) == 1, scorer.log()
             assert scorer.metric("detector_absence_firing", entity=SILENT) == 1
             send(end + 4, STEPS)
             told.wait_for("DetectorAnomaly", ill, "resolved")
