@@ -1,10 +1,13 @@
 """Keep the budget where traffic is louder or calmer than held-out traffic was: thresholds of entities' own.
 
-Whatever an entity's threshold, episodes are counted at many levels at once: whenever surprise has been loud
-and is calm again, its peak counts for every level below. So what is counted does not depend on what fires,
-and nothing can run away. The threshold is the lowest level at which no more is counted than the detector's
-threshold aims at, held-out traffic included. A few incidents are borne in any case, or they would blind it;
-and no threshold sinks by more than a nat, since calm traffic owes nobody an alert.
+Whatever an entity's threshold, episodes are counted at many levels at once, and at each as the alerts
+would be that had it for their threshold: loud from there on, over after a calm run as far below as alerts
+ask for, and the same one if it is back within the cooldown. So what is counted does not depend on what
+fires, and nothing can run away; an incident counts once at every level below its peak, and what comes and
+goes about a level, however loud it stays between, counts there each time. The threshold is the lowest
+level at which no more is counted than the detector's threshold aims at, held-out traffic included. A few
+incidents are borne in any case, or they would blind it; and no threshold sinks by more than a nat, since
+calm traffic owes nobody an alert.
 """
 
 from dataclasses import dataclass
@@ -14,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.alerting.budget import HeldOut, Threshold
+from detector.alerting.rules import AlertRules
 from detector.batch import BoolArray, FloatArray, IntArray
-from detector.models.sequences import lagged, running_last, running_maximum, starts_of
+from detector.models.sequences import lagged, running_last, running_last_of_columns, starts_of
 
-N_LEVELS = 44
-LEVELS: FloatArray = 2.0 * np.power(1.12, np.arange(N_LEVELS, dtype=np.float64))
-"""Nats, minus the logarithm of p-values."""
-_CALM, _CALM_RECORDS = 2.1, 5
-"""Nats: what was loud is over after so many records below."""
+N_LEVELS = 18
+"""So many lie between the lowest and the highest threshold, whatever the detector's."""
+_SOFTEST, _STEP = 2.0, 1.12
+_CALM = 2.1
+"""Nats."""
 _HELD_OUT_WEIGHT = 0.3
 _BORNE = 3.0
 _HALF_LIFE_S = 30 * 86400.0
@@ -33,9 +37,10 @@ STEERING_STATE = np.dtype(
         ("counts", np.float64, (N_LEVELS,)),
         ("watched_s", np.float64),
         ("time", np.float64),  # up to which the two above are
-        ("open", np.bool_),
-        ("calm_records", np.int64),
-        ("peak", np.float64),
+        ("calm_to_come", np.int32, (N_LEVELS,)),  # records, until what is open is over; 0: nothing is open
+        ("open", np.bool_),  # at any level
+        ("over_since", np.float64, (N_LEVELS,)),  # what was open last
+        ("recurs", np.bool_, (N_LEVELS,)),  # what began last: it came within the cooldown
         ("threshold", np.float64),  # nats
     ]
 )
@@ -48,32 +53,40 @@ class Steering:
 
     base: float
     """The detector's threshold, nats."""
+    levels: FloatArray
+    """At which episodes are counted, nats, from the lowest threshold to the highest, shape (N_LEVELS,)."""
     counts: FloatArray
     """Of an entity's held-out traffic, shape (N_LEVELS,), and ..."""
     watched_s: float
     """... how long that was."""
     rate: float
     """Episodes that are borne, per entity and second: as many as the detector's threshold aims at."""
+    rules: AlertRules
+    """When an episode is over, and when it is back."""
 
     @classmethod
-    def of(cls, held_out: HeldOut, threshold: Threshold) -> Self:
+    def of(cls, held_out: HeldOut, threshold: Threshold, rules: AlertRules) -> Self:
         """Count held-out traffic.
 
         Args:
             held_out: Normal traffic.
             threshold: The detector's.
+            rules: When an episode is over, and when it is back.
         """
-        nats, lengths, base = -np.log(held_out.p_value), held_out.lengths, -float(np.log(threshold.p_value))
-        nobody = np.zeros(len(lengths), dtype=STEERING_STATE)
-        ended, peak, _ = _stretches(nobody, nats, lengths, _lowest(base))
-        counts = (peak[ended][:, None] >= LEVELS).sum(axis=0) / len(lengths)
-        weight, watched_s = _HELD_OUT_WEIGHT, float(held_out.span_s.mean())
-        return cls(base, weight * counts, weight * watched_s, threshold.aimed_rate)
+        base = -float(np.log(threshold.p_value))
+        levels, counts = _levels(base), np.zeros(N_LEVELS)
+        starts, lengths = starts_of(held_out.lengths).tolist(), held_out.lengths.tolist()
+        for start, n in zip(starts, lengths, strict=True):
+            part = slice(start, start + n)
+            nats = -np.log(held_out.p_value[part])
+            counts += _episodes(_never_seen(1), nats, held_out.time[part], levels, rules)[1].sum(axis=0)
+        share, watched_s = _HELD_OUT_WEIGHT / len(lengths), float(held_out.span_s.mean())
+        return cls(base, levels, share * counts, _HELD_OUT_WEIGHT * watched_s, threshold.aimed_rate, rules)
 
     def initial_state(self, n: int) -> SteeringRows:
         """Return the state of entities never seen, shape (n,)."""
-        state = np.zeros(n, dtype=STEERING_STATE)
-        state["time"], state["threshold"] = np.nan, self.base
+        state = _never_seen(n)
+        state["threshold"] = self.base
         return state
 
     def steered(self, state: SteeringRows) -> BoolArray:
@@ -91,35 +104,36 @@ class Steering:
             time: Seconds since 1970 UTC, shape (N,).
             lengths: Rows of each entity, shape (E,), each >= 1.
         """
-        starts, nats, opens = starts_of(lengths), -np.log(p_value), _lowest(self.base)
+        starts, nats = starts_of(lengths), -np.log(p_value)
         threshold = state["threshold"].repeat(lengths)
         after = state.copy()
         after["time"] = np.where(np.isnan(state["time"]), time[starts], state["time"])
         # Nearly all entities are quiet, and have nothing to count.
-        loud = np.maximum.reduceat(nats, starts) >= opens
+        loud = np.maximum.reduceat(nats, starts) >= self.levels[0]
         for e in np.flatnonzero(loud | state["open"]).tolist():
             part = slice(int(starts[e]), int(starts[e] + lengths[e]))
-            ended, peak, moved = _stretches(after[e : e + 1], nats[part], lengths[e : e + 1], opens)
-            after[e] = moved[0]
-            for row in np.flatnonzero(ended).tolist():
-                own = self._counted(after[e : e + 1], float(peak[row]), float(time[part][row]))
+            rows, ended = _episodes(after[e : e + 1], nats[part], time[part], self.levels, self.rules)
+            for row, levels in zip(rows.tolist(), ended, strict=True):
+                own = self._counted(after[e : e + 1], levels, float(time[part][row]))
                 after["threshold"][e] = own
                 # It is known after this record, so it holds from the next one on.
                 threshold[part][row + 1 :] = own
         return after, threshold
 
-    def _counted(self, state: SteeringRows, peak: float, time: float) -> float:
-        """Count a stretch, in place, and return the threshold from now on."""
+    def _counted(self, state: SteeringRows, ended: BoolArray, time: float) -> float:
+        """Count episodes that are over, shape (N_LEVELS,), in place; return the threshold from now on."""
         passed = time - float(state["time"][0])
         kept = 0.5 ** (passed / _HALF_LIFE_S)
-        state["counts"] = kept * state["counts"] + (peak >= LEVELS)
+        state["counts"] = kept * state["counts"] + ended
         state["watched_s"] = kept * state["watched_s"] + passed
         state["time"] = time
-        counts = self.counts + state["counts"][0]
         aimed = self.rate * (self.watched_s + float(state["watched_s"][0]))
         # Fewer than are borne in any case say nothing of a rate, so they do not lower a threshold either.
         lowest = _lowest(self.base) if aimed >= _BORNE else self.base
-        return float(np.clip(_level(counts, max(_BORNE, aimed)), lowest, self.base + _FARTHEST))
+        borne = self.counts + state["counts"][0] <= max(_BORNE, aimed)
+        # What never ends is never counted, so levels that are out of reach say nothing.
+        borne &= self.levels >= self.levels[self.levels <= lowest].max(initial=self.levels[0])
+        return max(lowest, float(self.levels[int(np.argmax(borne)) if borne.any() else -1]))
 
 
 def _lowest(base: float) -> float:
@@ -127,40 +141,62 @@ def _lowest(base: float) -> float:
     return max(base - _LOWEST, min(base, _CALM))
 
 
-def _level(counts: FloatArray, bearable: float) -> float:
-    """Return the lowest level at which no more is counted than what is bearable, nats."""
-    borne = counts <= bearable
-    return float(LEVELS[int(np.argmax(borne)) if borne.any() else -1])
+def _levels(base: float) -> FloatArray:
+    """Return the levels that a threshold may have, shape (N_LEVELS,), where the detector's is ``base``."""
+    lowest, highest = _lowest(base), base + _FARTHEST
+    first = max(np.floor(np.log(lowest / _SOFTEST) / np.log(_STEP)), 0.0)
+    return np.asarray(np.clip(_SOFTEST * np.power(_STEP, first + np.arange(N_LEVELS)), lowest, highest))
 
 
-def _stretches(
-    state: SteeringRows, nats: FloatArray, lengths: IntArray, opens: float
-) -> tuple[BoolArray, FloatArray, SteeringRows]:
-    """Return at which rows a loud stretch is over, its peak there, and the state after."""
-    starts, row = starts_of(lengths), np.arange(len(nats))
-    last_loud = running_last(nats >= _CALM, starts, lengths)
-    calm = np.where(
-        last_loud >= 0,
-        row - last_loud,
-        row - starts.repeat(lengths) + 1 + state["calm_records"].repeat(lengths),
-    )
-    resolves = calm >= _CALM_RECORDS
-    last_open = running_last(nats >= opens, starts, lengths)
-    last_calm = running_last(resolves, starts, lengths)
-    untouched = (last_open < 0) & (last_calm < 0)
-    is_open = np.where(untouched, state["open"].repeat(lengths), last_open > last_calm)
-    was_open = lagged(is_open, state["open"], starts)
-    ended = was_open & ~is_open
+def _never_seen(n: int) -> SteeringRows:
+    state = np.zeros(n, dtype=STEERING_STATE)
+    state["time"], state["over_since"] = np.nan, -np.inf
+    return state
 
-    # The peak so far of the stretch that each row belongs to: a running maximum that starts anew with each.
-    begins = is_open & ~was_open
-    begins[starts] = True
-    group = np.cumsum(begins)
-    value = np.where(is_open | was_open, nats, 0.0)
-    value[starts] = np.maximum(value[starts], np.where(was_open[starts], state["peak"], 0.0))
-    peak = running_maximum(value, group)
-    after = state.copy()
-    ends = starts + lengths - 1
-    after["open"], after["calm_records"] = is_open[ends], calm[ends]
-    after["peak"] = np.where(is_open[ends], peak[ends], 0.0)
-    return ended, peak, after
+
+def _episodes(
+    state: SteeringRows, nats: FloatArray, time: FloatArray, levels: FloatArray, rules: AlertRules
+) -> tuple[IntArray, BoolArray]:
+    """Return at which R rows of an entity an episode is over that is to be counted, and at which levels.
+
+    Args:
+        state: Of the entity, shape (1,); moved on, in place.
+        nats: Of its rows, shape (n,).
+        time: Seconds, shape (n,).
+        levels: Nats, rising, shape (N_LEVELS,).
+        rules: When an episode is over, and when it is back.
+
+    Returns:
+        Rows, shape (R,), and levels, shape (R, N_LEVELS).
+    """
+    start, whole = np.zeros(1, dtype=np.int64), np.array([len(nats)])
+    calm_records, below = rules.resolve_records, rules.resolve_below * levels
+    # After a calm run nothing is open, so the calm rows that follow it change nothing.
+    last_loud = running_last(nats >= below[0], start, whole)
+    rows = np.flatnonzero(np.arange(len(nats)) - last_loud <= calm_records)
+    nats, time, whole = nats[rows, None], time[rows, None], np.array([len(rows)])
+
+    def last(marked: BoolArray) -> IntArray:
+        return running_last_of_columns(marked, start, whole)
+
+    to_come = state["calm_to_come"]
+    last_loud = last(nats >= below)
+    calm = np.arange(len(rows))[:, None] - np.where(last_loud >= 0, last_loud, to_come - calm_records - 1)
+    last_begun, last_over = last(nats >= levels), last(calm >= calm_records)
+    untouched = (last_begun < 0) & (last_over < 0)
+    is_open = np.where(untouched, to_come > 0, last_begun > last_over)
+    was_open = lagged(is_open, to_come > 0, start)
+    begins, ends = is_open & ~was_open, was_open & ~is_open
+
+    last_end = last(ends)
+    over_since = np.where(last_end >= 0, time[last_end, 0], state["over_since"])
+    returns = begins & (time - lagged(over_since, state["over_since"], start) < rules.cooldown_s)
+    last_beginning = last(begins)
+    recurs = np.where(last_beginning >= 0, last(returns) == last_beginning, state["recurs"])
+
+    state["calm_to_come"] = np.where(is_open[-1], calm_records - calm[-1], 0)
+    state["open"] = is_open[-1].any()
+    state["over_since"], state["recurs"] = over_since[-1], recurs[-1]
+    counted = ends & ~recurs
+    some = counted.any(axis=1)
+    return rows[some], counted[some]

@@ -65,7 +65,7 @@ def serve(
         model=bundle.model,
         rules=rules,
         threshold=threshold,
-        steering=None if bundle.model.learns else Steering.of(bundle.held_out, threshold),
+        steering=None if bundle.model.learns else Steering.of(bundle.held_out, threshold, rules),
         min_features=fewest_features(min_features_share, len(manifest.features)),
         interval_s=interval_s,
         feature_rules=FeatureRules.of(feature_rules),

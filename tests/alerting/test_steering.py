@@ -1,9 +1,12 @@
 """Tests for detector.alerting.steering: louder or calmer traffic than held-out traffic keeps the budget."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from detector.alerting.budget import HeldOut, Threshold
+from detector.alerting.rules import AlertRules
 from detector.alerting.steering import Steering
 from detector.batch import FloatArray
 
@@ -12,7 +15,7 @@ MINUTE_S = 60.0
 RNG = np.random.default_rng(2)
 
 
-def steering(budget_per_day: float = 1.0, p_value: float = 1e-4) -> Steering:
+def steering(budget_per_day: float = 1.0, p_value: float = 1e-4, rules: AlertRules | None = None) -> Steering:
     held_out = HeldOut(
         RNG.uniform(size=10 * 1440),
         np.array([10 * 1440]),
@@ -20,7 +23,9 @@ def steering(budget_per_day: float = 1.0, p_value: float = 1e-4) -> Steering:
         MINUTE_S * np.arange(10.0 * 1440),
     )
     rate = budget_per_day / DAY_S
-    return Steering.of(held_out, Threshold(p_value, rate, aimed_rate=rate / 2, smallest_rate=0.0))
+    return Steering.of(
+        held_out, Threshold(p_value, rate, aimed_rate=rate / 2, smallest_rate=0.0), rules or AlertRules()
+    )
 
 
 def thresholds(p_value: FloatArray, own: Steering, batch: int | None = None) -> FloatArray:
@@ -36,6 +41,34 @@ def thresholds(p_value: FloatArray, own: Steering, batch: int | None = None) -> 
 def with_spikes(days: int, per_day: float, p_value: float = 1e-6) -> FloatArray:
     found = RNG.uniform(0.1, 1.0, days * 1440)
     found[:: int(1440 / per_day)] = p_value
+    return found
+
+
+def wandering(n: int, around: float = 9.0, stays: float = 0.97) -> FloatArray:
+    """Surprise that comes and goes about a level, and is never calm, as p-values."""
+    nats = np.full(n, around)
+    for t in range(1, n):
+        nats[t] = around + stays * (nats[t - 1] - around) + 3.0 * np.sqrt(1 - stays**2) * RNG.normal()
+    return np.asarray(np.exp(-np.maximum(nats, 2.2)))
+
+
+def calm(n: int) -> FloatArray:
+    return np.full(n, 0.5)
+
+
+def alerts(
+    p_value: FloatArray, threshold: FloatArray | float, rules: AlertRules, interval_s: float = MINUTE_S
+) -> int:
+    """Count alerts that are over, one record after the other; what comes back within the cooldown is none."""
+    found, calm_records, is_open, recurs, over_since = 0, 0, False, False, -np.inf
+    scores = -np.log(p_value) / threshold
+    for row, score in enumerate(scores.tolist()):
+        calm_records = calm_records + 1 if score < rules.resolve_below else 0
+        if score >= 1.0 and not is_open:
+            is_open, recurs = True, row * interval_s - over_since < rules.cooldown_s
+        elif is_open and calm_records >= rules.resolve_records:
+            is_open, over_since = False, row * interval_s
+            found += not recurs
     return found
 
 
@@ -83,6 +116,51 @@ def test_a_long_incident_counts_once() -> None:
     assert (thresholds(p_value, steering()) <= steering().base).all()
 
 
+def test_what_comes_and_goes_without_ever_being_calm_keeps_the_budget() -> None:
+    nats = RNG.uniform(2.2, 6.0, 5 * 1440)
+    nats[::90] = 12.0
+    own, p_value = steering(), np.exp(-nats)
+    assert alerts(p_value, own.base, AlertRules()) == 80
+    assert alerts(p_value, thresholds(p_value, own), AlertRules()) < 8
+
+
+@pytest.mark.parametrize("rules", [AlertRules(), AlertRules(resolve_below=0.9, resolve_records=2)])
+@pytest.mark.parametrize("batch", [1, 7, 4510])
+def test_what_is_counted_at_each_level_are_the_alerts_there(rules: AlertRules, batch: int) -> None:
+    # So fast that nothing is forgotten.
+    interval_s = 2.0**-20
+    rules = replace(rules, cooldown_s=30 * interval_s)
+    own = steering(rules=rules)
+    parts = [wandering(3000), wandering(500, 20.0), calm(500), wandering(500, 6.0, 0.8), calm(10)]
+    p_value = np.concatenate(parts)
+    state, time = own.initial_state(1), interval_s * np.arange(len(p_value), dtype=np.float64)
+    for start in range(0, len(p_value), batch):
+        part = slice(start, start + batch)
+        state, _ = own.steer(state, p_value[part], time[part], np.array([len(p_value[part])]))
+    found = [alerts(p_value, level, rules, interval_s) for level in own.levels]
+    np.testing.assert_allclose(state["counts"][0], found, rtol=1e-6)
+    assert min(found) > 0
+
+
+def test_held_out_traffic_is_counted_alike() -> None:
+    parts = [np.append(with_spikes(2, 5), calm(9)), np.append(wandering(500), calm(10))]
+    lengths = np.array([len(part) for part in parts])
+    time = MINUTE_S * np.concatenate([np.arange(n) for n in lengths])
+    held_out = HeldOut(np.concatenate(parts), lengths, MINUTE_S * lengths, time)
+    own = Steering.of(held_out, Threshold(1e-4, 1e-5, aimed_rate=5e-6, smallest_rate=0.0), AlertRules())
+    found = [sum(alerts(part, level, AlertRules()) for part in parts) for level in own.levels]
+    np.testing.assert_allclose(own.counts, 0.3 * np.array(found) / 2)
+
+
+@pytest.mark.parametrize("p_value", [0.19, 0.04, 1e-4, 1e-12, 1e-30])
+def test_levels_reach_from_the_lowest_threshold_to_the_highest(p_value: float) -> None:
+    own = steering(p_value=p_value)
+    assert own.levels[0] == pytest.approx(max(own.base - 1.0, 2.0, min(own.base, 2.1)))
+    assert own.levels[-1] == own.base + 9.0
+    assert (np.diff(own.levels) >= 0.0).all()
+    assert (own.levels[1:] / own.levels[:-1]).max() < 1.13
+
+
 def test_what_was_loud_is_forgotten() -> None:
     own = steering()
     quiet_later = np.concatenate([with_spikes(20, 10), RNG.uniform(0.1, 1.0, 200 * 1440)])
@@ -94,7 +172,7 @@ def test_what_was_loud_is_forgotten() -> None:
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
 def test_batches_of_any_size_give_the_same_thresholds(batch: int) -> None:
-    own, p_value = steering(), with_spikes(3, 40)
+    own, p_value = steering(), np.concatenate([with_spikes(3, 40), wandering(500), with_spikes(1, 40)])
     np.testing.assert_array_equal(thresholds(p_value, own, batch), thresholds(p_value, own))
 
 

@@ -99,7 +99,7 @@ def learning() -> Detector:
     own = detector(model, threshold=0.01, rules=ONE_OF_ONE)
     return replace(
         own,
-        steering=Steering.of(held_out, own.threshold),
+        steering=Steering.of(held_out, own.threshold, own.rules),
         feature_rules=FeatureRules.of([FeatureRule("above"), ANYTHING]),
     )
 
