@@ -13,6 +13,7 @@ from detector.models.sequences import lagged, running_last_of_columns, starts_of
 
 BLOCK = 64
 """Records of an entity after which its regression is known anew."""
+HOUR_S = 3600.0
 N_REGRESSORS = 4
 """One, the last value, the one before, and the usual value at this hour."""
 RIDGE = 10.0
@@ -23,7 +24,9 @@ _LARGEST = 10.0
 _FARTHEST_TAUGHT = 5.0
 """Residual standard deviations; a value farther out teaches no more than one so far out."""
 _RATE = 0.15
-"""Of one record, at which the usual value at an hour is forgotten at least: it is much that of yesterday."""
+"""Of one record, at which the usual value at an hour is forgotten at least: a whole hour leaves nothing."""
+_MOST_PER_MINUTE = 2.0
+"""Records' worth: a minute teaches one, and weights are rounded up to twice of what they are."""
 _RATE_OF_VARIANCE = 0.002
 _NARROWEST = 1e-3
 # Hours of working days, then of Saturday and Sunday.
@@ -36,9 +39,12 @@ _PAIRS = [(i, j) for i in range(N_REGRESSORS) for j in range(i, N_REGRESSORS)]
 class RegressionPredictor:
     """Expects a linear function of the entity's last two values and its usual value at this hour, UTC.
 
-    Every feature is regressed on itself. The coefficients start as the bundle's, and become those of a ridge
-    regression over all that the entity has sent since. They are known anew after every 64 records of an
-    entity, so a batch of any size sees the same. A missing value is passed over.
+    Every feature is regressed on itself. The coefficients start as the bundle's, and become those of a
+    ridge regression over all that the entity has sent since. They are known anew after every 64 records
+    of an entity, so a batch of any size sees the same. What is usual at an hour is the median of the last
+    three times that it came, working days and weekends apart, so one day's incident does not become it;
+    of records so slow that a block holds several days, they are those of the last three blocks. A missing
+    value is passed over.
 
     References:
         Hoerl and Kennard (1970), Ridge regression: biased estimation for nonorthogonal problems.
@@ -64,7 +70,9 @@ class RegressionPredictor:
 
     def initial_state(self, n: int) -> FloatArray:
         state = _State(np.zeros((n, self.state_size)), self.n_features)
-        state.last[:], state.before_last[:], state.variance[:], state.time[:] = np.nan, np.nan, np.nan, np.nan
+        for part in (state.last, state.before_last, state.variance, state.time):
+            part[:] = np.nan
+        state.mean_before[:], state.mean_before_that[:] = np.nan, np.nan
         return state.rows
 
     def scan(
@@ -94,7 +102,8 @@ class RegressionPredictor:
             expected[at] = found
             own.remember(x[at], found, regressors, hour[at], weight[at], run)
             own.seen += block.lengths
-            own.learn(block.completes, self.coefficients[model[block.runs]])
+            newest = time[at[starts_of(block.lengths) + block.lengths - 1]]
+            own.learn(block.completes, newest, self.coefficients[model[block.runs]])
             if not everybody:
                 rows[block.runs] = own.rows
         state.time[:] = time[starts + lengths - 1]
@@ -133,13 +142,13 @@ class _State:
     """What is remembered of E entities; parts of ``rows``, (E, ..., D) each, but for the last two."""
 
     _SIZES = (1, 1, 1, 1, N_REGRESSORS, len(_PAIRS), N_REGRESSORS, len(_PAIRS), N_REGRESSORS, 2)
-    PARTS = sum(_SIZES) + 4 * _SLOTS
+    PARTS = sum(_SIZES) + 6 * _SLOTS
 
     def __init__(self, rows: FloatArray, d: int) -> None:
         self.rows = rows
         parts: list[FloatArray] = []
         start = 0
-        for size in (*self._SIZES, *(4 * [_SLOTS])):
+        for size in (*self._SIZES, *(6 * [_SLOTS])):
             parts.append(rows[:, start : start + size * d].reshape(len(rows), size, d))
             start += size * d
         self.last, self.before_last = parts[0][:, 0], parts[1][:, 0]
@@ -150,8 +159,10 @@ class _State:
         """Sums over all blocks: of products of two regressors, and of a regressor and the value."""
         self.new_products, self.new_targets, self.new_squares = parts[7:10]
         """The same of the open block, and weight and sum of squared residuals."""
-        self.usual_value, self.usual_from, self.hour_sum, self.hour_weight = parts[10:]
-        """Of each hour, the weight of the values that it rests on, and sums over the open block."""
+        self.usual_value, self.usual_from, self.hour_sum, self.hour_weight = parts[10:14]
+        """Of each hour, the weight of the values that it rests on, and sums over when it comes."""
+        self.mean_before, self.mean_before_that = parts[14:]
+        """Of each hour, when it came last and the time before that; NaN where it did not."""
         self.seen, self.time = rows[:, -2], rows[:, -1]
 
     def usual(self, run: IntArray, hour: IntArray) -> FloatArray:
@@ -185,8 +196,14 @@ class _State:
         np.add.at(self.hour_sum, (run, hour), taught * np.where(present, x, 0.0))
         np.add.at(self.hour_weight, (run, hour), taught)
 
-    def learn(self, completes: BoolArray, believed: FloatArray) -> None:
-        """Solve for the runs whose block is complete; ``believed`` has shape (E, 4, D)."""
+    def learn(self, completes: BoolArray, newest: FloatArray, believed: FloatArray) -> None:
+        """Solve for the runs whose block is complete.
+
+        Args:
+            completes: Shape (E,).
+            newest: Time of their newest record, seconds, shape (E,).
+            believed: Coefficients of the bundle, shape (E, 4, D).
+        """
         done = np.flatnonzero(completes)
         if done.size == 0:
             return
@@ -201,14 +218,38 @@ class _State:
         self.variance[done] = np.maximum(moved, _NARROWEST**2)
         self.known_from[done] = known + n
 
-        own, known_hours = self.hour_weight[done], self.usual_from[done]
-        seen = np.maximum(own, np.finfo(np.float64).tiny)
-        rate = np.where(own > 0, np.maximum(own / (known_hours + seen), 1.0 - (1.0 - _RATE) ** own), 0.0)
-        self.usual_value[done] += rate * (self.hour_sum[done] / seen - self.usual_value[done])
-        self.usual_from[done] = known_hours + own
-        for part in (self.new_products, self.new_targets, self.new_squares, self.hour_sum, self.hour_weight):
+        for part in (self.new_products, self.new_targets, self.new_squares):
             part[done] = 0.0
         self.seen[done] = 0.0
+        self._learn_hours(done, newest[done])
+
+    def _learn_hours(self, done: IntArray, newest: FloatArray) -> None:
+        """Take in the hours that are over, of the runs ``done``."""
+        over = self.hour_weight[done] > 0
+        lasts = (np.arange(len(done)), _hour_of(newest))
+        # The newest hour is not over yet, unless it taught so much that some of it was another day's.
+        minutes = newest % HOUR_S / 60.0
+        over[lasts] &= self.hour_weight[done][lasts] > 1.0 + _MOST_PER_MINUTE * minutes[:, None]
+        run, hour, feature = np.nonzero(over)
+        at = (done[run], hour, feature)
+        weight, known = self.hour_weight[at], self.usual_from[at]
+        mean = self.hour_sum[at] / weight
+        rate = np.maximum(weight / (known + weight), 1.0 - (1.0 - _RATE) ** weight)
+        # One incident is not what is usual, however long; what comes again is.
+        usual = _median_of_known(mean, self.mean_before[at], self.mean_before_that[at])
+        self.usual_value[at] += rate * (usual - self.usual_value[at])
+        self.usual_from[at] = known + weight
+        self.mean_before_that[at] = self.mean_before[at]
+        self.mean_before[at] = mean
+        self.hour_sum[at] = self.hour_weight[at] = 0.0
+
+
+def _median_of_known(newest: FloatArray, *before: FloatArray) -> FloatArray:
+    """Return the median of three values, shape (n,), of which the two before may be NaN."""
+    ordered = np.sort(np.stack([newest, *before]), axis=0)
+    known = np.count_nonzero(~np.isnan(ordered), axis=0)
+    row = np.arange(len(newest))
+    return np.asarray((ordered[(known - 1) // 2, row] + ordered[known // 2, row]) / 2)
 
 
 def _solved(products: FloatArray, targets: FloatArray, believed: FloatArray) -> FloatArray:

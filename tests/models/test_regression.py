@@ -8,7 +8,7 @@ from detector.models.contract import Prediction
 from detector.models.regression import BLOCK, N_REGRESSORS, RIDGE, RegressionPredictor
 
 RNG = np.random.default_rng(4)
-HOUR_S = 3600.0
+HOUR_S, DAY_S = 3600.0, 86_400.0
 
 
 def predictor(d: int = 1, last: float = 0.0) -> RegressionPredictor:
@@ -62,16 +62,69 @@ def test_it_is_ridge_regression_on_all_that_came_before() -> None:
 
 
 def _usual(x: FloatArray, start: int) -> FloatArray:
-    """What is usual at the hours of a block's minutes, when the blocks before it are known."""
-    value, known = np.zeros(48), np.zeros(48)
-    for block in range(0, start, BLOCK):
-        hours = np.arange(block, block + BLOCK) // 60
-        for hour in np.unique(hours):
-            own = x[block : block + BLOCK][hours == hour]
-            rate = max(own.size / (known[hour] + own.size), 1 - 0.85**own.size)
-            value[hour] += rate * (own.mean() - value[hour])
-            known[hour] += own.size
+    """What is usual at the hours of a block's minutes: an hour is known with the block that ends after it."""
+    value = np.zeros(48)
+    hours = np.arange(start) // 60
+    newest = hours[-1]
+    for hour in range(newest):
+        value[hour] = x[:start][hours == hour].mean()
     return np.asarray(value[np.arange(start, start + BLOCK) // 60])
+
+
+def minutes_of_days(days: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Minutes of working days, Monday first: time, shape (N,), hour of the day, and a noisy day's values."""
+    minute = np.arange(days * 1440.0)
+    day = minute // 1440
+    time = 4 * DAY_S + 60.0 * minute + 2 * DAY_S * (day // 5)
+    hour = minute % 1440 / 60
+    return time, hour, 3.0 * np.sin(2 * np.pi * hour / 24) + RNG.normal(size=len(minute))
+
+
+def expected_at(time: FloatArray, x: FloatArray) -> FloatArray:
+    own, n = predictor(), np.array([len(x)])
+    found = own.scan(own.initial_state(1), x[:, None], time, n, np.zeros(1, dtype=np.int64))
+    return found.expected[:, 0]
+
+
+def test_an_incident_is_not_what_is_usual_at_its_hour_the_day_after() -> None:
+    time, hour, x = minutes_of_days(9)
+    day, at_ten = np.arange(len(x)) // 1440, (hour >= 10) & (hour < 11)
+    incident = x + 6.0 * (at_ten & (day == 6))
+    moved = expected_at(time, incident) - expected_at(time, x)
+    assert abs(moved[(day == 7) & at_ten]).max() < 0.5
+    assert abs(moved[(day == 8) & at_ten]).max() < 0.5
+
+
+def test_a_day_that_has_changed_is_learnt_in_two_days() -> None:
+    time, hour, x = minutes_of_days(9)
+    day, at_ten = np.arange(len(x)) // 1440, (hour >= 10) & (hour < 11)
+    changed = x + 6.0 * (at_ten & (day >= 5))
+    moved = expected_at(time, changed) - expected_at(time, x)
+    # Before a value of that hour has been seen.
+    first = np.flatnonzero(at_ten & (np.roll(at_ten, 1) == 0))
+    assert abs(moved[first[:7]]).max() < 0.5
+    assert moved[first[7:]].min() > 2.0
+
+
+def test_what_comes_at_one_hour_only_is_usual_there() -> None:
+    x = 3.0 + 0.1 * RNG.normal(size=(BLOCK + 1, 1))
+    coefficients = np.zeros((1, N_REGRESSORS, 1))
+    coefficients[:, 3] = 1.0
+    own = RegressionPredictor(coefficients, np.ones((1, 1)))
+    # Nothing was usual so far, so all of it was in the intercept, and is in both now.
+    assert scanned(x, own, DAY_S).expected[-1, 0] == pytest.approx(6.0, abs=0.5)
+
+
+@pytest.mark.parametrize("batch", [7, 130])
+def test_hours_are_learnt_alike_wherever_batches_begin(batch: int) -> None:
+    own, one, zero = predictor(2), np.array([1]), np.zeros(1, dtype=np.int64)
+    time = np.cumsum(RNG.choice([0.5, 60.0, 600.0, DAY_S], p=[0.2, 0.6, 0.19, 0.01], size=2000))
+    x = np.where(RNG.uniform(size=(2000, 2)) < 0.05, np.nan, RNG.normal(size=(2000, 2)))
+    state = own.initial_state(1)
+    for start in range(0, len(x), batch):
+        part = slice(start, start + batch)
+        state = own.scan(state, x[part], time[part], len(x[part]) * one, zero).rows
+    np.testing.assert_array_equal(state, own.scan(own.initial_state(1), x, time, len(x) * one, zero).rows)
 
 
 def test_what_is_usual_at_an_hour_is_learnt() -> None:
