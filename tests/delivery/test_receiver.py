@@ -226,6 +226,8 @@ class Posted:
     def __init__(self) -> None:
         self.answer = Answer(Outcome.DELIVERED)
         self.clock = FakeClock()
+        self.began_s = time.time()
+        """Letters are of now, however long ago this module was read."""
         self.posts: list[dict[str, str]] = []
         """Of those that it took: entities and whether they fire."""
         self.finished: SimpleQueue[Finished] = SimpleQueue()
@@ -244,7 +246,7 @@ class Posted:
         )
 
     def now_s(self) -> float:
-        return BEGAN_S + self.clock.now_s
+        return self.began_s + self.clock.now_s
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         if self.answer.outcome is Outcome.DELIVERED:
@@ -264,9 +266,6 @@ class Posted:
             while self.receiver.turn() <= 0.0:
                 pass
             self.clock.sleep(1.0)
-
-
-BEGAN_S = time.time()
 
 
 @pytest.mark.parametrize(
