@@ -8,15 +8,15 @@ range does, goes on to the end of the topics, and what lies outside is left out 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 
-from detector.batch import Batch, BoolArray, Source
+from detector.batch import Batch, Source
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.port import ClientSettings, read_range
 from detector.stream.reasons import Reason
+from detector.training.backtest import rows_of
 from detector.training.sources import SourceError
 
 _AHEAD_S = 86_400.0
@@ -62,7 +62,7 @@ def read_topic(
         batch, bad = codec.decode(raw, now_s)
         inside = (batch.time >= from_time_s) & (batch.time < until_time_s)
         outside += int(np.count_nonzero(~inside))
-        batches.append(batch if inside.all() else _rows(batch, inside))
+        batches.append(batch if inside.all() else rows_of(batch, inside))
         rejected.update(rejection.reason for rejection in bad)
     if not any(len(batch) for batch in batches):
         counts = [f"{count} {reason.value}" for reason, count in rejected.items()]
@@ -82,20 +82,6 @@ def range_text(from_time_s: float, until_time_s: float) -> str:
         for s in (from_time_s, until_time_s)
     )
     return f"from {first} until {end}" if end else f"from {first} on"
-
-
-def _rows(batch: Batch, kept: BoolArray) -> Batch:
-    """Return some rows of a batch, by a mask of shape (N,)."""
-    rows = np.flatnonzero(kept).tolist()
-    return replace(
-        batch,
-        source=batch.source[kept],
-        offset=batch.offset[kept],
-        entity=[batch.entity[i] for i in rows],
-        time=batch.time[kept],
-        values=batch.values[kept],
-        labels={name: [texts[i] for i in rows] for name, texts in batch.labels.items()},
-    )
 
 
 def concatenated(batches: Sequence[Batch]) -> Batch:
