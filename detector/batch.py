@@ -110,7 +110,7 @@ class Scores:
     exceeds_threshold: BoolArray
     """Shape (N,), anomaly_score >= 1."""
     alert: BoolArray
-    """Shape (N,), inside a firing episode."""
+    """Shape (N,), belongs to what fires; not the calm for which an alert that came back stays open."""
     rule: NDArray[np.int8] | None = None
     """Shape (N,), values of ``OperatorRule``; None where none decided over any record."""
 

@@ -56,6 +56,6 @@ def heard(
     longest = LASTS_KEEP_ALIVES * np.fmax(max(keep_alive_s, interval_s), before)
     # In whole seconds, so that sums are exact, in whatever order they are made.
     excess = np.floor(np.fmax(0.0, gap_s - longest))
-    total = np.cumsum(np.nan_to_num(excess))
-    silence = total - np.repeat(total[starts] - np.nan_to_num(excess[starts]) - silence_before_s, lengths)
+    total = np.cumsum(excess)
+    silence = total - np.repeat(total[starts] - excess[starts] - silence_before_s, lengths)
     return Heard(usual_s, time - silence, gap_s[ends], silence[ends])
