@@ -37,8 +37,9 @@ def write_backtest(path: Path, batch: Batch, scores: Scores, latent: FloatArray 
     Columns ``latent_0``, ``latent_1``, ... follow where ``latent``, shape (N, L), is given.
 
     ``log_likelihood``, ``p_value``, ``anomaly_score``, ``exceeds_threshold`` and those are empty (null in
-    Parquet) unless ``status`` is ``scored``; ``alert`` says whether the row belongs to what
-    fires, not to the calm for which an alert that came back stays open. ``time`` is RFC 3339 in UTC in CSV, a timestamp in Parquet.
+    Parquet) unless ``status`` is ``scored``; ``alert`` says whether the row belongs to what fires, not to the
+    calm for which an alert that came back stays open. ``time`` is RFC 3339 in UTC in CSV, a timestamp in
+    Parquet.
 
     Raises:
         ValueError: The suffix is unknown.
