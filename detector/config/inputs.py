@@ -48,7 +48,7 @@ class InputConfig(Section):
     )
     max_record_bytes: int = Field(1 << 20, ge=64, description="Longer records go to the dead letters.")
     max_future_s: Duration = Field(
-        3600.0, alias="max_future", description="Records further ahead of the clock go to the dead letters."
+        600.0, alias="max_future", description="Records further ahead of the clock go to the dead letters."
     )
     forget_after_s: Duration = Field(
         604800.0,

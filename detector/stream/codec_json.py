@@ -64,7 +64,7 @@ class InputSchema:
     values_field: Path | None = ("values",)
     """The list that may stand in for it; None: no list is read."""
     max_record_bytes: int = 1_048_576
-    max_future_s: float = 3_600.0
+    max_future_s: float = 600.0
 
     @property
     def readings(self) -> tuple[Reading, ...]:
