@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from typing import Any
 
@@ -23,6 +24,7 @@ from confluent_kafka import (
 
 from detector.batch import FloatArray, Source
 from detector.stream.assignment_log import AssignmentLog
+from detector.stream.kafka_python_client import KafkaPythonConsumer
 from detector.stream.port import (
     IDLE_PROBE_S,
     PROBE_TIMEOUT_S,
@@ -197,29 +199,19 @@ class ConfluentConsumer:
             raise self._not_committed(next_offsets, refused[0].error)
 
     def committed(self, sources: Collection[Source]) -> dict[Source, Committed]:
-        asked = [TopicPartition(*source) for source in sorted(sources)]
-        try:
-            found: list[Any] = (
-                self._consumer.committed(asked, self._settings.commit_timeout_s) if asked else []
-            )
-        except KafkaException as error:
-            raise self._connection.translated(error) from error
-        return {
-            Source(tp.topic, tp.partition): Committed(tp.offset, tp.metadata or "")
-            for tp in found
-            if tp.offset != OFFSET_INVALID
-        }
+        # librdkafka 2.16 reads notes beyond their end, into whatever follows. Nobody joins the group here.
+        with closing(KafkaPythonConsumer(self._settings)) as reader:
+            return reader.committed(sources)
 
     def seek_to_committed(self) -> None:
         self._deferred = None
         # Nothing is ours until the next assignment, which begins at the committed offsets anyway.
         if self._rebalancing:
             return
-        held = sorted(self._assignment.held())
         start = OFFSET_BEGINNING if self._settings.start_from == "earliest" else OFFSET_END
-        committed = self.committed(held)
         self._next = {
-            source: committed[source].next_offset if source in committed else start for source in held
+            source: start if offset == OFFSET_INVALID else offset
+            for source, offset in self._committed_offsets().items()
         }
         self._move()
         self._unplaced = False
@@ -253,6 +245,15 @@ class ConfluentConsumer:
     def _on_lost(self, consumer: Any, partitions: Iterable[Any]) -> None:
         self._on_revoke(consumer, partitions)
         self._assignment.replace(())
+
+    def _committed_offsets(self) -> dict[Source, int]:
+        """Return where the group goes on in the partitions held, ``OFFSET_INVALID`` where it never was."""
+        held = [TopicPartition(*source) for source in sorted(self._assignment.held())]
+        try:
+            found: list[Any] = self._consumer.committed(held, self._settings.commit_timeout_s) if held else []
+        except KafkaException as error:
+            raise self._connection.translated(error) from error
+        return {Source(tp.topic, tp.partition): tp.offset for tp in found}
 
     def _move(self) -> None:
         # Assigning the same partitions anew moves them whatever state their fetchers are in; seek() does not.

@@ -205,8 +205,11 @@ class KafkaPythonConsumer:
             self._consumer.committed, metadata=True, timeout_ms=milliseconds(self._settings.commit_timeout_s)
         )
         found = {source: self._ask(partial(ask, TopicPartition(*source))) for source in sources}
+        # librdkafka ends a note that it commits as C ends a text.
         return {
-            source: Committed(at.offset, at.metadata or "") for source, at in found.items() if at is not None
+            source: Committed(at.offset, (at.metadata or "").rstrip("\0"))
+            for source, at in found.items()
+            if at is not None
         }
 
     def seek_to_committed(self) -> None:

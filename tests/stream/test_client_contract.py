@@ -1,5 +1,6 @@
 """What both clients promise, held against a real broker."""
 
+import ctypes
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -320,6 +321,53 @@ def test_seeking_to_committed_reads_the_rest_again(
     assert consumer.committed([Source(name, 0)]) == {Source(name, 0): Committed(10, "30")}
     consumer.seek_to_committed()
     assert [v for *_, v in read(consumer, 20)] == values(20, start=10)
+
+
+@pytest.mark.parametrize("note", ["2", "1234567", "12345678901234567890", "é" * 150])
+@pytest.mark.parametrize("reader", ["kafka-python", "confluent"])
+def test_a_note_is_read_as_it_was_committed(
+    settings: ClientSettings, topic: TopicFactory, resources: ExitStack, reader: ClientName, note: str
+) -> None:
+    sources = [Source(topic(partitions=2), partition) for partition in range(2)]
+    writer = resources.enter_context(closing(open_consumer(settings)))
+    writer.subscribe([sources[0].topic])
+    until(lambda: writer.poll(10, 0.2) is not None and len(writer.assigned()) == 2, "both partitions")
+    writer.commit(dict.fromkeys(sources, 7), {sources[0]: note})
+    consumer = resources.enter_context(closing(open_consumer(replace(settings, client=reader))))
+    for _ in range(10):
+        # What a library written in C reads beyond the end of a note is whatever was there before.
+        leave_digits_in_freed_memory()
+        assert consumer.committed(sources) == {sources[0]: Committed(7, note), sources[1]: Committed(7, "")}
+
+
+def leave_digits_in_freed_memory() -> None:
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    for size in range(24, 700, 16):
+        taken = [ctypes.c_void_p(libc.malloc(size)) for _ in range(7)]
+        for chunk in taken:
+            ctypes.memset(chunk, ord("9"), size)
+        for chunk in taken:
+            libc.free(chunk)
+
+
+@pytest.mark.parametrize("before", ["kafka-python", "confluent"])
+def test_a_group_that_left_notes_is_joined_again(
+    settings: ClientSettings, producer: Producer, topic: TopicFactory, before: ClientName
+) -> None:
+    name = topic()
+    send(producer, name, values(10))
+    with closing(open_consumer(replace(settings, client=before))) as first:
+        first.subscribe([name])
+        read(first, 10)
+        first.commit({Source(name, 0): 4}, {Source(name, 0): "é" * 20})
+    with closing(open_consumer(settings)) as second:
+        second.subscribe([name])
+        leave_digits_in_freed_memory()
+        assert [v for *_, v in read(second, 6)] == values(6, start=4)
+        leave_digits_in_freed_memory()
+        second.seek_to_committed()
+        assert [v for *_, v in read(second, 6)] == values(6, start=4)
 
 
 def test_a_commit_by_somebody_who_left_the_group_is_an_error(

@@ -212,3 +212,19 @@ def test_an_alertmanager_that_was_away_is_told_and_silence_is_an_end(
         ("moved", b"db-1")
     }
     assert {letter.headers["detector.reason"] for letter in letters} == {b"refused"}
+
+
+def test_whichever_client_took_it_so_far_the_other_goes_on(topics: Topics, tmp_path: Path) -> None:
+    clients: tuple[ClientName, ...] = ("kafka-python", "confluent", "confluent", "kafka-python")
+    now_s = time.time()
+    with FakeReceiver() as hook:
+        webhooks = [{"name": "hook", "url": hook.url, "secret": SECRET}]
+        for told, client in enumerate(clients):
+            config = configuration(topics, client=client, alertmanagers=[], webhooks=webhooks)
+            with Daemon(config, tmp_path, "notify") as daemon:
+                daemon.wait_until_ready()
+                topics.write(event("firing", now_s + told, f"web-{told}"))
+                hook.wait_for(told + 1)
+                assert daemon.terminate() == 0, daemon.log()
+                assert "Traceback" not in daemon.log()
+        assert len({request.headers["webhook-id"] for request in hook.requests}) == len(hook.requests) == 4
