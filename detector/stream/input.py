@@ -89,7 +89,6 @@ class Input:
             arrivals.forget(slots)
         if self.presence is not None:
             self.presence.forget(slots)
-            observer.absent(self.name, self.presence.absent(), self.presence.firing())
         self.expiry.forget(slots)
         self._forget_state(observer, slots, entities)
 

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detector.alerting.absence_event import AbsenceEvent
+from detector.alerting.absence_event import LASTS_S, AbsenceEvent
 from detector.batch import Source
 from detector.stream.answered import Answered, Outputs
 from detector.stream.input import Input
@@ -125,6 +125,8 @@ class Loop:
         self._overlap = overlap
         self._windows_known = windows_known
         self._read_back = recall
+        self._held: frozenset[Source] = frozenset()
+        """Partitions whose alerts and absences are shown; during an outage those of before."""
         self._recalled: set[Source] = set()
         """Partitions of which it is known what was told."""
         self._wall_clock = wall_clock
@@ -142,6 +144,7 @@ class Loop:
             sleep=sleep,
         )
         self._connected_s = 0.0
+        self._turned_s = 0.0
         self._lag_due_s = 0.0
         self._commit_due_s = 0.0
         self._sent: _Sent | None = None
@@ -198,6 +201,7 @@ class Loop:
             input.take_arrivals()
         # 1. Poll.
         raw = self._poll(consumer)
+        self._turned_s = self._clock()
         # 2. Follow the assignment.
         self._follow_assignment(consumer, producer)
         self._recall(consumer)
@@ -282,9 +286,7 @@ class Loop:
                 self._observer.batch_done(part.input.name, len(part.records), seconds)
             for event in sent.absences:
                 self._observer.absence(event)
-            for input in self._inputs:
-                if input.presence is not None:
-                    self._observer.absent(input.name, input.presence.absent(), input.presence.firing())
+            self._observe_absent()
 
     def _cannot_write(self, consumer: Consumer) -> bool:
         """Return whether answers of records that are still ours could not be written and committed."""
@@ -331,7 +333,8 @@ class Loop:
             self._processed.pop(source, None)
             self._recalled.discard(source)
             self._input_of[source.topic].forget(self._observer, source)
-            self._nothing_told([source])
+        if revoked or assigned:
+            self._show_only(consumer.assigned(), revoked)
         if revoked:
             _log.info("partitions given to others: %s", _listed(revoked))
         if assigned:
@@ -358,14 +361,23 @@ class Loop:
                 self._observer.still_firing(watch.name, came, recalled.firing(watch.name))
             if input.presence is not None:
                 input.presence.recall(came, recalled.absences)
-                self._observer.absent(input.name, input.presence.absent(), input.presence.firing())
+        self._observe_absent()
         if recalled.open:
             _log.info("%d alerts are open on %s, and go on", recalled.open, _listed(sorted(came)))
 
-    def _nothing_told(self, sources: Collection[Source]) -> None:
-        """Forget what was told of the entities of partitions that are not ours."""
+    def _show_only(self, held: frozenset[Source], revoked: Collection[Source] = ()) -> None:
+        """Leave what is open on partitions that went to their new owner to show."""
+        gone, self._held = (self._held | set(revoked)) - held, held
+        if not gone:
+            return
         for watch in (watch for input in self._inputs for watch in input.watches):
-            self._observer.still_firing(watch.name, sources, [])
+            self._observer.still_firing(watch.name, gone, [])
+        self._observe_absent()
+
+    def _observe_absent(self) -> None:
+        for input in self._inputs:
+            if input.presence is not None:
+                self._observer.absent(input.name, input.presence.absent(), input.presence.firing())
 
     def _disown(self, revoked: Sequence[Source]) -> None:
         """Leave the offsets of partitions that went to their new owner to commit."""
@@ -406,6 +418,8 @@ class Loop:
         now = self._clock()
         if now >= self._lag_due_s:
             self._lag_due_s = now + LAG_INTERVAL_S
+            if now - self._connected_s > REJOIN_TIMEOUT_S:
+                self._show_only(consumer.assigned())
             lag = consumer.lag()
             self._observer.lag(lag)
             for input in self._inputs:
@@ -417,10 +431,12 @@ class Loop:
         self._sent = None
         self._uncommitted = {}
         self._processed = {}
-        self._nothing_told(self._recalled)
         self._recalled = set()
+        self._observer.interrupted()
         for input in self._inputs:
             input.forget_everything(self._observer)
+        if self._clock() - self._turned_s > LASTS_S:
+            self._observe_absent()
         self._observer.lag({})
 
 

@@ -56,6 +56,11 @@ class Observer(Protocol):
         """
         ...
 
+    def interrupted(self) -> None:
+        """Keep what fires as if another process had told of it, although all entities are forgotten next:
+        Kafka failed, and what is open is not over for that. ``still_firing`` says what becomes of it."""
+        ...
+
     def incident(self, detector: str, transition: str) -> None:
         """Count an event of an incident: firing, updated or resolved."""
         ...

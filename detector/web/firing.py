@@ -20,6 +20,7 @@ RESOLVED_STAYS_S = 300.0
 
 @dataclass(slots=True)
 class _Episode:
+    source: Source
     entity: str
     severity: str
     fires_until_s: float
@@ -33,7 +34,7 @@ class FiringAlerts:
     def __init__(self) -> None:
         self._episodes: dict[str, dict[int, _Episode]] = {}
         self._told: dict[str, dict[tuple[Source, str], _Episode]] = {}
-        """Of entities that have no slot yet; dropped with the first event of their own."""
+        """Of entities that have no slot, yet or any more; dropped with the first event of their own."""
 
     def update(self, detector: str, events: Sequence[tuple[int, AlertEvent]], now_s: float) -> None:
         """Take the events of a batch, each with its entity's slot, in order.
@@ -47,7 +48,7 @@ class FiringAlerts:
             # How long, not when: records may lag behind the clock, and their alerts are no less alive.
             lasts_s = 0.0 if event.expires_at is None else event.expires_at - event.time
             until_s = now_s + lasts_s
-            episodes[slot] = _Episode(event.entity, event.severity, until_s, until_s + RESOLVED_STAYS_S)
+            episodes[slot] = _episode(event, until_s)
 
     def told(
         self,
@@ -61,10 +62,15 @@ class FiringAlerts:
         told = {key: episode for key, episode in others if key[0] not in sources}
         for event, left_s in alerts:
             until_s = now_s + left_s
-            told[event.source, event.entity] = _Episode(
-                event.entity, event.severity, until_s, until_s + RESOLVED_STAYS_S
-            )
+            told[event.source, event.entity] = _episode(event, until_s)
         self._told[detector] = told
+
+    def interrupted(self) -> None:
+        """Keep all series although the slots are forgotten: their partitions may come back."""
+        for detector, episodes in self._episodes.items():
+            told = self._told.setdefault(detector, {})
+            told |= {(episode.source, episode.entity): episode for episode in episodes.values()}
+            episodes.clear()
 
     def forget(self, detector: str, slots: Sequence[int]) -> None:
         """Drop the series of these slots, firing or not: somebody else watches their entities now."""
@@ -95,6 +101,10 @@ class FiringAlerts:
         for (detector, entity, severity), firing in value.items():
             family.add_metric([detector, entity, severity], firing)
         yield family
+
+
+def _episode(event: AlertEvent, until_s: float) -> _Episode:
+    return _Episode(event.source, event.entity, event.severity, until_s, until_s + RESOLVED_STAYS_S)
 
 
 def firing_family() -> GaugeMetricFamily:

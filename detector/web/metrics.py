@@ -219,6 +219,10 @@ class Metrics(ConsumerMetrics):
         """Set what fires of entities of these partitions that sent nothing yet."""
         self._per_entity.still_firing(detector, sources, alerts)
 
+    def interrupted(self) -> None:
+        """Keep what fires, although all entities are forgotten next."""
+        self._per_entity.interrupted()
+
     def incident(self, detector: str, transition: str) -> None:
         """Count an event of an incident."""
         self._detectors.incident(detector, transition)

@@ -60,6 +60,11 @@ class PerEntity(Collector):
         with self._lock:
             self._firing.told(detector, sources, alerts, self._clock())
 
+    def interrupted(self) -> None:
+        """Keep what fires, although all entities are forgotten next."""
+        with self._lock:
+            self._firing.interrupted()
+
     def forget(self, detector: str, slots: IntArray) -> None:
         """Drop the series of these slots."""
         with self._lock:

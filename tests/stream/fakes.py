@@ -228,6 +228,9 @@ class RecordingObserver:
         others = {key: left_s for key, left_s in self.told.items() if key[0] not in sources}
         self.told = {**others, **{(event.source, event.entity): left_s for event, left_s in alerts}}
 
+    def interrupted(self) -> None:
+        """Nothing is added up."""
+
     def incident(self, detector: str, transition: str) -> None:
         self.incidents.append((detector, transition))
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from detector.alerting.absence import AbsenceRules
+from detector.alerting.absence_event import LASTS_S
 from detector.alerting.rules import AlertRules, IncidentRules
 from detector.batch import Source
 from detector.pipeline.detector import Detector
@@ -22,6 +23,7 @@ from tests.stream.records import NOW_S, raw_records
 from tests.stream.test_loop import OUTPUTS, P0, P1, Rig, fleet, telemetry
 from tests.stream.test_loop_absence import TIME
 from tests.stream.test_loop_absence import telemetry as minutes
+from tests.web.test_metrics import Scraped
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +136,82 @@ def test_an_alert_goes_on_after_an_outage_and_after_a_commit_that_failed(
     assert [event["state"] for event in events if event["state"] != "updated"] == ["firing", "resolved"]
     assert len({event["alert_id"] for event in events}) == 1
     assert broker.log.count("recall") == 2
+
+
+class Outage:
+    """A loop whose broker goes away once all is read, and what Prometheus is shown meanwhile."""
+
+    def __init__(self, rig: Rig, metric: str, lasts_s: float) -> None:
+        self.rig = recalling(rig)
+        self.metric = metric
+        self.shown: list[list[str]] = []
+        """At every pause of the loop."""
+        self.over = False
+        self._lasts_s = lasts_s
+        self._scraped = Scraped()
+        rig.loop._observer = rig.loop._session._observer = self._scraped.metrics
+        rig.loop._session._sleep = self._sleep
+        self._then, rig.on_poll = rig.on_poll, self._begin
+
+    def firing(self) -> list[str]:
+        labels = self._scraped.labels_of(self.metric)
+        return [each["entity"] for each in labels if self._scraped.value(self.metric, **each) == 1]
+
+    def _begin(self, consumer: FakeConsumer) -> None:
+        broker = self.rig.broker
+        if self.over:
+            self._then(consumer)
+        elif broker.committed == {source: len(records) for source, records in broker.records.items()}:
+            broker.away = True
+            broker.call("poll")
+
+    def _sleep(self, _seconds: float) -> None:
+        step_s = self._lasts_s / 100
+        self.rig.clock.sleep(step_s)
+        self._scraped.clock.now_s += step_s
+        self.shown.append(self.firing())
+        self.over = self.rig.clock.now_s > self._lasts_s
+        self.rig.broker.away = not self.over
+
+
+def test_an_open_alert_is_shown_all_through_an_outage(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(30, anomalous=range(20, 30))})
+    outage = Outage(Rig(broker, watcher), "detector_alert_firing", 120.0)
+    outage.rig.loop.run()
+    assert len(outage.shown) >= 100
+    assert outage.shown == [["e"]] * len(outage.shown)
+    assert outage.firing() == ["e"]
+    assert [event["state"] for event in told(broker)] == ["firing"]
+
+
+def test_an_alert_whose_partition_is_elsewhere_after_an_outage_is_shown_no_more(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(30, anomalous=range(20, 30)), P1: telemetry(30, entity="calm")})
+    rig = Rig(broker, watcher)
+    outage = Outage(rig, "detector_alert_firing", 30.0)
+    polls = []
+
+    def without_it(consumer: FakeConsumer) -> None:
+        consumer.assign([P1])
+        polls.append(outage.firing())
+        if len(polls) == 2:
+            rig.loop.stop()
+
+    outage._then = without_it
+    rig.loop.run()
+    assert outage.shown[-1] == ["e"]
+    assert polls[1] == []
+
+
+@pytest.mark.parametrize("lasts_s", [120.0, 2 * LASTS_S])
+def test_an_absence_is_shown_through_an_outage_until_it_is_over_for_others(
+    watcher: Detector, lasts_s: float
+) -> None:
+    records = minutes(range(20)) + minutes(range(20, 40), without=frozenset({"web-03"}))
+    rig = Rig(FakeBroker({P0: records}), watcher, presence=Presence("hosts", AbsenceRules()))
+    outage = Outage(rig, "detector_absence_firing", lasts_s)
+    rig.loop.run()
+    assert outage.shown[:50] == [["web-03"]] * 50
+    assert outage.shown[-1] == ([] if lasts_s > LASTS_S else ["web-03"])
 
 
 @pytest.mark.parametrize("reads_back", [True, False])

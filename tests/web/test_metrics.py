@@ -194,6 +194,38 @@ def test_an_alert_from_before_a_restart_is_forgotten_with_its_partition(scraped:
     assert [labels["entity"] for labels in scraped.labels_of("detector_alert_firing")] == ["b"]
 
 
+def test_an_outage_ends_no_alert_that_nobody_says_is_over(scraped: Scraped) -> None:
+    labels = {"detector": "hosts", "entity": "a", "severity": "warning"}
+    scraped.metrics.scored(
+        batch_of(["a"]), slots_of(4), scores_of([2.0]), [event_of("a", "firing", 0)], 1.8e9
+    )
+    scraped.metrics.interrupted()
+    scraped.metrics.forgotten("hosts", slots_of(4), ["a"])
+    scraped.clock.now_s += LASTS_S - 1
+    assert scraped.value("detector_alert_firing", **labels) == 1
+    # It goes on, on the slot of another entity of before.
+    event = event_of("a", "updated", 1)
+    scraped.metrics.scored(batch_of(["a"], first_offset=1), slots_of(9), scores_of([2.0]), [event], 1.8e9)
+    scraped.clock.now_s += LASTS_S - 1
+    scraped.metrics.interrupted()
+    assert scraped.value("detector_alert_firing", **labels) == 1
+    scraped.clock.now_s += 1
+    assert scraped.value("detector_alert_firing", **labels) == 0
+    scraped.clock.now_s += RESOLVED_STAYS_S
+    assert scraped.value("detector_alert_firing", **labels) is None
+
+
+def test_an_alert_from_before_an_outage_vanishes_with_its_partition(scraped: Scraped) -> None:
+    other = Source("telemetry", 1)
+    for slot, source in enumerate((SOURCE, other)):
+        event = event_of(str(source.partition), "firing", 0, source)
+        batch = batch_of([event.entity], source=source)
+        scraped.metrics.scored(batch, slots_of(slot), scores_of([2.0]), [event], 1.8e9)
+    scraped.metrics.interrupted()
+    scraped.metrics.still_firing("hosts", [SOURCE], [])
+    assert [labels["entity"] for labels in scraped.labels_of("detector_alert_firing")] == ["1"]
+
+
 def test_an_entity_that_falls_silent_while_it_fires_fires_until_that_expires(scraped: Scraped) -> None:
     batches = [batch_of(["a"], first_offset=offset) for offset in (0, 1)]
     labels = {"detector": "hosts", "entity": "a", "severity": "warning"}
