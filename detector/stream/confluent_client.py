@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 from typing import Any
 
@@ -121,6 +121,7 @@ class ConfluentConsumer:
                 max(settings.max_poll_interval_s, settings.session_timeout_s)
             ),
             "socket.timeout.ms": milliseconds(settings.request_timeout_s),
+            "topic.metadata.refresh.interval.ms": milliseconds(settings.metadata_age_s),
             # The other client speaks it too, so members of one group may use either.
             "partition.assignment.strategy": "range",
             "enable.auto.commit": False,
@@ -137,6 +138,7 @@ class ConfluentConsumer:
             options["group.instance.id"] = settings.instance_id
         self._consumer = self._connection.open(Consumer, options)
         self._heard = time.monotonic()
+        self._topics_due = self._heard + settings.metadata_age_s
 
     def subscribe(self, topics: Sequence[str]) -> None:
         check_topics(topics)
@@ -149,6 +151,7 @@ class ConfluentConsumer:
 
     def poll(self, max_records: int, timeout_s: float) -> RawRecords:
         self._raise_deferred()
+        self._look_for_topics()
         if self._unplaced:
             self.seek_to_committed()
         try:
@@ -311,6 +314,16 @@ class ConfluentConsumer:
         if self._topics:
             self._connection.metadata(self._consumer, self._topics[0], PROBE_TIMEOUT_S)
             self._heard = time.monotonic()
+
+    def _look_for_topics(self) -> None:
+        """Miss topics that were deleted, of which librdkafka says nothing to a group."""
+        if time.monotonic() < self._topics_due:
+            return
+        for topic in self._topics:
+            # Whether anybody answers, the next record or probe tells.
+            with suppress(BrokerUnavailableError):
+                self._connection.miss_topic(self._consumer, topic)
+        self._topics_due = time.monotonic() + self._settings.metadata_age_s
 
     def _not_committed(self, offsets: Mapping[Source, int], reason: KafkaError) -> CommitError:
         return CommitError(

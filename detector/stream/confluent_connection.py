@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from detector.stream.port import (
+    PROBE_TIMEOUT_S,
     AccessDeniedError,
     BrokerUnavailableError,
     ClientFailedError,
@@ -145,8 +146,18 @@ class Connection:
             if found.error is not None and found.error.code() in _DENIED:
                 raise self.error_for(found.error)
             if time.monotonic() >= deadline:
-                raise TopicMissingError(f"topic {topic!r} does not exist; create it")
+                raise _missing(topic)
             time.sleep(_TOPIC_LOOKUP_PAUSE_S)
+
+    def miss_topic(self, client: Any, topic: str) -> None:
+        """Raise where a topic exists no more; one that changes its leader does."""
+        found = self.metadata(client, topic, PROBE_TIMEOUT_S).topics[topic]
+        if found.error is not None and found.error.code() in _MISSING:
+            raise _missing(topic)
+
+
+def _missing(topic: str) -> TopicMissingError:
+    return TopicMissingError(f"topic {topic!r} does not exist; create it")
 
 
 def milliseconds(seconds: float) -> int:

@@ -122,22 +122,23 @@ class KafkaPythonConsumer:
             session_timeout_ms=milliseconds(settings.session_timeout_s),
             heartbeat_interval_ms=milliseconds(settings.session_timeout_s / 6),
             max_poll_interval_ms=milliseconds(settings.max_poll_interval_s),
+            metadata_max_age_ms=milliseconds(settings.metadata_age_s),
             # The other client speaks it too, so members of one group may use either.
             partition_assignment_strategy=[RangePartitionAssignor],
         )
         self._heard = time.monotonic()
+        self._topics_due = self._heard + settings.metadata_age_s
 
     def subscribe(self, topics: Sequence[str]) -> None:
         check_topics(topics)
-        missing = [
-            topic for topic in topics if not self._ask(partial(self._consumer.partitions_for_topic, topic))
-        ]
-        if missing:
-            raise TopicMissingError(f"topics {missing} do not exist; create them")
+        self._find(topics)
         self._topics = tuple(topics)
         self._consumer.subscribe(topics=list(topics), listener=_Listener(self._assignment))
 
     def poll(self, max_records: int, timeout_s: float) -> RawRecords:
+        if time.monotonic() >= self._topics_due:
+            self._topics_due = time.monotonic() + self._settings.metadata_age_s
+            self._find(self._topics)
         try:
             polled = self._consumer.poll(timeout_ms=milliseconds(timeout_s), max_records=max_records)
         except errors.NoOffsetForPartitionError as error:
@@ -273,6 +274,14 @@ class KafkaPythonConsumer:
         for tp, position in known.items():
             self._move(self._consumer.seek, tp, position)
         return ", ".join(f"{tp.topic}[{tp.partition}]@{position}" for tp, position in known.items())
+
+    def _find(self, topics: Sequence[str]) -> None:
+        """Raise where a topic does not exist; asks a broker only where none was known a moment ago."""
+        missing = [
+            topic for topic in topics if not self._ask(partial(self._consumer.partitions_for_topic, topic))
+        ]
+        if missing:
+            raise TopicMissingError(f"topics {missing} do not exist; create them")
 
     def _probe(self) -> None:
         if not self._topics:

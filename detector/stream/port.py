@@ -120,6 +120,8 @@ class ClientSettings:
     """6 to 45: silence after which the group gives our partitions to others."""
     max_poll_interval_s: float = 300.0
     """Longest pause between two polls before the group gives our partitions to others."""
+    metadata_age_s: float = 15.0
+    """How often a consumer asks which partitions there are, and whether its topics still exist."""
     connect_timeout_s: float = 5.0
     """Bound of opening, of subscribing and of looking up a topic."""
     request_timeout_s: float = 15.0
@@ -222,6 +224,7 @@ class Consumer(Protocol):
 
         Raises:
             BrokerUnavailableError: Nothing came for a while and no broker answers.
+            TopicMissingError: A subscribed topic was deleted.
             OffsetOutOfRangeError: Records were removed before they were read; call again to go on.
             FetchError: A batch cannot be read; the next poll tries the same one again.
         """

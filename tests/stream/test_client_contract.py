@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from detector.batch import FloatArray, Source
 from detector.stream.port import (
@@ -454,6 +454,22 @@ def test_a_rebalance_neither_loses_nor_repeats_what_was_committed(
     assert sorted(v or b"" for *_, v in got) == sorted(v or b"" for v in values(400))
 
 
+def test_partitions_that_are_added_are_read_soon(
+    settings: ClientSettings, producer: Producer, topic: TopicFactory, kafka_broker: RealBroker
+) -> None:
+    name = topic()
+    send(producer, name, values(5))
+    with closing(open_consumer(replace(settings, metadata_age_s=0.5))) as consumer:
+        consumer.subscribe([name])
+        consumer.commit(next_offsets(read(consumer, 5)))
+        with closing(KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)) as admin:
+            admin.create_partitions({name: 3})
+        writer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+        writer.send(name, b"on a new one", partition=2)
+        writer.close()
+        assert [(source.partition, v) for source, _, _, v in read(consumer, 1)] == [(2, b"on a new one")]
+
+
 def test_a_static_member_returns_to_its_partitions_without_a_rebalance(
     settings: ClientSettings, topic: TopicFactory, resources: ExitStack
 ) -> None:
@@ -610,6 +626,34 @@ def test_a_missing_topic_is_named(settings: ClientSettings, consumer: Consumer, 
         pytest.raises(TopicMissingError, match=missing),
     ):
         producer.send(missing, [b"k"], [b"v"])
+
+
+@pytest.mark.parametrize("flows", [True, False])
+def test_a_topic_that_is_deleted_is_missed(
+    settings: ClientSettings, producer: Producer, topic: TopicFactory, kafka_broker: RealBroker, flows: bool
+) -> None:
+    deleted, kept = topic(prefix="a"), topic(prefix="b")
+    send(producer, deleted, values(5))
+    send(producer, kept, values(5))
+    with closing(open_consumer(replace(settings, metadata_age_s=0.5))) as consumer:
+        consumer.subscribe([deleted, kept])
+        read(consumer, 10)
+        with closing(KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)) as admin:
+            admin.delete_topics([deleted])
+        told: list[str] = []
+
+        def missed() -> bool:
+            if flows:
+                send(producer, kept, values(1))
+            try:
+                consumer.poll(10, 0.1)
+            except TopicMissingError as error:
+                told.append(str(error))
+            return bool(told)
+
+        until(missed, "that a topic is gone")
+        assert deleted in told[0]
+        assert kept not in told[0]
 
 
 def test_a_topic_to_write_to_is_found_or_named(settings: ClientSettings, topic: TopicFactory) -> None:
@@ -840,8 +884,6 @@ def test_a_corrupt_batch_is_reported_and_never_passed_over(
 
 
 def delete_records(broker: RealBroker, topic: str, before: int) -> None:
-    from kafka import KafkaAdminClient, TopicPartition
-
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
     try:
         admin.delete_records({TopicPartition(topic, 0): before}, timeout_ms=20_000)
