@@ -118,8 +118,8 @@ def _p_value_rows(rng: np.random.Generator) -> list[Row]:
     moments = Moments.fit(held_out, everyone, 2)
 
     # Of any pattern of missing features the same: the tails are cached, and only looked up here.
-    def of_pattern(missing: BoolArray, past_missing: BoolArray, *, every: int) -> tuple[FloatArray, IntArray]:
-        return held_out[:RECORDS:every], everyone[:RECORDS:every]
+    def of_pattern(missing: BoolArray, past_missing: BoolArray, *, most: int) -> tuple[FloatArray, IntArray]:
+        return held_out[:most], everyone[:most]
 
     calibration = Calibration(moments, Tail.fit(moments.normalise(held_out, everyone)), of_pattern)
     two_sided = replace(calibration, lower=LowerSide.fit(held_out, everyone, 2))

@@ -22,8 +22,9 @@ from detector.scoring.typicality import LowerSide, PValues, two_sided
 # Patterns kept; each is a few kilobytes and can be made again from the bundle.
 _CACHED_PATTERNS = 1024
 # Where values are lost one by one nearly every record has a pattern of its own. Of a pattern's place, two
-# numbers, far more are kept, and every fourth stored row tells it.
-_CACHED_PLACES, _EVERY_FOR_PLACE = 32_768, 4
+# numbers, far more are kept, and fewer stored rows tell it.
+_CACHED_PLACES = 32_768
+_ROWS_FOR_TAIL, _ROWS_FOR_PLACE = 1000, 250
 # In a bundle, before the names of their arrays.
 _LOWER = "lower_"
 _SKETCH = "sketch_"
@@ -35,9 +36,9 @@ class SurpriseOfPattern(Protocol):
     """Scores stored calibration rows with features hidden."""
 
     def __call__(
-        self, missing: BoolArray, past_missing: BoolArray, *, every: int
+        self, missing: BoolArray, past_missing: BoolArray, *, most: int
     ) -> tuple[FloatArray, IntArray]:
-        """Return surprise and model of every so many-th stored row, without features (now, in the past)."""
+        """Return surprise and model of so many stored rows at most, without features (now, in the past)."""
         ...
 
 
@@ -122,7 +123,7 @@ class Calibration:
         """Return location and scale of stored rows' surprise without the features."""
         place = self._places.get(key)
         if place is None:
-            surprise, _ = self.surprise_of_pattern(missing, past_missing, every=_EVERY_FOR_PLACE)
+            surprise, _ = self.surprise_of_pattern(missing, past_missing, most=_ROWS_FOR_PLACE)
             place = median_and_spread(bounded(surprise))
             _keep(self._places, key, place, _CACHED_PLACES)
         return place
@@ -130,7 +131,7 @@ class Calibration:
     def _tails(self, key: bytes, missing: BoolArray, past_missing: BoolArray) -> _Tails:
         tails = self._patterns.get(key)
         if tails is None:
-            surprise, model = self.surprise_of_pattern(missing, past_missing, every=1)
+            surprise, model = self.surprise_of_pattern(missing, past_missing, most=_ROWS_FOR_TAIL)
             upper = Tail.fit(self.moments.normalise(surprise, model))
             lower = None if self.lower is None else Tail.fit(self.lower.depth_of_calibration(surprise, model))
             tails = _Tails(upper, lower)

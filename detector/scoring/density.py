@@ -15,6 +15,9 @@ from detector.models.predictors import predict, predictor_from_arrays
 from detector.models.scaling import Scaling, of_rows
 from detector.scoring.named_arrays import joined
 
+# Of so many rows asked for one suffices, if these lack just the same features.
+_OF_MOST_ALIKE = 25
+
 
 @dataclass(frozen=True, slots=True)
 class Conditionals:
@@ -332,15 +335,22 @@ def _missed_farther(
 
 @dataclass(frozen=True, slots=True)
 class SurpriseOfPattern:
-    """Scores the stored rows with features hidden, now and in the past."""
+    """Scores the stored rows with features hidden, now and in the past.
+
+    Rows that lack other features besides would seem too ordinary, so they are left out; where hardly any
+    would be left, those that lack the fewest others come, too.
+    """
 
     density: Density
     examples: Example
 
     def __call__(
-        self, missing: BoolArray, past_missing: BoolArray, *, every: int
+        self, missing: BoolArray, past_missing: BoolArray, *, most: int
     ) -> tuple[FloatArray, IntArray]:
-        examples, rows = self.examples, slice(None, None, every)
+        examples = self.examples
+        lacks = np.isnan(examples.values) & ~missing
+        rows = _fewest(lacks.sum(axis=1), np.arange(len(lacks)), most // _OF_MOST_ALIKE)
+        rows = rows[:: -(-rows.size // most)]
         values, model = examples.values[rows], examples.model[rows]
         conditionals = self.density.conditionals(
             self.density.predictor.hide(examples.predictor_rows[rows], past_missing),
@@ -351,8 +361,17 @@ class SurpriseOfPattern:
             np.ones(len(values), dtype=np.int64),
             model,
         )
-        scored = ~np.isnan(conditionals.surprise)
-        return conditionals.surprise[scored], model[scored]
+        lacks_past = (conditionals.past_missing & ~past_missing).sum(axis=1)
+        scored = np.flatnonzero(~np.isnan(conditionals.surprise))
+        kept = _fewest(lacks_past[scored], scored, most // _OF_MOST_ALIKE)
+        return conditionals.surprise[kept], model[kept]
+
+
+def _fewest(lacks: IntArray, rows: IntArray, least: int) -> IntArray:
+    """Return the rows that lack nothing, or of a larger number of things so that there are ``least`` rows."""
+    if rows.size <= least:
+        return rows
+    return np.asarray(rows[lacks <= np.partition(lacks, least)[least]])
 
 
 def _same_columns(one: DiscreteColumns | None, other: DiscreteColumns | None) -> bool:

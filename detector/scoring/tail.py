@@ -8,9 +8,11 @@ import numpy as np
 from detector.batch import FloatArray
 from detector.models.contract import Arrays
 
-# Share of the calibration rows that shape the tail, and how few of them can.
+# Share of the calibration rows that shape the tail, and how few of them, where there are twice as many.
 _TAIL_SHARE = 0.02
 _FEWEST_EXCESSES = 20
+# Of few rows the upper half has to do, since without a tail nothing could ever be an alert.
+_LEAST_EXCESSES = 3
 # Beyond this shape a variance no longer exists: an incident in held-out time would make all others ordinary.
 _HEAVIEST = 0.5
 # Logarithms of the ratios of shape to scale that are searched, of excesses with a mean of one; how many, and
@@ -82,7 +84,8 @@ class Tail:
         ordered = np.sort(surprise)
         finite = ordered[np.isfinite(ordered)]
         excesses = max(_FEWEST_EXCESSES, int(np.ceil(_TAIL_SHARE * finite.size)))
-        if finite.size < 2 * excesses:
+        excesses = min(excesses, finite.size // 2)
+        if excesses < _LEAST_EXCESSES:
             return cls(ordered, np.inf, 0.0, 0.0, 1.0)
         onset = float(finite[-excesses - 1])
         excess = finite[-excesses:] - onset
@@ -91,7 +94,8 @@ class Tail:
             # probability: ranks go on to the largest value then.
             onset = float(finite[-1])
         above = ordered.size - int(np.searchsorted(ordered, onset, side="right"))
-        shape, scale = _fit_pareto(excess[excess > 0])
+        least_shape = 1.0 / excesses if excesses < _FEWEST_EXCESSES else 0.0
+        shape, scale = _fit_pareto(excess[excess > 0], least_shape)
         return cls(ordered, onset, (above + 1) / (ordered.size + 1), shape, scale)
 
     def arrays(self) -> Arrays:
@@ -121,16 +125,21 @@ class Tail:
         return cls(surprise, onset, onset_probability, shape, scale)
 
 
-def _fit_pareto(excess: FloatArray) -> tuple[float, float]:
+def _fit_pareto(excess: FloatArray, least_shape: float) -> tuple[float, float]:
     """Return the likeliest shape >= 0 and scale: a bounded tail would call the next record impossible.
 
     For a given ratio of shape to scale the likeliest shape is a mean, so the ratio alone is searched for.
+
+    Args:
+        excess: Shape (K,), positive.
+        least_shape: That of the next value of an exponential tail whose scale K values tell is 1/K, and its
+            scale their mean: so few rows do not promise what many could.
 
     References:
         Grimshaw (1993), Computing maximum likelihood estimates for the generalized Pareto distribution.
     """
     if excess.size < 2 or excess.min() == excess.max():
-        return 0.0, float(excess.mean()) if excess.size else 1.0
+        return least_shape, float(excess.mean()) if excess.size else 1.0
     mean = float(excess.mean())
     relative = excess / mean
     # Without a shape, as of an exponential, the log-likelihood per value is -1 at a mean of one.
@@ -145,9 +154,9 @@ def _fit_pareto(excess: FloatArray) -> tuple[float, float]:
             best, likeliest = float(np.exp(ratios[at])), float(log_likelihood[at])
         step = (high - low) / (_RATIOS - 1)
         low, high = ratios[at] - step, ratios[at] + step
-    if best == 0.0:
-        return 0.0, mean
     shape_found = float(np.log1p(best * relative).mean())
+    if shape_found <= least_shape:
+        return least_shape, mean
     if shape_found > _HEAVIEST:
         return _HEAVIEST, mean * (1.0 - _HEAVIEST)
     return shape_found, shape_found / best * mean

@@ -21,6 +21,9 @@ from detector.scoring.typicality import Choice, LowerSide, is_on
 # Rows kept to calibrate patterns of missing features, and held-out p-values kept to count episodes.
 _EXAMPLES = 1000
 _LARGEST_HELD_OUT = 500_000
+# With fewer complete rows, those that lack features say how rare large surprise is, too; and so many of these
+# at most, since many may have a pattern of their own.
+_ENOUGH_COMPLETE, _MOST_INCOMPLETE = 200, 4000
 # Of faster records hardly one in four counts: an entity would learn for days, most of all from its incidents.
 _FASTEST_TEACHING_S = 15.0
 # A pause longer than this many usual intervals is not time in which an alarm could have been raised.
@@ -104,61 +107,70 @@ def calibrate(
             "train with more, or more complete, records"
         )
     complete = usable & ~missing.any(axis=1) & ~conditionals.past_missing.any(axis=1)
-    # Where hardly a row is complete the incomplete ones must do; their own patterns are calibrated apart.
-    reference = complete if complete.sum() >= 20 else usable
+    # Entities may differ in which features they have, so incomplete rows count as well, as if complete.
+    known = complete | _evenly(usable & ~complete, _MOST_INCOMPLETE)
 
-    examples = _examples(density, z, time, gap_s, lengths, model, np.flatnonzero(reference))
+    examples = _examples(density, z, time, gap_s, lengths, model, usable)
     n_models = len(density.scaling.location)
     of_pattern = SurpriseOfPattern(density, examples)
     two_sided = is_on(typicality, density.family.evidence) and not time_scale.of_deviation
-    averaged, absent, past_absent = conditionals.surprise, missing, conditionals.past_missing
-    scored = (position >= density.warmup_records) & ~np.isnan(conditionals.surprise)
+    surprise, past_missing = conditionals.surprise, conditionals.past_missing
+    scored = (position >= density.warmup_records) & ~np.isnan(surprise)
+    by_itself = _fit(surprise[known], of_row[known], n_models, of_pattern, two_sided=False)
+
+    def as_if_complete(rows: BoolArray) -> FloatArray:
+        result = np.zeros(len(z))
+        result[rows] = by_itself.as_if_complete(
+            surprise[rows], of_row[rows], missing[rows], past_missing[rows]
+        )
+        return result
+
     if time_scale.of_deviation:
         if density.n_continuous == 0:
             raise ValueError(
                 "no feature is continuous, so there is no deviation to average; average surprise"
             )
         at_first = np.zeros((e, density.n_continuous))
-        averaged = drift(at_first, density.deviation(conditionals), time_scale.weight, scored, lengths)[1]
+        judged = drift(at_first, density.deviation(conditionals), time_scale.weight, scored, lengths)[1]
     elif time_scale.is_average:
-        by_itself = _fit(
-            conditionals.surprise[reference], of_row[reference], n_models, of_pattern, two_sided=False
-        )
-        averaged = np.zeros(len(z))
-        averaged[scored] = by_itself.as_if_complete(
-            conditionals.surprise[scored], of_row[scored], missing[scored], past_absent[scored]
-        )
         usual = np.repeat(by_itself.moments.location[model][:, None], len(time_scale.weights), axis=1)
-        averages = time_scale.average(usual, averaged, scored, lengths)[1]
-        averaged = averages[:, 0]
+        averages = time_scale.average(usual, as_if_complete(scored), scored, lengths)[1]
+        judged = averages[:, 0]
+    else:
+        judged = surprise
     if time_scale.is_average:
-        absent, past_absent = np.zeros_like(missing), np.zeros_like(past_absent)
-    surprise, model_of_row = averaged[reference], of_row[reference]
-    calibration = _fit(surprise, model_of_row, n_models, of_pattern, two_sided)
+        comparable, known, reference = judged, usable, usable
+        absent, past_absent = np.zeros_like(missing), np.zeros_like(past_missing)
+    else:
+        comparable = np.where(complete, surprise, as_if_complete(known & ~complete))
+        reference = complete if complete.sum() >= _ENOUGH_COMPLETE else known
+        absent, past_absent = missing, past_missing
+    moments = Moments.fit(comparable[known], of_row[known], n_models)
+    of_reference, model_of_row = comparable[reference], of_row[reference]
+    calibration = _fit(of_reference, model_of_row, n_models, of_pattern, two_sided, moments)
     entities = np.unique(model_of_row).size
-    young = surprise.size < enough_rows(entities) * entities
+    young = of_reference.size < enough_rows(entities) * entities
     teaches = interval_s >= _FASTEST_TEACHING_S
     if learn and young and teaches and time_scale.is_average and not two_sided:
         if z.shape[1] == 1:
-            calibration.moments = Moments.of_few(averaged[scored], n_models)
-        calibration.sketch = Sketch.fit(calibration.moments.normalise(surprise, model_of_row))
+            calibration.moments = Moments.of_few(judged[scored], n_models)
+        calibration.sketch = Sketch.fit(calibration.moments.normalise(of_reference, model_of_row))
 
     confirmation = None
     if time_scale.confirming is not None:
         confirmation = _fit(averages[reference, 1], model_of_row, n_models, of_pattern, two_sided=False)
 
     checked = np.empty(0)
-    if complete[reference].all():
-        older = _older_half(np.repeat(np.arange(e), lengths)[reference])
-        halves = surprise[older], model_of_row[older]
-        none_missing = absent[reference][~older], past_absent[reference][~older]
-        if older.any():
-            by_older = _fit(*halves, n_models, of_pattern, two_sided)
-            checked = by_older.p_value(surprise[~older], model_of_row[~older], *none_missing).p_value
+    older = _older_half(np.repeat(np.arange(e), lengths)[reference])
+    if older.any():
+        newer = np.flatnonzero(reference)[~older]
+        none_missing = np.zeros_like(missing[newer]), np.zeros_like(past_missing[newer])
+        by_older = _fit(of_reference[older], model_of_row[older], n_models, of_pattern, two_sided)
+        checked = by_older.p_value(of_reference[~older], model_of_row[~older], *none_missing).p_value
 
     p_value = np.full(len(z), np.nan)
     p_value[usable], _ = calibration.p_value(
-        averaged[usable], of_row[usable], absent[usable], past_absent[usable]
+        judged[usable], of_row[usable], absent[usable], past_absent[usable]
     )
     if confirmation is not None:
         by_faster, _ = confirmation.p_value(
@@ -180,11 +192,22 @@ def _fit(
     n_models: int,
     surprise_of_pattern: SurpriseOfPattern,
     two_sided: bool,
+    moments: Moments | None = None,
 ) -> Calibration:
-    moments = Moments.fit(surprise, model, n_models)
+    if moments is None:
+        moments = Moments.fit(surprise, model, n_models)
     upper = Tail.fit(moments.normalise(surprise, model))
     lower = LowerSide.fit(surprise, model, n_models) if two_sided else None
     return Calibration(moments, upper, surprise_of_pattern, lower)
+
+
+def _evenly(rows: BoolArray, most: int) -> BoolArray:
+    """Return which of some rows to take, shape (N,): all, or ``most`` that are evenly spaced."""
+    of_rows = np.flatnonzero(rows)
+    places = np.linspace(0, of_rows.size - 1, min(most, of_rows.size)).astype(np.int64)
+    chosen = np.zeros(len(rows), dtype=bool)
+    chosen[of_rows[places]] = True
+    return chosen
 
 
 def _older_half(run: IntArray) -> BoolArray:
@@ -201,10 +224,10 @@ def _examples(
     gap_s: FloatArray,
     lengths: IntArray,
     model: IntArray,
-    rows: IntArray,
+    rows: BoolArray,
 ) -> Example:
     """Replay the entities up to evenly spaced rows and keep the state before each."""
-    chosen = rows[np.unique(np.linspace(0, rows.size - 1, min(_EXAMPLES, rows.size)).astype(np.int64))]
+    chosen = np.flatnonzero(_evenly(rows, _EXAMPLES))
     entity = np.repeat(np.arange(len(lengths)), lengths)[chosen]
     starts = starts_of(lengths)
     predictor_rows, family_rows = [], []

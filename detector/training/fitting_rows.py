@@ -75,9 +75,10 @@ def complete_rows(x: FloatArray, lengths: IntArray) -> FittingRows:
     """Return rows without gaps, each feature on a scale of one.
 
     Rows with a missing feature are left out, and a run is cut there. When that would cost more than half
-    of the rows, gaps are filled with the feature's mean instead, which understates its spread. Rows with
-    a value 10,000 standard deviations of its feature's body from the median are left out as well: such a
-    value is an error of measurement, and one of them would be given a component of its own.
+    of the rows, gaps are filled with values that the feature has in other rows, which understates its
+    correlations. Rows with a value 10,000 standard deviations of its feature's body from the median are left
+    out as well: such a value is an error of measurement, and one of them would be given a component of its
+    own.
 
     Args:
         x: Shape (N, D); NaN is missing.
@@ -93,7 +94,7 @@ def complete_rows(x: FloatArray, lengths: IntArray) -> FittingRows:
     if 2 * np.count_nonzero(complete) >= len(x):
         kept = complete
     else:
-        x = np.where(np.isnan(x), np.nanmean(x[kept], axis=0), x)
+        x = _with_values_of_others(x, kept)
     return FittingRows(
         x=x[kept] / scale,
         lengths=lengths_kept(lengths, kept),
@@ -101,6 +102,15 @@ def complete_rows(x: FloatArray, lengths: IntArray) -> FittingRows:
         scale=scale,
         kept=kept,
     )
+
+
+def _with_values_of_others(x: FloatArray, kept: BoolArray) -> FloatArray:
+    """Return rows with each gap filled by the feature's value in one of the rows that are kept, at random."""
+    rng, filled = np.random.default_rng(0), x.copy()
+    for column, known in zip(filled.T, x.T, strict=True):
+        gaps = np.isnan(column)
+        column[gaps] = rng.choice(known[kept & ~gaps], np.count_nonzero(gaps))
+    return filled
 
 
 def absurd(x: FloatArray, scale: FloatArray) -> BoolArray:

@@ -9,7 +9,7 @@ from detector.alerting.rules import AlertRules
 from detector.batch import Scores
 from detector.pipeline.detector import Detector
 from detector.scoring.committee import Committee
-from detector.scoring.density import Density
+from detector.scoring.density import Density, SurpriseOfPattern
 from tests.made import detector, fitted, predictor_called, scoring_model
 from tests.pipeline.test_leads import averaging
 from tests.pipeline.test_run import check_batch_sizes, mixed_batch
@@ -20,7 +20,10 @@ def of_two(family: str, predictor: str) -> Detector:
     """A committee of a density record by record, and of averages of the same."""
     model, _ = scoring_model(fitted(family), predictor=predictor_called(predictor, 3))
     (member,) = model.members
-    slow = replace(averaging().model.members[0], density=member.density)
+    slow = averaging().model.members[0]
+    of_pattern = SurpriseOfPattern(member.density, member.examples)
+    calibration = replace(slow.calibration, surprise_of_pattern=of_pattern)
+    slow = replace(slow, density=member.density, examples=member.examples, calibration=calibration)
     committee = Committee.fit(np.random.default_rng(2).random((500, 2)))
     both = replace(model, members=(member, slow), committee=committee)
     return detector(both, threshold=0.05, rules=AlertRules(fire_m=1, fire_of=1))

@@ -20,9 +20,23 @@ def test_unscorable_row_stays_unscored() -> None:
 
 def test_body_agrees_with_counting_by_hand() -> None:
     rng = np.random.default_rng(7)
-    held_out, rows = rng.normal(size=30), rng.normal(size=20)
-    by_hand = [(1 + sum(c >= r for c in held_out)) / 31 for r in rows]
+    held_out, rows = rng.normal(size=60), rng.normal(size=40)
+    rows = rows[rows < np.sort(held_out)[-21]]
+    by_hand = [(1 + sum(c >= r for c in held_out)) / 61 for r in rows]
     np.testing.assert_allclose(Tail.fit(held_out).p_value(rows), by_hand)
+
+
+@pytest.mark.parametrize("n", [9, 20, 39])
+def test_few_rows_have_a_careful_tail(n: int) -> None:
+    rng = np.random.default_rng(n)
+    fitted = [Tail.fit(rng.exponential(size=n)) for _ in range(300)]
+    # On average over training sets, what comes next is as rare as it is said to be ...
+    said = np.array([tail.p_value(np.array([7.0]))[0] for tail in fitted])
+    assert 0.5 * np.exp(-7.0) < np.median(said) < 20 * np.exp(-7.0)
+    fresh = np.concatenate([tail.p_value(rng.exponential(size=2000)) for tail in fitted])
+    assert np.mean(fresh <= 1e-3) < 2e-3
+    # ... and what is far out of everything seen is told of.
+    assert max(tail.p_value(np.array([1000.0]))[0] for tail in fitted) < 1e-5
 
 
 def test_p_value_never_rises_with_surprise() -> None:

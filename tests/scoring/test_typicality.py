@@ -31,8 +31,8 @@ def calibration_of(surprise: FloatArray, model: IntArray, n_models: int, example
     moments = Moments.fit(surprise, model, n_models)
     some = np.linspace(0, surprise.size - 1, examples).astype(np.int64)
 
-    def halved(missing: BoolArray, past_missing: BoolArray, *, every: int) -> tuple[FloatArray, IntArray]:
-        return surprise[some[::every]] / 2, model[some[::every]]
+    def halved(missing: BoolArray, past_missing: BoolArray, *, most: int) -> tuple[FloatArray, IntArray]:
+        return surprise[some[:: -(-some.size // most)]] / 2, model[some[:: -(-some.size // most)]]
 
     return Calibration(
         moments,
@@ -239,7 +239,7 @@ def test_a_damaged_lower_side_is_refused(part: str) -> None:
         Calibration.from_arrays({other: arrays[other] for other in arrays if other != name}, no_rows)
 
 
-def no_rows(missing: BoolArray, past_missing: BoolArray, *, every: int) -> tuple[FloatArray, IntArray]:
+def no_rows(missing: BoolArray, past_missing: BoolArray, *, most: int) -> tuple[FloatArray, IntArray]:
     return np.empty(0), np.empty(0, dtype=np.int64)
 
 

@@ -45,12 +45,19 @@ def test_incomplete_rows_are_left_out_and_runs_are_cut_there() -> None:
     np.testing.assert_allclose(rows.x * rows.scale, np.delete(x, [0, 3, 9], axis=0))
 
 
-def test_gaps_are_filled_with_the_mean_where_most_rows_have_one() -> None:
+def test_gaps_are_filled_with_values_of_other_rows_where_most_rows_have_one() -> None:
     x = np.array([[1.0, np.nan], [np.nan, 2.0], [3.0, np.nan], [np.nan, 6.0], [5.0, 1.0]])
     rows = complete_rows(x, np.array([5]))
     filled = rows.x * rows.scale
-    np.testing.assert_allclose(filled[:, 0], [1.0, 3.0, 3.0, 3.0, 5.0])
+    np.testing.assert_allclose(filled[~np.isnan(x)], x[~np.isnan(x)])
+    assert set(filled[:, 0].round(9)) == {1.0, 3.0, 5.0}
     np.testing.assert_array_equal(rows.lengths, [5])
+
+
+def test_a_feature_that_most_rows_lack_keeps_its_spread() -> None:
+    x = np.random.default_rng(0).normal(size=(2000, 2))
+    x[200:, 1] = np.nan
+    assert complete_rows(x, np.array([2000])).x[:, 1].std() == pytest.approx(1.0, rel=0.15)
 
 
 def test_a_few_enormous_values_do_not_set_the_scale() -> None:

@@ -203,7 +203,7 @@ def test_incident_moves_the_calibration_unless_it_is_labelled() -> None:
         later[50] += 25.0
         return float(outcome_of(serve(bundle, AlertRules()), batch(later))[0].p_value[50])
 
-    assert p_value_of_a_surprise(labelled) == pytest.approx(p_value_of_a_surprise(clean), rel=0.7)
+    assert p_value_of_a_surprise(labelled) < 1.7 * p_value_of_a_surprise(clean)
     assert p_value_of_a_surprise(ignored) > 10 * p_value_of_a_surprise(clean)
 
 
