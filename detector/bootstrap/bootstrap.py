@@ -8,9 +8,10 @@ that somebody else makes the champion is taken as well, now and later (``followi
 """
 
 import logging
+import signal
 import time
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -33,8 +34,6 @@ FIRST_LOOK_AGAIN_S = 5.0
 _LONGEST_RETRY_S = 3600.0
 _LOOK_INTERVAL_S = 1.0
 _LOG_INTERVAL_S = 60.0
-
-Outcome = Literal["trained", "too_few_records", "failed"]
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ class Bootstrap:
         records: Of an entity, for the first version.
         bundle: The version that scores already, if there is one.
         champion: In the store.
-        start: Starts a job that trains if there are so many records of an entity.
+        start: Starts a job that trains if there are so many records of an entity; may raise ``OSError``.
         report: Is told how far it is.
         clock: Monotonic seconds.
         """
@@ -161,7 +160,11 @@ class Bootstrap:
         self._tell(records, self._goal, now_s)
 
     def _train(self, goal: int, records: int, now_s: float) -> None:
-        self._job = self._start(goal)
+        try:
+            self._job = self._start(goal)
+        except OSError as error:
+            self._failed(f"could not be started: {error}", now_s)
+            return
         self._started_s = now_s
         self._looked_into_topics = True
         self._found, self._seen = records, np.zeros_like(self._seen)
@@ -171,32 +174,31 @@ class Bootstrap:
         ended = job.ended()
         if ended is None and now_s - self._started_s > LONGEST_JOB_S:
             job.stop()
-            ended = Ended(-1, f"ended, because it took longer than {LONGEST_JOB_S:.0f} s")
+            self._job = None
+            self._failed(f"was ended, because it took longer than {LONGEST_JOB_S:.0f} s", now_s)
+            return
         if ended is None:
             return
         self._job = None
-        outcome: Outcome = "failed"
         if ended.code == 0:
-            outcome = "trained"
             self._pause_s = 0.0
+            self._report.training_ended(self._detector, "trained")
             for line in ended.output.splitlines():
                 _log.info("detector %s: %s", self._detector, line.strip())
         elif ended.code == TOO_FEW_EXIT_CODE and ended.output.strip().isdecimal():
-            outcome = "too_few_records"
+            self._report.training_ended(self._detector, "too_few_records")
             self._found = int(ended.output)
             self._log_due_s = now_s
             self._pause(FIRST_LOOK_AGAIN_S, now_s)
         else:
-            self._pause(FIRST_RETRY_S, now_s)
-            _log.error(
-                "detector %s: training failed with exit code %d, which the lines above explain: %s; it is "
-                "tried again in %.0f s",
-                self._detector,
-                ended.code,
-                ended.output.strip() or "no output",
-                self._pause_s,
-            )
-        self._report.training_ended(self._detector, outcome)
+            self._failed(_failure(ended), now_s)
+
+    def _failed(self, how: str, now_s: float) -> None:
+        self._pause(FIRST_RETRY_S, now_s)
+        _log.error(
+            "detector %s: training %s; it is tried again in %.0f s", self._detector, how, self._pause_s
+        )
+        self._report.training_ended(self._detector, "failed")
 
     def _pause(self, first_s: float, now_s: float) -> None:
         self._pause_s = min(max(first_s, 2 * self._pause_s), _LONGEST_RETRY_S)
@@ -242,3 +244,16 @@ class Bootstrap:
                 self._log_due_s = now_s + _LOG_INTERVAL_S
                 _log.info("detector %s: %s", self._detector, note)
         self._report.growing(self._detector, records, goal, note)
+
+
+def _failure(ended: Ended) -> str:
+    """Return what became of a job that brought no version."""
+    if ended.code >= 0:
+        output = ended.output.strip() or "no output"
+        return f"failed with exit code {ended.code}, which the lines above explain: {output}"
+    try:
+        name = signal.Signals(-ended.code).name
+    except ValueError:
+        name = f"signal {-ended.code}"
+    memory = ", perhaps because memory ran out" if name == "SIGKILL" else ""
+    return f"was killed by {name}{memory}"

@@ -33,6 +33,9 @@ class TrainingChild:
         config: The configuration file.
         detector: One of its detectors.
         fewest: Records of an entity that it takes; with fewer the job says how many there are.
+
+    Raises:
+        OSError: It cannot be started: no memory, or no folder for what it prints.
     """
 
     def __init__(self, config: Path, detector: str, fewest: int) -> None:

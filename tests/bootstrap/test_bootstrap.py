@@ -1,5 +1,6 @@
 """Tests for detector.bootstrap.bootstrap: when it trains, what it says, and what it does when that fails."""
 
+import signal
 from collections.abc import Sequence
 from functools import cache
 
@@ -75,10 +76,13 @@ class Rig:
         self.told: tuple[int, int, str] | None = None
         self.outcomes: list[str] = []
         self.refused = 0
+        self.cannot_start: OSError | None = None
         self.champion.bundle = bundle
         self.bootstrap = Bootstrap("hosts", records, bundle, self.champion, self.start, self, self.clock)
 
     def start(self, fewest: int) -> FakeJob:
+        if self.cannot_start is not None:
+            raise self.cannot_start
         self.jobs.append(FakeJob(fewest))
         return self.jobs[-1]
 
@@ -191,12 +195,45 @@ def test_a_failure_is_told_and_tried_again_ever_later(caplog: pytest.LogCaptureF
     assert "training failed with exit code 2" in caplog.text
 
 
-def test_a_job_without_an_end_is_ended() -> None:
+def test_a_job_without_an_end_is_ended(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig()
     rig.after(FIRST_LOOK_S)
     rig.after(LONGEST_JOB_S + 1)
     assert rig.jobs[0].stopped
     assert rig.outcomes == ["failed"]
+    assert "training was ended, because it took longer than 3600 s; it is tried" in caplog.text
+
+
+def test_a_job_that_cannot_be_started_is_a_failed_one(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    rig.cannot_start = OSError(28, "No space left on device")
+    rig.after(FIRST_LOOK_S)
+    assert rig.outcomes == ["failed"]
+    assert "training could not be started: [Errno 28] No space left on device; it is tried" in caplog.text
+    rig.cannot_start = None
+    rig.read(100)
+    rig.after(FIRST_RETRY_S - 4)
+    assert rig.jobs == []
+    rig.after(4)
+    assert len(rig.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (signal.SIGKILL, "training was killed by SIGKILL, perhaps because memory ran out; it is tried"),
+        (signal.SIGSEGV, "training was killed by SIGSEGV; it is tried"),
+        (40, "training was killed by signal 40; it is tried"),
+    ],
+)
+def test_a_job_that_was_killed_is_said_to_have_been(
+    number: int, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig()
+    rig.after(FIRST_LOOK_S)
+    rig.finish(-number)
+    assert rig.outcomes == ["failed"]
+    assert told in caplog.text
 
 
 def test_a_version_that_somebody_else_trained_is_served() -> None:
