@@ -8,8 +8,10 @@ BundleError                a bundle cannot be read or written; the message says 
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,15 +138,24 @@ class BundleStore:
 
         Raises:
             BundleNotFoundError: There is no such version.
+            BundleError: The alias cannot be written; it is as it was.
         """
         folder = self.root / _safe(detector, "detector")
         if not (folder / _safe(version, "version") / MANIFEST).is_file():
             known = self.versions(detector)
             raise BundleNotFoundError(f"{folder / version} does not exist; known versions: {known}")
         path = folder / f"{_safe(alias, 'alias')}.alias"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        _write_durably(temporary, f"{version}\n".encode())
-        temporary.replace(path)
+        # Not named by the process: containers that share a store may all have the same number.
+        temporary = folder / f".{path.name}-{secrets.token_hex(8)}"
+        try:
+            _write_durably(temporary, f"{version}\n".encode())
+            os.replace(temporary, path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise BundleError(
+                f"{path} cannot be written: {error}; check that the store is writable"
+            ) from error
 
     def load(self, detector: str, version: str = f"@{CHAMPION}") -> Bundle:
         """Read a version, or the one that ``@alias`` names, checked against its hashes.

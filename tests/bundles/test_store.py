@@ -1,6 +1,7 @@
 """Tests for detector.bundles.store: what is saved comes back to the bit, what was altered does not."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,22 @@ def test_truncated_arrays_are_rejected(store: BundleStore, bundle: Bundle, cut: 
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(BundleRejectedError, match="sha256"):
         store.load("hosts")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_store_that_cannot_be_written_to_keeps_its_champion(
+    store: BundleStore, bundle: Bundle, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = {path.name for path in (store.root / "hosts").iterdir()}
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(BundleError, match=r"champion\.alias cannot be written: .* check that the store"):
+        store.set_alias("hosts", bundle.manifest.version)
+    monkeypatch.undo()
+    assert {path.name for path in (store.root / "hosts").iterdir()} == before
+    assert store.alias("hosts") == bundle.manifest.version
 
 
 def test_link_out_of_the_store_is_rejected(store: BundleStore, bundle: Bundle, tmp_path: Path) -> None:
