@@ -6,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from detector.config.problem import KeyPath, Problem, shown, suggestion
+from detector.config.problem import KeyPath, Problem, shown, shown_unknown, suggestion
 from detector.config.root import Config
 from detector.config.section import Section
 
@@ -28,6 +28,7 @@ def _problem(error: ErrorDetails) -> Problem:
     if kind == "extra_forbidden":
         section = _section_at(key[:-1])
         known = [f.alias or name for name, f in section.model_fields.items()] if section else []
+        value = shown_unknown(key, error["input"])
         return Problem(key, f"unknown key (value {value}); {suggestion(str(key[-1]), known)}")
     if kind == "missing":
         return Problem(key, f"is missing; add it: {field}" if field else "is missing; add it")

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 KeyPath = tuple[str | int, ...]
 
 # A value under a key with one of these words in it never reaches a message.
-_SECRET_WORDS = ("password", "secret", "token", "credential")
+_SECRET_WORDS = ("password", "passwd", "passphrase", "pwd", "secret", "token", "credential")
+_SECRET_SECTIONS = ("security", "notify", "web")
+"""Where these stand; what is unknown there may be one of them, mistyped."""
 
 
 class ConfigError(Exception):
@@ -56,6 +58,14 @@ def shown(key: KeyPath, value: object) -> str:
     # As YAML has it.
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def shown_unknown(key: KeyPath, value: object) -> str:
+    """Return the value of a key that nothing is known of: it may be a secret under a mistyped name."""
+    near_secrets = any(part in _SECRET_SECTIONS for part in key[:-1])
+    words = str(key[-1]).lower().split("_")
+    resembles = any(difflib.get_close_matches(word, _SECRET_WORDS, n=1, cutoff=0.7) for word in words)
+    return "hidden" if near_secrets or resembles else shown(key, value)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -201,6 +201,37 @@ def test_bad_variables_are_named_too(written: Written, monkeypatch: pytest.Monke
     assert "kafka.clients: unknown key (value 'confluent'); write 'client'" in problems
 
 
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("kafka.security", "passwrd"),
+        ("kafka.security", "key"),
+        ("kafka", "sasl_pasword"),
+        ("kafka", "api_tokn"),
+        ("notify", "bearer"),
+        ("web", "basic_auth"),
+        ("outputs", "scret"),
+    ],
+)
+@pytest.mark.parametrize("from_environment", [False, True])
+def test_a_secret_under_a_mistyped_key_is_not_shown(
+    written: Written, monkeypatch: pytest.MonkeyPatch, section: str, key: str, from_environment: bool
+) -> None:
+    text = MINIMAL
+    if from_environment:
+        monkeypatch.setenv("__".join(["DETECTOR", *f"{section}.{key}".upper().split(".")]), "hunter2")
+    else:
+        raw = yaml.safe_load(MINIMAL)
+        at = raw
+        for part in section.split("."):
+            at = at.setdefault(part, {})
+        at[key] = "hunter2"
+        text = yaml.safe_dump(raw)
+    problems = written.problems(text)
+    assert any(f"{section}.{key}: unknown key (value hidden)" in problem for problem in problems), problems
+    assert not any("hunter2" in problem for problem in problems)
+
+
 def test_a_mapping_in_a_variable_has_to_be_json(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTOR__KAFKA", "nonsense")
     assert any("as JSON" in problem for problem in written.problems(MINIMAL))
