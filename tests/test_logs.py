@@ -71,6 +71,15 @@ def test_less_important_events_are_left_out() -> None:
     assert [line["message"] for line in lines_of(stream)] == ["loud"]
 
 
+@pytest.mark.parametrize(("level", "shown"), [("info", ["refused"]), ("debug", ["connected", "refused"])])
+def test_the_kafka_client_tells_of_its_connections_only_at_debug(level: str, shown: list[str]) -> None:
+    stream = io.StringIO()
+    configure_logs(level, "json", stream)
+    logging.getLogger("kafka.net.connection").info("connected")
+    logging.getLogger("kafka.net.connection").warning("refused")
+    assert [line["message"] for line in lines_of(stream)] == shown
+
+
 def test_the_kafka_client_never_speaks_at_debug_even_if_it_sets_its_own_level() -> None:
     stream = io.StringIO()
     configure_logs("debug", "json", stream)
