@@ -407,12 +407,16 @@ def _facts(bundle: Bundle, detector: Detector) -> DetectorFacts:
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let SIGTERM and SIGINT call ``stop``; the handlers of before come back at the end."""
+    """Let SIGTERM and SIGINT call ``stop``, and SIGHUP nothing; the handlers of before come back."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         stop()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    def explain(_number: int, _frame: FrameType | None) -> None:
+        _log.warning("SIGHUP changes nothing: the configuration is read at the start; restart to apply it")
+
+    handlers = {signal.SIGTERM: handle, signal.SIGINT: handle, signal.SIGHUP: explain}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """Tests for detector.daemon: what the configuration becomes."""
 
+import signal
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from detector.bootstrap.following import Following
 from detector.bundles.store import BundleRejectedError, BundleStore
 from detector.config.root import Config
-from detector.daemon import _input, client_settings, input_schema, run
+from detector.daemon import _input, client_settings, input_schema, run, stopped_by_signals
 from detector.training.job import TrainingPlan, train
 from detector.web.health import Health
 from detector.web.metrics import Metrics
@@ -50,6 +51,21 @@ def test_input_is_read_once_for_all_its_detectors() -> None:
     assert schema.entity == (("tags", "host"), ("disk",))
     assert schema.labels == (("tags.team", ("tags", "team")),)
     assert schema.time == ("time",)
+
+
+def test_a_hangup_ends_nothing_and_says_how_a_configuration_is_applied(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    asked: list[str] = []
+    with stopped_by_signals(lambda: asked.append("stop")):
+        signal.raise_signal(signal.SIGHUP)
+        assert asked == []
+        assert "SIGHUP changes nothing: the configuration is read at the start" in caplog.text
+        signal.raise_signal(signal.SIGTERM)
+        assert asked == ["stop"]
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_one_detector_alone_is_read_in_its_own_order() -> None:
