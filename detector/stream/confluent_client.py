@@ -299,16 +299,26 @@ class ConfluentConsumer:
         return raw
 
     def _step_around(self, source: Source, broken: Any) -> KafkaClientError:
-        here = f"{source.topic}[{source.partition}]@{self._next[source]}"
+        position = self._next[source]
+        here = f"{source.topic}[{source.partition}]{f'@{position}' if position >= 0 else ''}"
         if broken.error().code() == KafkaError._AUTO_OFFSET_RESET:
             self._next[source] = OFFSET_BEGINNING
             return OffsetOutOfRangeError(
-                f"records wanted at {here} are gone from the broker; going on with the oldest it has"
+                f"records wanted at {here} are gone from the broker; going on with the oldest it has",
+                self._passed_by(source, position),
             )
         return FetchError(
             f"cannot read the records at {here}: {broken.error().str()}; they are tried again. If that goes "
             "on, the batch is corrupt on the broker: move the group's offset past it"
         )
+
+    def _passed_by(self, source: Source, position: int) -> dict[Source, int]:
+        """Return how many records were removed after a position; a topic made anew does not tell."""
+        with suppress(KafkaException):
+            oldest, _ = self._consumer.get_watermark_offsets(TopicPartition(*source), PROBE_TIMEOUT_S)
+            if oldest > position >= 0:
+                return {source: oldest - position}
+        return {}
 
     def _probe(self) -> None:
         if self._topics:

@@ -44,6 +44,7 @@ from detector.stream.port import (
     DeliveryError,
     FetchError,
     Header,
+    KafkaClientError,
     OffsetOutOfRangeError,
     RawRecords,
     TopicMissingError,
@@ -147,7 +148,7 @@ class KafkaPythonConsumer:
         except errors.OffsetOutOfRangeError as error:
             lost: dict[TopicPartition, int] = error.args[0]
             self._move(self._consumer.seek_to_beginning, *lost)
-            raise OffsetOutOfRangeError(_lost_text(lost)) from error
+            raise OffsetOutOfRangeError(_lost_text(lost), self._passed_by(lost)) from error
         except errors.LogTruncationError as error:
             for tp, end in error.divergent_offsets.items():
                 if end is None:
@@ -274,6 +275,20 @@ class KafkaPythonConsumer:
         for tp, position in known.items():
             self._move(self._consumer.seek, tp, position)
         return ", ".join(f"{tp.topic}[{tp.partition}]@{position}" for tp, position in known.items())
+
+    def _passed_by(self, positions: Mapping[TopicPartition, int]) -> dict[Source, int]:
+        """Return how many records were removed after these positions; a topic made anew does not tell."""
+        timeout_ms = milliseconds(PROBE_TIMEOUT_S)
+        with contextlib.suppress(KafkaClientError):
+            oldest: dict[TopicPartition, int] = self._ask(
+                lambda: self._consumer.beginning_offsets(list(positions), timeout_ms=timeout_ms)
+            )
+            return {
+                Source(tp.topic, tp.partition): oldest[tp] - position
+                for tp, position in positions.items()
+                if oldest[tp] > position
+            }
+        return {}
 
     def _find(self, topics: Sequence[str]) -> None:
         """Raise where a topic does not exist; asks a broker only where none was known a moment ago."""

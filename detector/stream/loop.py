@@ -304,6 +304,8 @@ class Loop:
             return consumer.poll(self._max_poll_records, 0.0 if self._sent else POLL_TIMEOUT_S)
         except OffsetOutOfRangeError as error:
             _log.error("records were lost before they were read: %s", error)
+            for source, records in error.lost.items():
+                self._observer.lost(self._input_of[source.topic].name, records)
             # Of a topic that was made anew, offsets count from the beginning.
             self._processed.clear()
         except FetchError as error:

@@ -21,6 +21,10 @@ class Observer(Protocol):
         """Count records read, good and bad."""
         ...
 
+    def lost(self, input: str, records: int) -> None:
+        """Count records that the broker removed before they were read."""
+        ...
+
     def rejected(self, input: str, reason: Reason, records: int) -> None:
         """Count dead letters."""
         ...

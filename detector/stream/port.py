@@ -66,8 +66,13 @@ class AccessDeniedError(KafkaClientError):
 class OffsetOutOfRangeError(KafkaClientError):
     """The broker no longer holds the records at our position: retention, or the topic was made anew.
 
-    They are lost. The consumer already stands at the oldest record held, so polling again goes on.
+    They are lost. The consumer already stands at the oldest record held, so polling again goes on. ``lost``
+    has how many they were, where that is known.
     """
+
+    def __init__(self, message: str, lost: Mapping[Source, int] | None = None) -> None:
+        super().__init__(message)
+        self.lost = dict(lost or {})
 
 
 class FetchError(KafkaClientError):

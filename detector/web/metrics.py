@@ -73,6 +73,9 @@ class Metrics(ConsumerMetrics):
         self._records = counter(
             "detector_records_total", "Records read, by what became of them.", "input", "outcome"
         )
+        self._lost = counter(
+            "detector_records_lost_total", "Records that the broker removed before they were read.", "input"
+        )
         self._dead_letters = counter(
             "detector_dead_letters_total", "Records that could not be read, by reason.", "input", "reason"
         )
@@ -153,6 +156,7 @@ class Metrics(ConsumerMetrics):
         for reason in reasons:
             self._dead_letters.labels(input, str(reason))
         self._two_sources.labels(input)
+        self._lost.labels(input)
 
     def detector_loaded(self, facts: DetectorFacts) -> None:
         """Export a detector's model, threshold and budget; again when another version takes over."""
@@ -194,6 +198,10 @@ class Metrics(ConsumerMetrics):
     def polled(self, input: str, records: int) -> None:
         """Count records read, good and bad; their outcome follows with ``batch_done``."""
         self._polled[input] += records
+
+    def lost(self, input: str, records: int) -> None:
+        """Count records that the broker removed before they were read."""
+        self._lost.labels(input).inc(records)
 
     def rejected(self, input: str, reason: str, records: int) -> None:
         """Count dead letters."""

@@ -189,6 +189,7 @@ class RecordingObserver:
 
     def __init__(self) -> None:
         self.records = 0
+        self.lost_records = 0
         self.statuses: list[str] = []
         self.reasons: dict[Reason, int] = {}
         self.missing_values: dict[str, int] = {}
@@ -208,6 +209,9 @@ class RecordingObserver:
 
     def polled(self, input: str, records: int) -> None:
         self.records += records
+
+    def lost(self, input: str, records: int) -> None:
+        self.lost_records += records
 
     def rejected(self, input: str, reason: Reason, records: int) -> None:
         self.reasons[reason] = self.reasons.get(reason, 0) + records

@@ -10,9 +10,11 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, KafkaError
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from detector.batch import FloatArray, Source
+from detector.stream.confluent_client import ConfluentConsumer
 from detector.stream.port import (
     BrokerUnavailableError,
     ClientName,
@@ -828,17 +830,35 @@ def test_records_gone_from_the_broker_are_reported_once(
     with closing(open_consumer(settings)) as consumer:
         consumer.subscribe([name])
         told: list[str] = []
+        lost: list[dict[Source, int]] = []
 
         def reported() -> bool:
             try:
                 assert len(consumer.poll(100, 0.2)) == 0
             except OffsetOutOfRangeError as error:
                 told.append(str(error))
+                lost.append(error.lost)
             return bool(told)
 
         until(reported, "the loss")
         assert f"{name}[0]@5" in told[0]
+        assert lost == [{Source(name, 0): 7}]
         assert [v for *_, v in read(consumer, 8)] == values(8, start=12)
+
+
+def test_where_no_offset_is_known_none_is_told(kafka_broker: RealBroker, topic: TopicFactory) -> None:
+    source = Source(topic(), 0)
+    with closing(ConfluentConsumer(settings_for("confluent", kafka_broker, "nobody"))) as consumer:
+        consumer._next[source] = OFFSET_BEGINNING
+        error = consumer._step_around(source, _OutOfRange())
+    assert f"records wanted at {source.topic}[0] are gone" in str(error)
+    assert isinstance(error, OffsetOutOfRangeError)
+    assert error.lost == {}
+
+
+class _OutOfRange:
+    def error(self) -> KafkaError:
+        return KafkaError(KafkaError._AUTO_OFFSET_RESET)
 
 
 def test_a_corrupt_batch_is_reported_and_never_passed_over(

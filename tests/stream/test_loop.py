@@ -560,7 +560,10 @@ def test_lost_records_and_unreadable_batches_are_logged_and_polling_goes_on(
     watcher: Detector, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = FakeBroker({P0: telemetry(10)})
-    broker.fail_next["poll"] = [OffsetOutOfRangeError("telemetry[0]@7 is gone"), FetchError("bad batch")]
+    broker.fail_next["poll"] = [
+        OffsetOutOfRangeError("telemetry[0]@7 is gone", {P0: 5}),
+        FetchError("bad batch"),
+    ]
     rig = Rig(broker, watcher)
     rig.loop.run()
     assert broker.committed == {P0: 10}
@@ -568,6 +571,7 @@ def test_lost_records_and_unreadable_batches_are_logged_and_polling_goes_on(
     errors = [r.message for r in caplog.records if r.levelname == "ERROR"]
     assert len(errors) == 2
     assert "telemetry[0]@7 is gone" in errors[0]
+    assert rig.observer.lost_records == 5
 
 
 def test_missing_values_are_counted_per_feature(watcher: Detector) -> None:

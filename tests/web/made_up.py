@@ -161,6 +161,7 @@ def everything_reported(entities: Sequence[str]) -> CollectorRegistry:
     metrics.detector_loaded(FACTS)
     metrics.growing("hosts", 100, 400, "")
     metrics.polled("telegraf", 10)
+    metrics.lost("telegraf", 3)
     for reason in Reason:
         metrics.rejected("telegraf", reason, 1)
     metrics.missing("telegraf", {"cpu": 3, "memory": 0})
