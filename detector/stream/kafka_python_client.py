@@ -303,7 +303,18 @@ class KafkaPythonConsumer:
             return
         asked = [TopicPartition(self._topics[0], 0)]
         self._ask(lambda: self._consumer.end_offsets(asked, timeout_ms=milliseconds(PROBE_TIMEOUT_S)))
+        if self._settings.instance_id is not None and self._heartbeats_ended():
+            raise fenced(self._settings)
         self._heard = time.monotonic()
+
+    def _heartbeats_ended(self) -> bool:
+        """Return whether the group has another member in our place: the library tells only with a commit.
+
+        It ends its heartbeats then, and takes itself for a member all the same.
+        """
+        coordinator = self._consumer._coordinator
+        sends = getattr(coordinator, "_heartbeat_enabled", True)
+        return not sends and coordinator.stable() and coordinator.heartbeat.session_timeout_expired()
 
     def _ask(self, call: Callable[[], Result]) -> Result:
         return ask(self._settings, call)

@@ -17,6 +17,7 @@ from detector.batch import FloatArray, Source
 from detector.stream.confluent_client import ConfluentConsumer
 from detector.stream.port import (
     BrokerUnavailableError,
+    ClientFailedError,
     ClientName,
     ClientSettings,
     CommitError,
@@ -503,6 +504,31 @@ def test_a_static_member_returns_to_its_partitions_without_a_rebalance(
     assert again.assigned() == mine
     assert other.assigned() == theirs
     assert (other.take_assigned(), other.take_revoked()) == ([], [])
+
+
+def test_a_member_whose_instance_id_another_one_has_ends_although_nothing_comes(
+    settings: ClientSettings, topic: TopicFactory, resources: ExitStack
+) -> None:
+    name = topic()
+    static = replace(settings, instance_id="slot-1")
+    first = resources.enter_context(closing(open_consumer(static)))
+    first.subscribe([name])
+    until(lambda: first.poll(10, 0.2) is not None and bool(first.assigned()), "the partition")
+    second = resources.enter_context(closing(open_consumer(static)))
+    second.subscribe([name])
+    told: list[str] = []
+
+    def ended() -> bool:
+        second.poll(10, 0.1)
+        try:
+            first.poll(10, 0.1)
+        except ClientFailedError as error:
+            told.append(str(error))
+        return bool(told)
+
+    until(ended, "the end of the first")
+    assert "instance id" in told[0]
+    assert second.assigned() == {Source(name, 0)}
 
 
 def test_both_clients_may_serve_one_group(
