@@ -329,9 +329,9 @@ class ConfluentConsumer:
         """Miss topics that were deleted, of which librdkafka says nothing to a group."""
         if time.monotonic() < self._topics_due:
             return
-        for topic in self._topics:
-            # Whether anybody answers, the next record or probe tells.
-            with suppress(BrokerUnavailableError):
+        # Whether anybody answers, the next record or probe tells.
+        with suppress(BrokerUnavailableError):
+            for topic in self._topics:
                 self._connection.miss_topic(self._consumer, topic)
         self._topics_due = time.monotonic() + self._settings.metadata_age_s
 
