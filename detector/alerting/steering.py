@@ -6,8 +6,9 @@ ask for, and the same one if it is back within the cooldown. So what is counted 
 fires, and nothing can run away; an incident counts once at every level below its peak, and what comes and
 goes about a level, however loud it stays between, counts there each time. The threshold is the lowest
 level at which no more is counted than the detector's threshold aims at, held-out traffic included. A few
-incidents are borne in any case, or they would blind it; and no threshold sinks by more than a nat, since
-calm traffic owes nobody an alert.
+incidents are borne in any case, or they would blind it; no threshold rises out of the reach of a single
+record, however often the like has come; and none sinks by more than a nat, since calm traffic owes nobody an
+alert.
 """
 
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _BORNE = 3.0
 _HALF_LIFE_S = 30 * 86400.0
 _FARTHEST, _LOWEST = 9.0, 1.0
 """Nats above the detector's threshold, and below."""
+_OF_REACH = 0.95
+"""Of the surprise of a record that is as improbable as can be."""
 
 STEERING_STATE = np.dtype(
     [
@@ -65,16 +68,17 @@ class Steering:
     """When an episode is over, and when it is back."""
 
     @classmethod
-    def of(cls, held_out: HeldOut, threshold: Threshold, rules: AlertRules) -> Self:
+    def of(cls, held_out: HeldOut, threshold: Threshold, rules: AlertRules, smallest_p_value: float) -> Self:
         """Count held-out traffic.
 
         Args:
             held_out: Normal traffic.
             threshold: The detector's.
             rules: When an episode is over, and when it is back.
+            smallest_p_value: That a single record can have.
         """
         base = -float(np.log(threshold.p_value))
-        levels, counts = _levels(base), np.zeros(N_LEVELS)
+        levels, counts = _levels(base, -float(np.log(smallest_p_value))), np.zeros(N_LEVELS)
         starts, lengths = starts_of(held_out.lengths).tolist(), held_out.lengths.tolist()
         for start, n in zip(starts, lengths, strict=True):
             part = slice(start, start + n)
@@ -141,9 +145,14 @@ def _lowest(base: float) -> float:
     return max(base - _LOWEST, min(base, _CALM))
 
 
-def _levels(base: float) -> FloatArray:
-    """Return the levels that a threshold may have, shape (N_LEVELS,), where the detector's is ``base``."""
-    lowest, highest = _lowest(base), base + _FARTHEST
+def _levels(base: float, reach: float) -> FloatArray:
+    """Return the levels that a threshold may have, shape (N_LEVELS,), where the detector's is ``base``.
+
+    Args:
+        base: Nats.
+        reach: Of the surprise of a single record, nats.
+    """
+    lowest, highest = _lowest(base), max(min(base + _FARTHEST, _OF_REACH * reach), base)
     first = max(np.floor(np.log(lowest / _SOFTEST) / np.log(_STEP)), 0.0)
     return np.asarray(np.clip(_SOFTEST * np.power(_STEP, first + np.arange(N_LEVELS)), lowest, highest))
 

@@ -58,6 +58,9 @@ def serve(
         return math.log(threshold.p_value / own.p_value)
 
     threshold = threshold_by(rules)
+    steering = None
+    if not bundle.model.learns:
+        steering = Steering.of(bundle.held_out, threshold, rules, bundle.model.of_an_absurd_record())
     return Detector(
         name=manifest.detector,
         role=role,
@@ -65,7 +68,7 @@ def serve(
         model=bundle.model,
         rules=rules,
         threshold=threshold,
-        steering=None if bundle.model.learns else Steering.of(bundle.held_out, threshold, rules),
+        steering=steering,
         min_features=fewest_features(min_features_share, len(manifest.features)),
         interval_s=interval_s,
         feature_rules=FeatureRules.of(feature_rules),

@@ -15,8 +15,8 @@ BLOCK = 64
 HALF_LIFE_RECORDS = 60.0
 _FARTHEST_TAUGHT = 4.0
 """Spreads; a value farther out teaches no more than one so far out ..."""
-_SUSPICIOUS = 6.0
-"""... and beyond so many spreads it teaches nothing at all, ..."""
+_SUSPICIOUS, _USUAL = 6.0, 3.0
+"""... and beyond so many spreads and training standard deviations it teaches nothing at all, ..."""
 _RELEASE_RECORDS = 36
 _RELEASE_S = 6 * 3600.0
 """... unless all have been so far out for so many records and seconds: then this is the new normal."""
@@ -31,7 +31,8 @@ class LevelPredictor:
 
     Both forget half in 60 records, and are learnt faster while an entity is young. They are known anew after
     every 64 records of an entity, so a batch of any size sees the same. An entity never seen has the training
-    mean and standard deviation. A missing value teaches nothing.
+    mean and standard deviation. A missing value teaches nothing, nor do values far from recent ones and
+    those of training, unless they stay.
     """
 
     name: ClassVar[str] = "level"
@@ -109,7 +110,8 @@ class _State:
         starts = starts_of(lengths)
         scale = np.sqrt(self.variance)[run]
         distance = x - self.location[run]
-        near = np.abs(distance) <= _SUSPICIOUS * scale
+        # After a long calm hardly anything is near what was recent, and it would stay so.
+        near = (np.abs(distance) <= _SUSPICIOUS * scale) | (np.abs(x) <= _USUAL)
         # The row of the last value that was near; before the block, where there was none in it yet.
         row = np.arange(len(x))[:, None]
         last = np.maximum.accumulate(np.where(near, row, -1), axis=0)

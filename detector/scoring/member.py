@@ -123,6 +123,20 @@ class Member:
         by_faster = self.confirmation.p_value(averages[:, 1], model, missing, past_missing).p_value
         return average, counted, Heard(confirmed(found.p_value, by_faster), found.too_likely, by_faster)
 
+    def of_an_absurd_record(self) -> float:
+        """Return the p-value of a record that is as improbable as can be, after usual ones, of any entity."""
+        one, nothing = np.ones(1, dtype=bool), np.zeros((1, self.density.family.n_features), dtype=bool)
+        pooled = np.array([len(self.calibration.moments.location) - 1])
+        unknown, endless = np.empty((1, 0)), np.full(nothing.shape, np.inf)
+        seen = Conditionals(
+            unknown, unknown, endless[:, 0], -endless[:, 0], endless, endless, nothing[:, :0], None
+        )
+        average, counted = self.initial_average(pooled), self.initial_sketch(1)
+        _, _, heard = self.judge(
+            average, counted, seen, pooled, nothing, one, np.zeros(1), np.ones(1, dtype=np.int64)
+        )
+        return float(heard.p_value[0])
+
     def arrays(self) -> Arrays:
         """Return everything as arrays named ``part/array``, ready for safetensors."""
         return joined(

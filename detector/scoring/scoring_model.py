@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+import numpy as np
+
 from detector.models.contract import Arrays
 from detector.models.feature_transforms import FeatureTransforms
 from detector.models.vocabulary import Vocabulary
@@ -62,6 +64,14 @@ class ScoringModel:
     def warmup_records(self) -> int:
         """Records of an entity that must have been seen before every member can score one."""
         return self.transforms.warmup_records + max(member.density.warmup_records for member in self.members)
+
+    def of_an_absurd_record(self) -> float:
+        """Return the p-value of a record that is as improbable as can be, after usual ones, of any entity.
+
+        Where members average over records, that is well above 0: it says little by itself.
+        """
+        heard = [member.of_an_absurd_record() for member in self.members]
+        return float(self.committee.judge(np.array([heard])).p_value[0])
 
     def vocabulary(self, j: int) -> Vocabulary | None:
         """Return the texts that feature j may have, None where it is not categorical."""

@@ -15,7 +15,12 @@ MINUTE_S = 60.0
 RNG = np.random.default_rng(2)
 
 
-def steering(budget_per_day: float = 1.0, p_value: float = 1e-4, rules: AlertRules | None = None) -> Steering:
+def steering(
+    budget_per_day: float = 1.0,
+    p_value: float = 1e-4,
+    rules: AlertRules | None = None,
+    smallest: float = 1e-300,
+) -> Steering:
     held_out = HeldOut(
         RNG.uniform(size=10 * 1440),
         np.array([10 * 1440]),
@@ -24,7 +29,10 @@ def steering(budget_per_day: float = 1.0, p_value: float = 1e-4, rules: AlertRul
     )
     rate = budget_per_day / DAY_S
     return Steering.of(
-        held_out, Threshold(p_value, rate, aimed_rate=rate / 2, smallest_rate=0.0), rules or AlertRules()
+        held_out,
+        Threshold(p_value, rate, aimed_rate=rate / 2, smallest_rate=0.0),
+        rules or AlertRules(),
+        smallest,
     )
 
 
@@ -147,7 +155,9 @@ def test_held_out_traffic_is_counted_alike() -> None:
     lengths = np.array([len(part) for part in parts])
     time = MINUTE_S * np.concatenate([np.arange(n) for n in lengths])
     held_out = HeldOut(np.concatenate(parts), lengths, MINUTE_S * lengths, time)
-    own = Steering.of(held_out, Threshold(1e-4, 1e-5, aimed_rate=5e-6, smallest_rate=0.0), AlertRules())
+    own = Steering.of(
+        held_out, Threshold(1e-4, 1e-5, aimed_rate=5e-6, smallest_rate=0.0), AlertRules(), 1e-300
+    )
     found = [sum(alerts(part, level, AlertRules()) for part in parts) for level in own.levels]
     np.testing.assert_allclose(own.counts, 0.3 * np.array(found) / 2)
 
@@ -186,3 +196,12 @@ def test_entities_are_steered_apart() -> None:
     np.testing.assert_array_equal(own.steered(state), [False, True])
     assert (found[: len(quiet)] == own.base).all()
     np.testing.assert_array_equal(found[len(quiet) :], thresholds(loud, own))
+
+
+def test_what_comes_every_day_hides_nothing_that_a_single_record_can_be() -> None:
+    every_day = with_spikes(30, 4, p_value=1e-6)
+    assert thresholds(every_day, steering())[-1] > -np.log(1e-6)
+    within_reach = thresholds(every_day, steering(smallest=1e-6))
+    assert steering().base < within_reach[-1] < -np.log(1e-6)
+    # One that is out of reach anyway stays what it was.
+    assert thresholds(every_day, steering(smallest=1e-3))[-1] == steering().base

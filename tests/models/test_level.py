@@ -53,6 +53,19 @@ def test_an_incident_teaches_nothing_and_a_level_that_stays_becomes_normal() -> 
     assert stayed == pytest.approx(50.0, abs=2.0)
 
 
+def test_after_a_long_calm_what_training_held_is_learnt_again() -> None:
+    # Ten minutes of every hour at the upper level, as in training; once, seven hours at the lower one alone.
+    hourly = np.where(np.arange(60 * BLOCK) % 60 < 10, 2.2, -0.45)[:, None]
+    hourly += 0.02 * RNG.normal(size=hourly.shape)
+    hourly[20 * BLOCK : 20 * BLOCK + 420] = -0.45
+    prediction = scanned(hourly)
+    assert prediction.spread is not None
+    calm, later = 20 * BLOCK + 415, slice(40 * BLOCK, None)
+    distance = np.abs(hourly - prediction.expected) / prediction.spread
+    assert prediction.spread[calm] < 0.2
+    assert distance[later].max() < 4.0
+
+
 def test_faster_records_teach_by_the_minute() -> None:
     x = np.concatenate([np.zeros(4 * BLOCK), np.full(4 * BLOCK, 0.4)])[:, None]
     x[:, 0] += 0.1 * RNG.normal(size=len(x))

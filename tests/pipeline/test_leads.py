@@ -12,7 +12,7 @@ from detector.scoring.time_scale import TimeScale
 from detector.training.calibrate import calibrate
 from tests.made import batch, detector, fitted, gmm, records_like, scoring_model
 from tests.pipeline.test_run import by_offset, check_batch_sizes, mixed_batch, part
-from tests.pipelines import watch
+from tests.pipelines import outcome_of, watch
 
 
 def averaging(family: str | None = None, *, threshold: float = 1e-3) -> Detector:
@@ -82,3 +82,20 @@ def test_the_reasons_of_an_average_are_those_of_what_led_up_to_it(at_once: int) 
     assert by_feature["f0"].actual == records.values[30, 0]
     assert by_feature["f1"].actual == records.values[31, 1]
     assert event.reasons[0].feature == "f0"
+
+
+def test_no_record_after_usual_ones_has_a_smaller_p_value_than_an_absurd_one() -> None:
+    own = averaging()
+    (member,) = own.model.members
+    heavy = replace(member.calibration, complete=replace(member.calibration.complete, shape=0.5))
+    model = replace(own.model, members=(replace(member, calibration=heavy),))
+    own = replace(own, model=model)
+    records = np.repeat(member.density.scaling.location[-1:], 200, axis=0)
+    found = []
+    for size in (9.0, 1e4, 1e9):
+        records[-1] = size
+        found.append(outcome_of(own, batch(records))[0].p_value[-1])
+    assert found[0] > found[1] >= found[2] > 1e-12
+    assert found[2] == pytest.approx(model.of_an_absurd_record(), rel=0.1)
+    by_itself, _ = scoring_model(gmm(n_components=1))
+    assert by_itself.of_an_absurd_record() < 1e-300

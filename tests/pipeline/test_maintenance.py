@@ -99,7 +99,7 @@ def learning() -> Detector:
     own = detector(model, threshold=0.01, rules=ONE_OF_ONE)
     return replace(
         own,
-        steering=Steering.of(held_out, own.threshold, own.rules),
+        steering=Steering.of(held_out, own.threshold, own.rules, 1e-300),
         feature_rules=FeatureRules.of([FeatureRule("above"), ANYTHING]),
     )
 
