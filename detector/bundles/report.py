@@ -37,7 +37,7 @@ class Closeness(_Part):
 
 
 class GeneratedQuality(_Part):
-    """Rows that the family generates beside held-out ones: standardised residuals, as it sees them."""
+    """Records as ``detector generate`` writes them beside held-out ones, in standard deviations."""
 
     rows: int = Field(description="Of each kind.")
     generated: Closeness
@@ -68,9 +68,7 @@ class ModelReport(_Part):
     """What a trained model is worth."""
 
     calibration: CalibrationCheck | None = Field(description="None where too few rows were held out.")
-    generated: GeneratedQuality | None = Field(
-        description="None where no feature is continuous, or too few rows are complete."
-    )
+    generated: GeneratedQuality | None = Field(description="None where too few rows are complete.")
     training: tuple[Curve, ...] = Field(description="What the fit watched, if anything.")
     features: tuple[FeatureRange, ...]
     cost_us: float = Field(

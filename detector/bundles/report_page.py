@@ -137,8 +137,8 @@ def _generated(quality: GeneratedQuality | None) -> str:
     )
     return (
         f"<h3>Generated rows beside held-out ones</h3>{closeness}"
-        f'<p class="note">{quality.rows} rows of each, as the family sees them: in standard deviations, less '
-        "what the predictor expects. Coverage far below the fitted rows' means lost modes.</p>"
+        f'<p class="note">{quality.rows} rows of each, as <code>detector generate</code> writes them, in '
+        "standard deviations. Coverage far below the fitted rows' means lost modes.</p>"
     )
 
 

@@ -11,11 +11,13 @@ import click
 import numpy as np
 
 from detector.batch import FloatArray
-from detector.bundles.store import BundleError, load_reference
+from detector.bundles.store import Bundle, BundleError, load_reference
 from detector.cli.failure import Failure, explained
 from detector.config.section import parse_duration
+from detector.models.discrete_columns import DiscreteColumns
+from detector.scoring.generate import FOLLOWING
 from detector.scoring.generate import generate as generate_values
-from detector.scoring.scoring_model import ScoringModel
+from detector.scoring.member import Member
 
 _PARQUET = (".parquet", ".pq")
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -75,7 +77,8 @@ def generate(
     """Write synthetic records from BUNDLE: STORE/DETECTOR@ALIAS, or the folder of one version.
 
     An entity that the bundle knows gets its own scale, coefficients and model, any other one the pooled ones.
-    The same seed gives the same bytes. Of a counter it writes the rate per second, not the total.
+    Of a committee it asks the member whose records come nearest to real ones. The same seed gives the same
+    bytes. Of a counter it writes the rate per second, not the total.
     """
     names = entities or ("synthetic",)
     if "" in names or len(set(names)) < len(names):
@@ -91,29 +94,49 @@ def generate(
         step_s = interval or facts.interval_s or 1.0
         first_s = facts.until_time_s + step_s if start is None else start
         rng = np.random.default_rng(seed)
-        values = generate_values(trained.model.density, model, n, rng, first_s, step_s)
+        member = _asked(trained)
+        density = member.density
+        values = generate_values(density, member.examples, model, n, rng, first_s, step_s)
         time = np.repeat(first_s + step_s * np.arange(n), len(names))
         # Round by round, so that the file is in the order of time.
         transforms = trained.model.transforms
         rows = transforms.in_units(values.transpose(1, 0, 2).reshape(-1, values.shape[2]))
-        features, columns = trained.model.feature_names, _columns(trained.model, rows)
+        features, columns = trained.model.feature_names, _columns(density.scaling.discrete, rows)
         if suffix in _PARQUET:
             _write_parquet(out, features, time, list(names) * n, columns)
         else:
             write = _write_csv if suffix == ".csv" else _write_json_lines
             with click.open_file(str(out), "w", encoding="utf-8") as file:
                 write(file, features, time, list(names) * n, columns)
+        if density.predictor.name in FOLLOWING:
+            click.echo(
+                f"predictor {density.predictor.name} follows an entity wherever it goes; the records are "
+                "drawn around the level of training",
+                err=True,
+            )
         if transforms.counters.size:
             counters = ", ".join(features[j] for j in transforms.counters)
             click.echo(f"rates per second, not totals, of the counters {counters}", err=True)
 
 
-def _columns(model: ScoringModel, rows: FloatArray) -> list[Column]:
+def _asked(trained: Bundle) -> Member:
+    """Return the member whose records come nearest to held-out ones; one that knows where records belong
+    before one that only follows them."""
+
+    def farness(k: int) -> tuple[bool, float]:
+        quality = trained.manifest.members[k].report.generated
+        distance = np.inf if quality is None else quality.generated.frechet_distance
+        return members[k].density.predictor.name in FOLLOWING, distance
+
+    members = trained.model.members
+    return members[min(range(len(members)), key=farness)]
+
+
+def _columns(discrete: DiscreteColumns | None, rows: FloatArray) -> list[Column]:
     """Return features as records have them: categories as text, counts and flags as whole numbers."""
-    discrete = model.density.scaling.discrete
     columns: list[Column] = []
     for j, values in enumerate(rows.T):
-        vocabulary = model.vocabulary(j)
+        vocabulary = None if discrete is None else discrete.vocabularies[j]
         if vocabulary is not None:
             columns.append([vocabulary.text(index) for index in values.tolist()])
         elif discrete is not None and discrete.kinds[j] != "continuous":

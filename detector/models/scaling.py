@@ -13,8 +13,10 @@ from detector.models.discrete_columns import DiscreteColumns
 _LARGEST = 1e8
 _LARGEST_SCALE = 1e306
 _ABSURD = 1e4
-# Relative to the size of a value; less than that a sender who computes with 32 bits cannot mean.
-_ROUNDING = float(np.finfo(np.float32).eps)
+# Of the size of a value: less than that a sender who computes with 32 bits cannot mean, nor one with 64.
+_ROUNDING_OF_32, _ROUNDING_OF_64 = float(np.finfo(np.float32).eps), 1e-11
+# A constant that is rounded now to one neighbour and now to another has no more values than this.
+_MOST_NEIGHBOURS = 8
 NEGLIGIBLE = 1e-4
 """Standardised deviations below it are rounding: of a feature without a scale of its own 1e-6 of its size."""
 
@@ -103,9 +105,10 @@ def fit_scaling(
 ) -> Scaling:
     """Measure mean and standard deviation per entity and over all rows.
 
-    A feature that never varied, or by no more than 32-bit floats are rounded, has no scale of its own: it
-    gets one hundredth of its size, or, if it was always 0, the typical scale of the other features. So its
-    first change is a surprise, but a finite one.
+    A feature that never varied, or by no more than rounding, has no scale of its own: it gets one hundredth
+    of its size, or, if it was always 0, the typical scale of the other features. So its first change is a
+    surprise, but a finite one. How far rounding goes is seen in the values: to 32 bits where all are such
+    floats, or so few that they are neighbours among them; else to 64.
     A value 10,000 times as far from the median as 99 % of an entity's values are is an error of measurement,
     and shapes nothing.
 
@@ -117,12 +120,19 @@ def fit_scaling(
     """
     location, scale = np.zeros((n_models, x.shape[1])), np.ones((n_models, x.shape[1]))
     columns: IntArray | slice = slice(None) if discrete is None else discrete.continuous
-    location[:, columns], scale[:, columns] = _measured(x[:, columns], model, n_models)
+    location[:, columns], std, varies = _moments(x[:, columns], model, n_models)
+    scale[:, columns] = _positive(location[:, columns], std, varies)
     return Scaling(location, scale, discrete)
 
 
-def _measured(x: FloatArray, model: IntArray, n_models: int) -> tuple[FloatArray, FloatArray]:
-    """Return location and scale, both shape (n_models, D)."""
+def taken_for_constant(x: FloatArray) -> BoolArray:
+    """Return which columns of training rows, shape (N, D), vary by no more than rounding, shape (D,)."""
+    everybody = np.zeros(len(x), dtype=np.int64)
+    return np.asarray(~_moments(x, everybody, 2)[2][-1])
+
+
+def _moments(x: FloatArray, model: IntArray, n_models: int) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Return location, standard deviation and whether it is more than rounding, shape (n_models, D) each."""
     x = x.copy()
     for m in np.unique(model):
         rows = model == m
@@ -133,17 +143,34 @@ def _measured(x: FloatArray, model: IntArray, n_models: int) -> tuple[FloatArray
     groups = [x[model == m] for m in range(n_models - 1)] + [x]
     location = np.empty((n_models, x.shape[1]))
     std = np.empty_like(location)
+    varies = np.empty(location.shape, dtype=bool)
     for m, rows in reversed(list(enumerate(groups))):
         present = ~np.isnan(rows)
         n = np.maximum(present.sum(axis=0), 1)
         location[m] = np.where(present, rows, 0.0).sum(axis=0) / n
         deviation = np.where(present, rows - location[m], 0.0)
         std[m] = np.sqrt((deviation**2).sum(axis=0) / n)
+        size = np.maximum(np.abs(location[m]), 1e-300)
+        varies[m] = std[m] > _ROUNDING_OF_32 * size
+        for j in np.flatnonzero((std[m] > 0) & ~varies[m]).tolist():
+            values = rows[present[:, j], j]
+            # A long sum is rounded so often that the mean of a constant is not the constant.
+            varies[m, j] = np.std(values - values[0]) > _ROUNDING_OF_64 * size[j] and not _of_32_bits(values)
         # An entity that never sent a feature knows nothing about it; the fleet does.
         absent = ~present.any(axis=0)
         location[m, absent], std[m, absent] = location[-1, absent], std[-1, absent]
-    location, std = np.ldexp(location, exponent), np.ldexp(std, exponent)
-    return location, _positive(location, std)
+        varies[m, absent] = varies[-1, absent]
+    return np.ldexp(location, exponent), np.ldexp(std, exponent), varies
+
+
+def _of_32_bits(x: FloatArray) -> bool:
+    """Return whether values that hardly differ, shape (N,), look as if a sender with 32 bits rounded them."""
+    if (x == x.astype(np.float32)).all():
+        return True
+    values = np.unique(x)
+    # Such floats are half of it to all of it apart, and may have been converted since.
+    apart = np.diff(values) >= 0.25 * _ROUNDING_OF_32 * np.abs(values[1:])
+    return bool(values.size <= _MOST_NEIGHBOURS and apart.all())
 
 
 def _absurd(x: FloatArray) -> BoolArray:
@@ -162,8 +189,7 @@ def _absurd(x: FloatArray) -> BoolArray:
         return np.asarray((np.abs(x - middle) > _ABSURD * reach) & (reach > 0))
 
 
-def _positive(location: FloatArray, std: FloatArray) -> FloatArray:
-    varies = std > _ROUNDING * np.maximum(np.abs(location), 1e-300)
+def _positive(location: FloatArray, std: FloatArray, varies: BoolArray) -> FloatArray:
     typical = np.array([np.median(s[v]) if v.any() else 1.0 for s, v in zip(std, varies, strict=True)])
     fallback = np.where(location != 0, 0.01 * np.abs(location), typical[:, None])
     # An entity's constant feature that varies elsewhere in the fleet borrows the fleet's scale.

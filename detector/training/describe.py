@@ -87,7 +87,7 @@ def describe(
 
 
 def _described(member: TrainedMember) -> ManifestMember:
-    family, calibrated, rows = member.density.family, member.calibrated, member.material.rows
+    family, calibrated, rows = member.member.density.family, member.calibrated, member.material.rows
     in_units = calibrated.conditionals.log_likelihood + member.material.transforms.log_derivative(rows.values)
     typicality = "on" if calibrated.calibration.lower else "off"
     return ManifestMember(

@@ -1,11 +1,12 @@
 """The offline job: records in, a bundle out: fit on the older ones, calibrate on the newest, describe."""
 
+import logging
 from collections.abc import Sequence
 
 from detector.batch import Batch, BoolArray
 from detector.bundles.store import Bundle
 from detector.models.feature_transforms import rate_unit
-from detector.scoring.member import Member
+from detector.models.scaling import taken_for_constant
 from detector.scoring.scoring_model import ScoringModel
 from detector.training.choose import choose
 from detector.training.convene import convene
@@ -13,8 +14,10 @@ from detector.training.describe import describe
 from detector.training.fit_family import no_report
 from detector.training.fitting_rows import Progress as Progress
 from detector.training.plan import TrainingPlan as TrainingPlan
-from detector.training.train_member import train_member
+from detector.training.train_member import Material, train_member
 from detector.training.training_rows import TrainingError as TrainingError
+
+_log = logging.getLogger(__name__)
 
 
 def train(
@@ -50,6 +53,7 @@ def train(
         plan, choice = choose(records, plan, report, anomalous)
         members = [train_member(records, own, report, anomalous, regime) for own in plan.of_members()]
         material = members[0].material
+        _tell_constants(material)
         convened = convene([member.calibrated for member in members], material)
     except ValueError as error:
         raise TrainingError(f"detector {plan.detector!r}: {error}") from error
@@ -59,21 +63,23 @@ def train(
         names,
         tuple(_unit(name, plan) for name in names),
         tuple(material.rows.names[i] for i in material.own),
-        tuple(
-            Member(
-                member.density,
-                member.calibrated.examples,
-                member.calibrated.calibration,
-                member.plan.time_scale,
-                member.calibrated.confirmation,
-            )
-            for member in members
-        ),
+        tuple(trained.member for trained in members),
         convened.committee,
         material.transforms,
     )
     manifest = describe(plan, model, members, convened.held_out, now_s, records=len(records), choice=choice)
     return Bundle(manifest, model, convened.held_out)
+
+
+def _tell_constants(material: Material) -> None:
+    """Name the features of which any change is news, however small."""
+    to_fit, discrete = material.to_fit, material.discrete
+    constant = taken_for_constant(to_fit.values)
+    if discrete is not None:
+        constant[discrete.columns] = False
+    names = [name for name, is_one in zip(to_fit.feature_names, constant, strict=True) if is_one]
+    if names:
+        _log.info("taken for constant, since they vary by no more than rounding does: %s", ", ".join(names))
 
 
 def _unit(name: str, plan: TrainingPlan) -> str | None:

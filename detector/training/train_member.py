@@ -19,6 +19,7 @@ from detector.models.kinds import Kind
 from detector.models.predictors import NoPredictor, predict
 from detector.models.scaling import Scaling, fit_scaling
 from detector.scoring.density import Density
+from detector.scoring.member import Member
 from detector.training.calibrate import Calibrated, calibrate
 from detector.training.discrete_features import discrete_columns, kinds_for, without_impossible
 from detector.training.fit_entities import check_affordable, fit_entities, ways_to_fit
@@ -52,7 +53,7 @@ class TrainedMember:
     material: "Material"
     regimes: tuple[str, ...]
     """Those that occur in the rows that were fitted."""
-    density: Density
+    member: Member
     calibrated: Calibrated
     report: ModelReport
 
@@ -73,17 +74,24 @@ def train_member(
     curves = Curves()
     fitted = fit_member(records, plan, report, anomalous, regime, curves)
     material = fitted.material
-    measured = model_report(
+    calibrated = fitted.calibrated
+    member = Member(
         fitted.density,
-        fitted.calibrated,
-        fitted.fitting.x,
+        calibrated.examples,
+        calibrated.calibration,
+        fitted.plan.time_scale,
+        calibrated.confirmation,
+    )
+    measured = model_report(
+        member,
+        calibrated,
         replace(material.to_fit, values=material.to_fit_in_units),
         material.rows,
         material.model,
         curves,
         plan.seed,
     )
-    return TrainedMember(fitted.plan, material, fitted.regimes, fitted.density, fitted.calibrated, measured)
+    return TrainedMember(fitted.plan, material, fitted.regimes, member, calibrated, measured)
 
 
 class FittedMember(NamedTuple):

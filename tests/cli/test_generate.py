@@ -129,6 +129,26 @@ def test_what_cannot_be_done_is_said(store: Path, arguments: list[str], said: st
     assert said in result.output
 
 
+@pytest.mark.parametrize(("family", "predictor"), [("auto", "auto"), ("gmm", "level")])
+def test_one_feature_comes_from_the_member_that_knows_where_it_belongs(
+    tmp_path: Path, family: str, predictor: str
+) -> None:
+    x = 50.0 + np.random.default_rng(2).normal(size=1500)
+    old = tmp_path / "old.csv"
+    old.write_text(
+        "\n".join(["time,load", *(f"{1_700_000_000 + 60 * i},{v}" for i, v in enumerate(x))]) + "\n"
+    )
+    bundle = train(read_file(old), TrainingPlan("hosts", family, predictor), 1.7e9)
+    folder = BundleStore(tmp_path).save(bundle.manifest, bundle.model, bundle.held_out)
+    result = run("generate", folder, "-n", "500")
+    assert result.exit_code == 0, result.output
+    load = [json.loads(line)["features"]["load"] for line in result.stdout.splitlines()]
+    assert np.mean(load) == pytest.approx(50.0, abs=0.3)
+    assert np.std(load) == pytest.approx(1.0, abs=0.2)
+    followed = "predictor level follows an entity wherever it goes"
+    assert (followed in result.stderr) == (predictor == "level")
+
+
 def test_an_absent_bundle_is_named(store: Path) -> None:
     result = run("generate", f"{store}/pumps@champion", "-n", "2")
     assert result.exit_code == 2

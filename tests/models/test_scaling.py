@@ -5,7 +5,7 @@ import pytest
 
 from detector.models.discrete_columns import DiscreteColumns
 from detector.models.kinds import Kind
-from detector.models.scaling import Scaling, fit_scaling
+from detector.models.scaling import Scaling, fit_scaling, taken_for_constant
 from detector.models.vocabulary import Vocabulary, category_code
 
 
@@ -135,3 +135,19 @@ def test_rounding_to_32_bits_is_no_variation(size: float) -> None:
 def test_small_variation_of_a_large_value_is_kept() -> None:
     x = 1e5 + np.random.default_rng(0).normal(size=(500, 1))
     assert fit_scaling(x, np.zeros(500, dtype=np.int64), 2).scale[0, 0] == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.parametrize("size", [1e8, 1e10])
+def test_a_small_variation_of_values_of_64_bits_is_kept(size: float) -> None:
+    noise = np.random.default_rng(0).normal(size=(500, 1))
+    for x in (size + noise, size + np.rint(noise)):
+        scale = fit_scaling(x, np.zeros(500, dtype=np.int64), 2).scale
+        np.testing.assert_allclose(scale, 1.0, rtol=0.1)
+        assert not taken_for_constant(x).any()
+
+
+def test_a_constant_is_one_however_long_it_lasts() -> None:
+    x = np.full((1_000_000, 2), [0.1, 1234.56789])
+    assert taken_for_constant(x).all()
+    scaling = fit_scaling(x, np.zeros(len(x), dtype=np.int64), 2)
+    np.testing.assert_allclose(scaling.scale[0], [0.001, 12.3456789])

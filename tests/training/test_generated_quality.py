@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from detector.training.generated_quality import frechet_distance, generated_quality
+from detector.models.discrete_columns import DiscreteColumns
+from detector.models.vocabulary import Vocabulary
+from detector.training.generated_quality import frechet_distance, generated_quality, in_deviations
 
 RNG = np.random.default_rng(0)
 
@@ -55,3 +57,22 @@ def test_too_few_rows_or_no_feature_are_not_judged() -> None:
     assert generated_quality(few, many, many) is None
     assert generated_quality(many, many, few) is None
     assert generated_quality(many[:, :0], many[:, :0], many[:, :0]) is None
+
+
+def test_lost_texts_and_flags_are_farther_from_held_out_ones() -> None:
+    columns = DiscreteColumns(
+        ("categorical", "continuous", "binary", "count"), (Vocabulary(["DELETE", "GET"]), None, None, None)
+    )
+
+    def rows(rare: float) -> np.ndarray:
+        texts, flags = RNG.random(1000) >= rare, RNG.random(1000) >= rare
+        return np.column_stack([texts, RNG.normal(size=1000), flags, RNG.poisson(3.0, 1000)]).astype(float)
+
+    real, fitted, lost = rows(0.05), rows(0.05), rows(0.0)
+    same, without = (
+        generated_quality(*in_deviations(real, fitted, of_kind, columns)) for of_kind in (rows(0.05), lost)
+    )
+    assert same is not None
+    assert without is not None
+    assert same.generated.frechet_distance < 0.1 < without.generated.frechet_distance
+    assert without.generated.coverage < same.generated.coverage - 0.03

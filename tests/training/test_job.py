@@ -115,10 +115,12 @@ def test_missing_values_are_no_obstacle() -> None:
     assert np.nanmedian(scores.p_value) == pytest.approx(0.5, abs=0.1)
 
 
-def test_constant_feature_is_no_obstacle() -> None:
+def test_constant_feature_is_no_obstacle_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
     x = rows()
     x[:, 1] = 7.0
-    bundle = train(batch(x), PLAN, 1e9)
+    with caplog.at_level("INFO"):
+        bundle = train(batch(x), PLAN, 1e9)
+    assert "taken for constant, since they vary by no more than rounding does: f1" in caplog.text
     changed = x[700:].copy()
     changed[50:60, 1] = 9.0
     scores, _ = outcome_of(serve(bundle, AlertRules()), batch(changed))

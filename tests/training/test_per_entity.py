@@ -138,8 +138,8 @@ def test_an_alert_says_what_the_entitys_own_model_expected(family: str) -> None:
 
 @EVERY_FAMILY
 def test_synthetic_records_of_an_entity_come_from_its_own_model(family: str) -> None:
-    density = trained(family).model.density
-    x = generate(density, np.array([0, 1, 2]), 3000, np.random.default_rng(0))
+    member = trained(family).model.members[0]
+    x = generate(member.density, member.examples, np.array([0, 1, 2]), 3000, np.random.default_rng(0))
     opposed, parallel, stranger = (np.corrcoef(of_entity.T)[0, 1] for of_entity in x)
     assert opposed < -0.5
     assert parallel > 0.5

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from detector.models.kinds import Kind
+from detector.scoring.generate import generate_standardised
 from detector.training.job import TrainingPlan, train
 from detector.training.report import Curves, calibration_check, feature_ranges
 from tests.made import batch
@@ -60,3 +62,42 @@ def test_bundle_reports_how_the_fit_chose() -> None:
     assert report.generated.generated.coverage > 0.8
     assert report.calibration is not None
     assert report.calibration.rows == 135
+
+
+def test_generated_records_are_judged_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = 100.0 + 3.0 * np.random.default_rng(0).normal(size=(900, 2))
+
+    def distance() -> float:
+        bundle = train(batch(x), TrainingPlan("d", "gmm", "level"), 1e9)
+        quality = bundle.manifest.members[0].report.generated
+        assert quality is not None
+        return quality.generated.frechet_distance
+
+    assert distance() < 0.1
+    monkeypatch.setattr(
+        "detector.training.report.generate_standardised",
+        lambda *given: generate_standardised(*given) + 2.0,
+    )
+    assert distance() == pytest.approx(8.0, rel=0.2)
+
+
+def test_records_without_a_number_are_judged_too() -> None:
+    kinds: dict[str, Kind] = {"f0": "binary", "f1": "count"}
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.random(900) < 0.9, rng.poisson(3.0, 900)]).astype(float)
+    bundle = train(batch(x), TrainingPlan("d", "naive_bayes", "none", kinds=kinds), 1e9)
+    quality = bundle.manifest.members[0].report.generated
+    assert quality is not None
+    assert quality.generated.frechet_distance < 0.1
+
+
+def test_what_missing_values_cost_is_counted() -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.normal(size=(1500, 10))
+    lost = np.where(rng.random(whole.shape) < 0.2, np.nan, whole)
+    cost_us = [
+        train(batch(x), TrainingPlan("d", "gmm", "none"), 1e9).manifest.members[0].report.cost_us
+        for x in (whole, lost)
+    ]
+    # A density alone takes twice the time where values are missing; every pattern has to be calibrated.
+    assert cost_us[1] > 10.0 * cost_us[0]
