@@ -23,6 +23,8 @@ from detector.training.naive_bayes_rows import FeatureKinds, Rows
 
 # A covariance of D features needs about D rows to be one at all; the pooled one weighs as much as twice that.
 _PRIOR_ROWS_PER_FEATURE = 2.0
+# How often the fleet visits a component says little of how often an entity does.
+_PRIOR_ROWS_OF_WEIGHTS = 0.1
 _MAX_ITERATIONS = 50
 _LEAST_GAIN_NATS = 1e-3
 
@@ -91,7 +93,7 @@ def _maximise_gmm(prior: Arrays, x: FloatArray, responsibilities: FloatArray, fl
     """
     prior_rows = _PRIOR_ROWS_PER_FEATURE * x.shape[1]
     rows = responsibilities.sum(axis=0) + prior_rows
-    weights = responsibilities.sum(axis=0) + prior_rows * len(rows) * prior["weights"]
+    weights = responsibilities.sum(axis=0) + _PRIOR_ROWS_OF_WEIGHTS * prior["weights"]
     means = (responsibilities.T @ x + prior_rows * prior["means"]) / rows[:, None]
     # Both kinds of rows spread about the new mean.
     difference = x - means[:, None]

@@ -46,7 +46,7 @@ def fit_family(plan: TrainingPlan, fitting: Fitting, report: Progress, curves: C
     if plan.family == "hmm":
         from detector.training.fit_hmm import fit_hmm
 
-        options = _options(plan, "n_states", "n_mixtures")
+        options = _options(plan, "n_states", "n_mixtures", texts=("covariance",))
         return fit_hmm(
             x,
             lengths=lengths,
@@ -57,6 +57,7 @@ def fit_family(plan: TrainingPlan, fitting: Fitting, report: Progress, curves: C
             record=curves.record,
             n_states=options.get("n_states"),
             n_mixtures=options.get("n_mixtures"),
+            covariance="full" if _text(plan, "covariance") == "full" else "diag",
         )
     if plan.family == "naive_bayes":
         from detector.training.fit_naive_bayes import fit_naive_bayes
@@ -113,11 +114,18 @@ def fit_family(plan: TrainingPlan, fitting: Fitting, report: Progress, curves: C
     )
 
 
-def fit_alike(plan: TrainingPlan, pooled: Family, fitting: Fitting) -> Family:
-    """Fit another family of the same size as the pooled one."""
-    size = {}
+def fit_alike(
+    plan: TrainingPlan,
+    pooled: Family,
+    fitting: Fitting,
+    n_states: int | None = None,
+    covariance: str = "diag",
+) -> Family:
+    """Fit another family of the same size as the pooled one; an HMM perhaps with other states."""
+    size: dict[str, int | str] = {}
     if isinstance(pooled, Hmm):
-        size = {"n_states": pooled.n_states, "n_mixtures": pooled.n_mixtures}
+        size = {"n_states": n_states or pooled.n_states, "n_mixtures": pooled.n_mixtures}
+        size["covariance"] = covariance
     family = fit_family(replace(plan, options={**plan.options, **size}), fitting, no_report, Curves())
     if isinstance(family, Hmm):
         # The rows of one entity are too few to tell how soon a filter forgets where it began.

@@ -1,17 +1,22 @@
 """Tests for detector.training.fit_entities."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from detector.batch import FloatArray
 from detector.models.contract import Family
+from detector.models.entity_families import EntityFamilies
 from detector.models.gmm import Gmm
-from detector.training.fit_entities import fit_entities, fit_own, ways_to_fit
+from detector.models.hmm import Hmm
+from detector.training.fit_entities import fit_entities, fit_own, ways_to_fit, with_states
+from detector.training.fit_family import fit_alike
 from detector.training.fitting import Fitting
+from detector.training.plan import TrainingPlan
 from tests.made import fitting
-from tests.models.families_by_hand import random_gmm
+from tests.models.families_by_hand import random_gmm, random_hmm
 
 # Between two entities and a third that is like the pooled model itself.
 POOLED = Gmm(np.ones(1), np.zeros((1, 2)), 4.0 * np.eye(2)[None])
@@ -64,24 +69,24 @@ def test_no_entity_with_a_family_of_its_own_needs_no_arrays() -> None:
 def test_what_it_predicts_worse_later_is_not_its_own() -> None:
     x = rows(-2.0, 200)
     x[160:] += 5.0
-    assert fit_own(POOLED, [moments], fitting(x)) is None
+    assert fit_own(POOLED, [moments], fitting(x)).family is None
 
 
 def test_runs_of_an_entity_are_not_joined() -> None:
     """What came before the newest fifth of each run judges that fifth."""
     x = rows(-2.0, 200)
     x[80:100] += 5.0
-    assert fit_own(POOLED, [moments], fitting(x)) is not None
+    assert fit_own(POOLED, [moments], fitting(x)).family is not None
     broken = replace(fitting(x), run=np.repeat([0, 1], 100))
-    assert fit_own(POOLED, [moments], broken) is None
+    assert fit_own(POOLED, [moments], broken).family is None
     # Records labelled anomalous, which some families get to see, do not count.
     labelled = replace(broken, anomalous=np.repeat([False, True, False], [80, 20, 100]))
-    assert fit_own(POOLED, [middle], labelled) is not None
-    assert fit_own(POOLED, [middle], broken) is None
+    assert fit_own(POOLED, [middle], labelled).family is not None
+    assert fit_own(POOLED, [middle], broken).family is None
 
 
 def test_a_family_of_another_make_cannot_be_stacked() -> None:
-    assert fit_own(random_gmm(2, 2), [lambda entity: FakeKernel()], fitting(rows(-2.0, 200))) is None
+    assert fit_own(random_gmm(2, 2), [lambda entity: FakeKernel()], fitting(rows(-2.0, 200))).family is None
 
 
 def test_entities_may_correlate_features_that_the_fleet_does_not() -> None:
@@ -90,7 +95,7 @@ def test_entities_may_correlate_features_that_the_fleet_does_not() -> None:
     correlated = rows(0.0, 300) @ np.array([[1.0, 0.9], [0.0, 0.4]])
     shifted = rows(3.0, 300)
     ways = ways_to_fit(pooled, moments, any_covariance=True)
-    plain = fit_own(pooled, ways, fitting(shifted))
+    plain = fit_own(pooled, ways, fitting(shifted)).family
     assert isinstance(plain, Gmm)
     assert plain.covariance == "diagonal"
     families = fit_entities(
@@ -107,6 +112,37 @@ def test_entities_may_correlate_features_that_the_fleet_does_not() -> None:
     np.testing.assert_allclose(own.log_likelihood(shifted), plain.log_likelihood(shifted))
     alone = ways_to_fit(pooled, moments, any_covariance=False)
     assert len(alone) == 1
+
+
+def test_states_that_are_repeated_change_no_density() -> None:
+    few = random_hmm(3, 2, diagonal=True)
+    many = with_states(few, 8)
+    x, gap_s, lengths = few.sample(300, np.random.default_rng(0)), np.full(300, np.nan), np.array([300])
+    of_few, of_many = (hmm.scan(hmm.initial_state(1), x, gap_s, lengths)[1] for hmm in (few, many))
+    np.testing.assert_allclose(of_many, of_few)
+    beliefs = many.beliefs(many.initial_state(1), x, gap_s, lengths)
+    assert (beliefs.argmax(axis=1) < 3).all()
+
+
+def test_few_rows_are_enough_for_fewer_states(caplog: pytest.LogCaptureFixture) -> None:
+    """Of one state with correlated features; the eight of the fleet have none, and too many parameters."""
+    pooled = with_states(random_hmm(1, 2, diagonal=True, interval_s=1.0), 8)
+    plan = TrainingPlan("d", "hmm")
+    ways = ways_to_fit(pooled, partial(fit_alike, plan, pooled), any_covariance=True)
+    own, few = rows(5.0, 250) @ np.array([[1.0, 1.0], [0.0, 0.05]]), rows(5.0, 5)
+    with caplog.at_level("INFO"):
+        families = fit_entities(
+            pooled, ways, fitting(np.vstack([own, few, own]), 250, 5, 250), np.array([0, 1, 2]), 3
+        )
+    assert families is not None
+    np.testing.assert_array_equal(families.own(), [0])
+    assert isinstance(families.of(0), Hmm)
+    assert families.of(0).state_size == pooled.state_size
+    assert families.of(0).arrays()["covariances"].shape == (8, 2, 2)
+    again = EntityFamilies.from_arrays(families.arrays(), pooled).of(0)
+    np.testing.assert_array_equal(again.arrays()["covariances"], families.of(0).arrays()["covariances"])
+    assert "1 of 3 entities have a hmm of their own; 1 have too few records for a scale" in caplog.text
+    assert "1 for such a model (a hidden Markov model" in caplog.text
 
 
 class FakeKernel(Gmm):
