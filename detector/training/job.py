@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Sequence
 
+import numpy as np
+
 from detector.batch import Batch, BoolArray
 from detector.bundles.store import Bundle
 from detector.models.feature_transforms import rate_unit
@@ -18,6 +20,8 @@ from detector.training.train_member import Material, train_member
 from detector.training.training_rows import TrainingError as TrainingError
 
 _log = logging.getLogger(__name__)
+
+_UNLIKE_LEVELS = 5.0
 
 
 def train(
@@ -54,6 +58,8 @@ def train(
         members = [train_member(records, own, report, anomalous, regime) for own in plan.of_members()]
         material = members[0].material
         _tell_constants(material)
+        if plan.models == "pooled":
+            _warn_of_unlike_counts(material)
         convened = convene([member.calibrated for member in members], material)
     except ValueError as error:
         raise TrainingError(f"detector {plan.detector!r}: {error}") from error
@@ -80,6 +86,30 @@ def _tell_constants(material: Material) -> None:
     names = [name for name, is_one in zip(to_fit.feature_names, constant, strict=True) if is_one]
     if names:
         _log.info("taken for constant, since they vary by no more than rounding does: %s", ", ".join(names))
+
+
+def _warn_of_unlike_counts(material: Material) -> None:
+    """Name counts of which entities have so unlike levels that one's usual values hide another's jumps."""
+    to_fit = material.to_fit
+    for j, (name, kind) in enumerate(zip(to_fit.feature_names, material.kinds, strict=True)):
+        if kind != "count":
+            continue
+        columns = (to_fit.values[to_fit.entity == entity, j] for entity in material.own.tolist())
+        levels = [float(np.nanmedian(column)) for column in columns if not np.isnan(column).all()]
+        if len(levels) < 2:
+            continue
+        low = float(np.quantile(levels, 0.25, method="lower"))
+        high = float(np.quantile(levels, 0.75, method="higher"))
+        # Of counts near 0 a small step is a large factor.
+        if high + 1.0 > _UNLIKE_LEVELS * (low + 1.0):
+            _log.warning(
+                "the count %s has unlike levels (%g in the lower quarter of entities, %g in the upper one) "
+                "and no scale for each: a change from one to the other is hardly heard; declare it "
+                "continuous, perhaps with scale: log, or take training.models: per_entity",
+                name,
+                low,
+                high,
+            )
 
 
 def _unit(name: str, plan: TrainingPlan) -> str | None:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from detector.stream.alert_record import encode_alert
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.training.backtest import rows_of
 from detector.training.job import TrainingPlan, train
+from tests.made import batch
 from tests.pipelines import outcome_of, scores_of, watch
 from tests.stream.records import raw_records
 
@@ -182,3 +183,22 @@ def test_labelled_regimes_are_the_classes_and_are_named_in_the_manifest() -> Non
     family = bundle.model.density.family
     believed = family.latent(family.initial_state(900), z, np.full(900, np.nan))
     assert (believed.argmax(axis=1) == night).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("level", "models", "warned"),
+    [(200.0, "pooled", True), (200.0, "per_entity", False), (4.0, "pooled", False)],
+)
+def test_counts_of_unlike_levels_are_named(
+    level: float, models: Literal["pooled", "per_entity"], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+    errors = np.concatenate([rng.poisson(2.0, 400), rng.poisson(level, 400)]).astype(float)
+    records = batch(
+        np.column_stack([errors, rng.normal(size=800)]),
+        entity=["web"] * 400 + ["db"] * 400,
+        time=np.tile(60.0 * np.arange(400.0), 2),
+    )
+    plan = TrainingPlan("d", "naive_bayes", "none", kinds={"f0": "count"}, models=models)
+    train(records, plan, 1e9)
+    assert ("the count f0 has unlike levels" in caplog.text) == warned
