@@ -113,8 +113,7 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
         return _closed(plan, discrete_members(), (), ["no feature is continuous: naive Bayes"])
     if len(kinds) == 1 and plan.predictor == AUTO:
         reasons = ["one feature: what departs from its level or range or last values, or drifts from these"]
-        members, _, labelled = _labelled(given, plan, members_of_one_feature(), kinds, reasons)
-        return _closed(plan, members, (), reasons, labelled=labelled)
+        return _with_further_members(given, plan, members_of_one_feature(), kinds, (), reasons, report)
     found = _predictor(given, plan, "naive_bayes")
     reasons = [found.reason]
     independent = found.name == "none"
@@ -126,12 +125,25 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
         members = [replace(member, predictor=plan.predictor) for member in members]
         return _closed(plan, members, found.tried, reasons)
     members = independent_members(kinds) if independent else ordered_members(found.name, kinds)
+    return _with_further_members(given, plan, members, kinds, found.tried, reasons, report)
+
+
+def _with_further_members(
+    given: Given,
+    plan: TrainingPlan,
+    members: list[MemberPlan],
+    kinds: Mapping[str, Kind],
+    predictors: tuple[PredictorTried, ...],
+    reasons: list[str],
+    report: Progress,
+) -> Chosen:
+    """Let labels, and then canaries, say whether others do better, or further members."""
     members, still_open, labelled = _labelled(given, plan, members, kinds, reasons)
-    if not candidates_for(still_open, members):
-        return _closed(plan, members, found.tried, reasons, labelled=labelled)
+    if not candidates_for(still_open, members, len(kinds)):
+        return _closed(plan, members, predictors, reasons, labelled=labelled)
     trial = given.newest(_FAMILY_RECORDS, _FAMILY_RECORDS_EACH)
     best = choose_committee(*trial, still_open, members, report)
-    return _closed(plan, best.members, found.tried, [*reasons, best.reason], best, labelled)
+    return _closed(plan, best.members, predictors, [*reasons, best.reason], best, labelled)
 
 
 def _labelled(

@@ -62,7 +62,7 @@ def choose_by_labels(
         if precision > max(of_best, found[0][1] + _LEAST_GAIN):
             best, of_best = members, precision
     undecided, further = [], []
-    for candidate in candidates_for(plan, best):
+    for candidate in candidates_for(plan, best, len(records.feature_names)):
         larger = [*best, candidate]
         precision = trial.average_precision(larger)
         if precision is not None:

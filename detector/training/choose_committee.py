@@ -1,6 +1,6 @@
 """Whether another family earns a place in a committee: by canaries that it finds, and by how steady it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,21 +15,25 @@ from detector.training.fitting_rows import Progress
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
 from detector.training.train_member import FittedMember
 
-# Tried as a further member, by family; auto is the chosen predictor. A mixture of full covariances on what
-# the predictor leaves is none of them: it hears more of almost any canary, and less of incidents that people
-# labelled.
-_CANDIDATES: Mapping[str, MemberPlan] = {
-    "naive_bayes": FOLLOWING,
-    "hmm": MemberPlan("hmm", AUTO, time_scale=TimeScale(1 / 3)),
-    "gmm": MemberPlan("gmm", "none"),
-    "vae": MemberPlan("vae", AUTO, time_scale=TimeScale(1 / 3)),
-    "rbm": MemberPlan("rbm", AUTO, time_scale=TimeScale(1 / 3)),
-    "gan": MemberPlan("gan", AUTO, time_scale=TimeScale(1 / 3)),
-}
+_ON_REQUEST = ("vae", "rbm", "gan")
+# Tried as a further member; auto is the chosen predictor. A mixture of full covariances on what the predictor
+# leaves is none of them: it hears more of almost any canary, and less of incidents that people labelled.
+_CANDIDATES = (
+    FOLLOWING,
+    MemberPlan("hmm", AUTO, time_scale=TimeScale(1 / 3)),
+    MemberPlan("gmm", "none"),
+    *(MemberPlan(family, AUTO, time_scale=TimeScale(1 / 3)) for family in _ON_REQUEST),
+)
 # Where records tell nothing about one another, naive Bayes is the member, and mixtures find less.
-_INDEPENDENT_CANDIDATES: Mapping[str, MemberPlan] = {
-    family: MemberPlan(family, "none") for family in ("vae", "rbm", "gan")
-}
+_INDEPENDENT_CANDIDATES = tuple(MemberPlan(family, "none") for family in _ON_REQUEST)
+# One feature may have several levels, or ways to move, between which it goes: what is between them, and what
+# stays too long or comes out of turn, is near its level and last values.
+_ONE_FEATURE_CANDIDATES = (
+    MemberPlan("hmm", "none", time_scale=TimeScale(1 / 3)),
+    MemberPlan("hmm", "autoregressive", time_scale=TimeScale(1 / 3)),
+    MemberPlan("gmm", "none"),
+    *(MemberPlan(family, "none", time_scale=TimeScale(1 / 3)) for family in _ON_REQUEST),
+)
 _FEWEST_CANARIES = 60
 _LEAST_GAIN = 0.1
 _MOST_UNSTEADY = 0.05
@@ -66,7 +70,7 @@ def choose_committee(
         members: To begin with; the first one's predictor is the chosen one.
         report: Told how far it is.
     """
-    candidates = candidates_for(plan, members)
+    candidates = candidates_for(plan, members, len(records.feature_names))
     fitted = [fit_to_try(records, anomalous, plan, member) for member in members]
     present = [member for member in fitted if member is not None]
     trial = _trial(present[0], plan) if len(present) == len(members) else None
@@ -91,11 +95,14 @@ def choose_committee(
     return CommitteeChoice(best[0], tried, trial.n_canaries, reason)
 
 
-def candidates_for(plan: TrainingPlan, members: Sequence[MemberPlan]) -> list[MemberPlan]:
+def candidates_for(plan: TrainingPlan, members: Sequence[MemberPlan], n_features: int) -> list[MemberPlan]:
     """Return the further members that a plan wants to be tried, beside those that a committee begins with."""
     predictor = members[0].predictor
-    known = _INDEPENDENT_CANDIDATES if predictor == "none" else _CANDIDATES
-    wanted = [known[family] for family in plan.candidates if family in known]
+    if n_features == 1:
+        known = _ONE_FEATURE_CANDIDATES
+    else:
+        known = _INDEPENDENT_CANDIDATES if predictor == "none" else _CANDIDATES
+    wanted = [member for family in plan.candidates for member in known if member.family == family]
     return on_predictor(predictor, those_that_take(wanted, plan.kinds))
 
 

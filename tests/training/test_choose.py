@@ -15,7 +15,7 @@ from detector.training.fit_family import no_report
 from detector.training.job import train
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
 from tests.made import batch
-from tests.pipelines import scores_of
+from tests.pipelines import outcome_of, scores_of
 
 OPEN = TrainingPlan("hosts", AUTO, AUTO)
 
@@ -100,6 +100,29 @@ def test_one_feature_is_compared_with_its_level_its_range_and_its_past_and_its_d
     members = chosen(batch(stream(300, 0.7, d=1))).plan.members
     assert [member.predictor for member in members] == ["level_and_range", "regression", "regression"]
     assert [member.time_scale.of_deviation for member in members] == [False, False, True]
+
+
+def test_one_feature_of_several_levels_gets_a_member_that_knows_them() -> None:
+    rng = np.random.default_rng(2)
+    runs = [
+        (50.0 if i % 2 else 5.0, int(rng.normal(90, 10) if i % 2 else rng.normal(30, 4))) for i in range(200)
+    ]
+    machine = np.repeat([level for level, _ in runs], [length for _, length in runs])[:11_000, None]
+    machine += rng.normal(size=machine.shape)
+    time = np.arange(0.0, 60.0 * len(machine), 60.0)
+    records = batch(machine[:9000], time=time[:9000])
+    found = chosen(records)
+    assert found.choice is not None
+    assert found.choice.canaries >= 60
+    assert len(found.plan.members) == 4
+    assert found.plan.members[-1].family in ("hmm", "gmm")
+    assert chosen(records, replace(OPEN, candidates=())).plan.members == found.plan.members[:3]
+
+    machine[10_500:10_520] = 28.0 + rng.normal(size=(20, 1))
+    detector = serve(train(records, OPEN, 1e9), AlertRules(Budget(1, "entity", 86400.0)))
+    scores, events = outcome_of(detector, batch(machine[9000:], time=time[9000:]))
+    assert scores.alert[1500:1520].any()
+    assert sum(event.transition == "firing" and event.time < time[10_500] for event in events) <= 2
 
 
 def test_a_committee_that_was_chosen_becomes_a_bundle_that_says_why() -> None:
