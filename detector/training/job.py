@@ -1,14 +1,10 @@
 """The offline job: records in, a bundle out: fit on the older ones, calibrate on the newest, describe."""
 
-import logging
 from collections.abc import Sequence
-
-import numpy as np
 
 from detector.batch import Batch, BoolArray
 from detector.bundles.store import Bundle
 from detector.models.feature_transforms import rate_unit
-from detector.models.scaling import taken_for_constant
 from detector.scoring.scoring_model import ScoringModel
 from detector.training.choose import choose
 from detector.training.convene import convene
@@ -16,12 +12,9 @@ from detector.training.describe import describe
 from detector.training.fit_family import no_report
 from detector.training.fitting_rows import Progress as Progress
 from detector.training.plan import TrainingPlan as TrainingPlan
-from detector.training.train_member import Material, train_member
+from detector.training.remarks import remark
+from detector.training.train_member import train_member
 from detector.training.training_rows import TrainingError as TrainingError
-
-_log = logging.getLogger(__name__)
-
-_UNLIKE_LEVELS = 5.0
 
 
 def train(
@@ -57,9 +50,7 @@ def train(
         plan, choice = choose(records, plan, report, anomalous)
         members = [train_member(records, own, report, anomalous, regime) for own in plan.of_members()]
         material = members[0].material
-        _tell_constants(material)
-        if plan.models == "pooled":
-            _warn_of_unlike_counts(material)
+        remark(material, plan)
         convened = convene([member.calibrated for member in members], material)
     except ValueError as error:
         raise TrainingError(f"detector {plan.detector!r}: {error}") from error
@@ -75,41 +66,6 @@ def train(
     )
     manifest = describe(plan, model, members, convened.held_out, now_s, records=len(records), choice=choice)
     return Bundle(manifest, model, convened.held_out)
-
-
-def _tell_constants(material: Material) -> None:
-    """Name the features of which any change is news, however small."""
-    to_fit, discrete = material.to_fit, material.discrete
-    constant = taken_for_constant(to_fit.values)
-    if discrete is not None:
-        constant[discrete.columns] = False
-    names = [name for name, is_one in zip(to_fit.feature_names, constant, strict=True) if is_one]
-    if names:
-        _log.info("taken for constant, since they vary by no more than rounding does: %s", ", ".join(names))
-
-
-def _warn_of_unlike_counts(material: Material) -> None:
-    """Name counts of which entities have so unlike levels that one's usual values hide another's jumps."""
-    to_fit = material.to_fit
-    for j, (name, kind) in enumerate(zip(to_fit.feature_names, material.kinds, strict=True)):
-        if kind != "count":
-            continue
-        columns = (to_fit.values[to_fit.entity == entity, j] for entity in material.own.tolist())
-        levels = [float(np.nanmedian(column)) for column in columns if not np.isnan(column).all()]
-        if len(levels) < 2:
-            continue
-        low = float(np.quantile(levels, 0.25, method="lower"))
-        high = float(np.quantile(levels, 0.75, method="higher"))
-        # Of counts near 0 a small step is a large factor.
-        if high + 1.0 > _UNLIKE_LEVELS * (low + 1.0):
-            _log.warning(
-                "the count %s has unlike levels (%g in the lower quarter of entities, %g in the upper one) "
-                "and no scale for each: a change from one to the other is hardly heard; declare it "
-                "continuous, perhaps with scale: log, or take training.models: per_entity",
-                name,
-                low,
-                high,
-            )
 
 
 def _unit(name: str, plan: TrainingPlan) -> str | None:

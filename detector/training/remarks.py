@@ -1,0 +1,76 @@
+"""What people are told of their records: features that are probably declared as what they are not."""
+
+import logging
+
+import numpy as np
+
+from detector.models.scaling import taken_for_constant
+from detector.training.plan import TrainingPlan
+from detector.training.train_member import Material
+
+_UNLIKE_LEVELS = 5.0
+_FEWEST_RISES, _MOST_FALLS, _LEFT_AFTER_RESET = 100, 0.01, 0.1
+
+_log = logging.getLogger(__name__)
+
+
+def remark(material: Material, plan: TrainingPlan) -> None:
+    """Log what is remarkable about the features of the records to fit."""
+    _name_constants(material)
+    _name_totals(material, plan)
+    if plan.models == "pooled":
+        _name_unlike_counts(material)
+
+
+def _name_constants(material: Material) -> None:
+    """Name the features of which any change is news, however small."""
+    to_fit, discrete = material.to_fit, material.discrete
+    constant = taken_for_constant(to_fit.values)
+    if discrete is not None:
+        constant[discrete.columns] = False
+    names = [name for name, is_one in zip(to_fit.feature_names, constant, strict=True) if is_one]
+    if names:
+        _log.info("taken for constant, since they vary by no more than rounding does: %s", ", ".join(names))
+
+
+def _name_totals(material: Material, plan: TrainingPlan) -> None:
+    """Name features that only grow, but for resets: what is normal of them lies ever farther behind."""
+    run, values = material.to_fit.of_run, material.to_fit_in_units
+    for j, (name, kind) in enumerate(zip(material.to_fit.feature_names, material.kinds, strict=True)):
+        if kind not in ("continuous", "count") or plan.types.get(name) == "counter":
+            continue
+        before, after = values[:-1, j], values[1:, j]
+        rises, falls = ((run[1:] == run[:-1]) & side for side in (after > before, after < before))
+        reset = falls & (after <= _LEFT_AFTER_RESET * before)
+        few = falls.sum() <= _MOST_FALLS * rises.sum()
+        if rises.sum() >= _FEWEST_RISES and few and (reset == falls).all():
+            _log.warning(
+                "the feature %s only grows, but for %d resets: if it is a total, declare type: counter, "
+                "and its rate is watched; a change of pace is hardly heard in a total",
+                name,
+                int(falls.sum()),
+            )
+
+
+def _name_unlike_counts(material: Material) -> None:
+    """Name counts of which entities have so unlike levels that one's usual values hide another's jumps."""
+    to_fit = material.to_fit
+    for j, (name, kind) in enumerate(zip(to_fit.feature_names, material.kinds, strict=True)):
+        if kind != "count":
+            continue
+        columns = (to_fit.values[to_fit.entity == entity, j] for entity in material.own.tolist())
+        levels = [float(np.nanmedian(column)) for column in columns if not np.isnan(column).all()]
+        if len(levels) < 2:
+            continue
+        low = float(np.quantile(levels, 0.25, method="lower"))
+        high = float(np.quantile(levels, 0.75, method="higher"))
+        # Of counts near 0 a small step is a large factor.
+        if high + 1.0 > _UNLIKE_LEVELS * (low + 1.0):
+            _log.warning(
+                "the count %s has unlike levels (%g in the lower quarter of entities, %g in the upper one) "
+                "and no scale for each: a change from one to the other is hardly heard; declare it "
+                "continuous, perhaps with scale: log, or take training.models: per_entity",
+                name,
+                low,
+                high,
+            )
