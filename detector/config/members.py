@@ -26,7 +26,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 """The settings that each family has."""
 
 Order = Annotated[
-    int | None, Field(ge=1, le=5, description="autoregressive: past records that count; 1, without.")
+    int | None, Field(ge=1, le=24, description="autoregressive: past records that count; 1, without.")
 ]
 
 

@@ -9,7 +9,8 @@ from detector.batch import Batch, BoolArray
 from detector.bundles.choice import CommitteeTried
 from detector.scoring.time_scale import TimeScale
 from detector.training.canary_trial import CanaryTrial, Heard, together
-from detector.training.default_committee import FOLLOWING, on_predictor, those_that_take
+from detector.training.default_committee import BELL_EACH, FOLLOWING, on_predictor, those_that_take
+from detector.training.fit_predictor import LARGEST_ORDER
 from detector.training.fit_to_try import fit_to_try
 from detector.training.fitting_rows import Progress
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
@@ -32,6 +33,7 @@ _ONE_FEATURE_CANDIDATES = (
     MemberPlan("hmm", "none", time_scale=TimeScale(1 / 3)),
     MemberPlan("hmm", "autoregressive", time_scale=TimeScale(1 / 3)),
     MemberPlan("gmm", "none"),
+    MemberPlan("gmm", "autoregressive", LARGEST_ORDER, BELL_EACH, TimeScale(1 / 3)),
     *(MemberPlan(family, "none", time_scale=TimeScale(1 / 3)) for family in _ON_REQUEST),
 )
 _FEWEST_CANARIES = 60

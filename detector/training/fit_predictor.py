@@ -16,7 +16,7 @@ from detector.training.fit_seasonal import fit_seasonal
 _RIDGE = 10.0
 # A single absurd row must not bend the coefficients.
 _LARGEST = 20.0
-LARGEST_ORDER = 5
+LARGEST_ORDER = 24
 # So many rows may be followed by values beyond their range, by as much as it is wide; fewer, by more.
 _ROWS_OF_A_RANGE = 1_000
 # The smoothest first.
@@ -41,7 +41,7 @@ def fit_predictor(
         lengths: Records of each entity, shape (E,).
         model: Which model each entity shapes, shape (E,), in [0, n_models); all shape the last, pooled one.
         n_models: Entities with coefficients of their own, plus one.
-        order: Past records that ``autoregressive`` leans on, 1 to 5; of no meaning to the others.
+        order: Past records that ``autoregressive`` leans on, 1 to 24; of no meaning to the others.
 
     Raises:
         ValueError: There is no such predictor or order, or the time is too short for a profile of the day.

@@ -125,6 +125,15 @@ def test_one_feature_of_several_levels_gets_a_member_that_knows_them() -> None:
     assert sum(event.transition == "firing" and event.time < time[10_500] for event in events) <= 2
 
 
+def test_a_wave_of_one_feature_gets_a_member_that_follows_it() -> None:
+    t = np.arange(9000.0)
+    rng = np.random.default_rng(0)
+    phase = 2 * np.pi * t / 60.0
+    wave = (10 * np.sin(phase) + 4 * np.sin(2 * phase + 1.0) + 0.5 * rng.normal(size=t.size))[:, None]
+    members = chosen(batch(wave, time=10.0 * t)).plan.members
+    assert (members[-1].predictor, members[-1].order) == ("autoregressive", 24)
+
+
 def test_a_committee_that_was_chosen_becomes_a_bundle_that_says_why() -> None:
     bundle = train(batch(stream(600, 0.7)), OPEN, 1e9)
     assert bundle.manifest.choice is not None

@@ -166,8 +166,8 @@ def test_order_of_the_autoregression_is_the_plans_and_warms_up_as_long() -> None
     bundle = train(batch(rows()), replace(PLAN, order=3), 1e9)
     scores, _ = outcome_of(serve(bundle, AlertRules()), batch(rows(60, seed=1)))
     assert (scores.status[:4] == Status.SCORED).tolist() == [False, False, False, True]
-    with pytest.raises(TrainingError, match="order 6 of predictor autoregressive"):
-        train(batch(rows()), replace(PLAN, order=6), 1e9)
+    with pytest.raises(TrainingError, match="order 25 of predictor autoregressive"):
+        train(batch(rows()), replace(PLAN, order=25), 1e9)
 
 
 def with_block(height: float) -> tuple[np.ndarray, np.ndarray]:
