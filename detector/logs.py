@@ -50,7 +50,7 @@ def configure_logs(level: str, format: Literal["json", "console"], stream: TextI
     if root.level > logging.DEBUG:
         # It tells of every connection that it opens and closes.
         logging.getLogger("kafka").setLevel(max(logging.WARNING, root.level))
-        # The level of a child may be set below its parent's; only a filter on the handler is final.
+    # The level of a child may be set below its parent's; only a filter on the handler is final.
     handler.addFilter(_at_least_its_library_level)
     structlog.configure(
         processors=[
