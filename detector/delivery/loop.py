@@ -33,7 +33,14 @@ from detector.delivery.mailbox import Ending, Finished, Letter
 from detector.delivery.observer import DeliveryObserver
 from detector.delivery.progress import Progress
 from detector.delivery.receiver import Receiver
-from detector.stream.port import Consumer, FetchError, OffsetOutOfRangeError, Producer, RawRecords
+from detector.stream.port import (
+    Consumer,
+    FetchError,
+    OffsetOutOfRangeError,
+    Producer,
+    RawRecords,
+    UnreadableBatchError,
+)
 from detector.stream.session import Session
 from detector.stream.watchdog import Watchdog
 
@@ -184,6 +191,8 @@ class DeliveryLoop:
         except FetchError as error:
             _log.error("%s", error)
             self._session.wait(1.0)
+        except UnreadableBatchError as error:
+            _log.error("alert events were lost: %s", error)
         return None
 
     def _follow_assignment(self, consumer: Consumer) -> None:

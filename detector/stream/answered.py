@@ -8,10 +8,10 @@ import numpy as np
 from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.event import AlertEvent
 from detector.alerting.incidents import IncidentEvent
-from detector.batch import Batch, IntArray, Scores
+from detector.batch import Batch, IntArray, Scores, Source
 from detector.stream.absence_record import encode_absence
 from detector.stream.alert_record import encode_alert
-from detector.stream.dead_letter import dead_letters
+from detector.stream.dead_letter import dead_letters, unreadable_letter
 from detector.stream.incident_record import encode_incident
 from detector.stream.input import Input
 from detector.stream.observer import Observer
@@ -96,6 +96,11 @@ class Outputs:
         if part.rejected:
             letters = dead_letters(part.records, part.rejected, part.input.name)
             producer.send(self.dead_letter_topic, letters.keys, letters.values, letters.headers)
+
+    def write_unreadable(self, producer: Producer, input: str, source: Source, batch: range) -> None:
+        """Send what is to be said of offsets that cannot be read."""
+        letter = unreadable_letter(input, source, batch)
+        producer.send(self.dead_letter_topic, letter.keys, letter.values, letter.headers)
 
     def write_absences(self, producer: Producer, absences: list[AbsenceEvent]) -> None:
         """Send them to the alerts topic."""

@@ -35,13 +35,14 @@ from detector.stream.port import (
     CommitError,
     Committed,
     DeliveryError,
-    FetchError,
     Header,
     KafkaClientError,
     OffsetOutOfRangeError,
     RawRecords,
+    UnreadableBatchError,
     check_topics,
 )
+from detector.stream.unreadable import FailedReads
 
 _UNREADABLE = {KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG}
 _HARMLESS = {KafkaError._MAX_POLL_EXCEEDED, KafkaError._PARTITION_EOF}
@@ -112,6 +113,7 @@ class ConfluentConsumer:
         """Where each partition goes on: an offset, or librdkafka's sign for an end of the partition."""
         self._unplaced = False
         self._rebalancing = True
+        self._failed_reads = FailedReads(settings)
         self._connection = Connection(settings)
         options: dict[str, Any] = {
             "group.id": settings.group_id,
@@ -307,10 +309,12 @@ class ConfluentConsumer:
                 f"records wanted at {here} are gone from the broker; going on with the oldest it has",
                 self._passed_by(source, position),
             )
-        return FetchError(
-            f"cannot read the records at {here}: {broken.error().str()}; they are tried again. If that goes "
-            "on, the batch is corrupt on the broker: move the group's offset past it"
-        )
+        if position < 0:
+            position = broken.offset()
+        failure = self._failed_reads.error({source: position}, broken.error().str())
+        if isinstance(failure, UnreadableBatchError):
+            self._next.update({of: batch.stop for of, batch in failure.passed.items()})
+        return failure
 
     def _passed_by(self, source: Source, position: int) -> dict[Source, int]:
         """Return how many records were removed after a position; a topic made anew does not tell."""

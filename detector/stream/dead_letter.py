@@ -4,11 +4,12 @@ Header names follow Kafka Connect, so tools that read its dead letters read thes
 come first. A record without a value has an empty one here, or it would be a tombstone in a compacted topic.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from detector.batch import Source
 from detector.stream.port import Header, RawRecords
-from detector.stream.reasons import Rejected
+from detector.stream.reasons import Reason, Rejected
 
 MAX_VALUE_BYTES = 900_000
 """A broker takes 1 MiB a record unless told otherwise, key and headers included. Longer values are cut."""
@@ -44,20 +45,36 @@ def dead_letters(raw: RawRecords, rejected: Sequence[Rejected], input: str) -> D
         headers = raw.headers(bad.index)
         if sum(len(name) + len(content) for name, content in headers) > MAX_ORIGINAL_HEADER_BYTES:
             headers = []
-        context = {
-            "__connect.errors.topic": source.topic,
-            "__connect.errors.partition": str(source.partition),
-            "__connect.errors.offset": str(int(raw.offset[bad.index])),
-            "__connect.errors.stage": "VALUE_CONVERTER",
-            "__connect.errors.exception.message": bad.detail,
-            "detector.reason": bad.reason.value,
-            "detector.input": input,
-        }
+        context = _context(input, source, int(raw.offset[bad.index]), bad.reason, bad.detail)
         if len(value) > MAX_VALUE_BYTES:
             context["detector.original.bytes"] = str(len(value))
         letters.keys.append(None if key is None else key[:MAX_KEY_BYTES])
         letters.values.append(value[:MAX_VALUE_BYTES])
-        letters.headers.append(
-            [*headers, *((name, text.encode(errors="replace")) for name, text in context.items())]
-        )
+        letters.headers.append([*headers, *_encoded(context)])
     return letters
+
+
+def unreadable_letter(input: str, source: Source, batch: range) -> DeadLetters:
+    """Return the one record for offsets of a source whose bytes nobody can read: empty, without a key.
+
+    Headers as those of ``dead_letters``, with the first offset; and ``detector.records``, how many they are.
+    """
+    detail = f"offsets {batch.start} to {batch.stop - 1} cannot be read: their batch is broken on the broker"
+    context = _context(input, source, batch.start, Reason.UNREADABLE, detail)
+    return DeadLetters([None], [b""], [_encoded(context | {"detector.records": str(len(batch))})])
+
+
+def _context(input: str, source: Source, offset: int, reason: Reason, detail: str) -> dict[str, str]:
+    return {
+        "__connect.errors.topic": source.topic,
+        "__connect.errors.partition": str(source.partition),
+        "__connect.errors.offset": str(offset),
+        "__connect.errors.stage": "VALUE_CONVERTER",
+        "__connect.errors.exception.message": detail,
+        "detector.reason": reason.value,
+        "detector.input": input,
+    }
+
+
+def _encoded(context: Mapping[str, str]) -> list[Header]:
+    return [(name, text.encode(errors="replace")) for name, text in context.items()]

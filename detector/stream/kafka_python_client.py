@@ -37,19 +37,19 @@ from detector.stream.port import (
     IDLE_PROBE_S,
     PROBE_TIMEOUT_S,
     BrokerUnavailableError,
-    ClientFailedError,
     ClientSettings,
     CommitError,
     Committed,
     DeliveryError,
-    FetchError,
     Header,
     KafkaClientError,
     OffsetOutOfRangeError,
     RawRecords,
     TopicMissingError,
+    UnreadableBatchError,
     check_topics,
 )
+from detector.stream.unreadable import FailedReads
 
 _offset, _timestamp, _value = itemgetter(3), itemgetter(4), itemgetter(7)
 """Fields of kafka-python's ConsumerRecord, a named tuple."""
@@ -116,6 +116,7 @@ class KafkaPythonConsumer:
         self._settings = settings
         self._assignment = AssignmentLog()
         self._topics: tuple[str, ...] = ()
+        self._failed_reads = FailedReads(settings)
         self._consumer = open_kafka_consumer(
             settings,
             group_id=settings.group_id,
@@ -162,11 +163,11 @@ class KafkaPythonConsumer:
             raise denied(self._settings, error) from error
         # What is wrong with a batch surfaces as any kind of error: struct's, zlib's, kafka-python's own.
         except Exception as error:
-            where = self._drop_broken_batch()
-            raise FetchError(
-                f"cannot read the records at {where}: {error!r}; they are tried again. If that goes on, the "
-                "batch is corrupt on the broker: move the group's offset past it"
-            ) from error
+            failure = self._failed_reads.error(self._drop_broken_batch(), repr(error))
+            if isinstance(failure, UnreadableBatchError):
+                for source, batch in failure.passed.items():
+                    self._move(self._consumer.seek, TopicPartition(*source), batch.stop)
+            raise failure from error
         now = time.monotonic()
         if polled:
             self._heard = now
@@ -258,8 +259,8 @@ class KafkaPythonConsumer:
         with contextlib.suppress(ValueError):
             seek(*where)
 
-    def _drop_broken_batch(self) -> str:
-        """Make kafka-python forget the batch it failed on, and stand before it; return where that is.
+    def _drop_broken_batch(self) -> dict[Source, int]:
+        """Make kafka-python forget the batch it failed on, and stand before it; return all positions.
 
         It keeps the half-read batch, whose iterator has ended, and would wait for ever for it. It lets go
         only when polled at another position, so: one step off, one poll, and back.
@@ -268,13 +269,12 @@ class KafkaPythonConsumer:
         known = {tp: position for tp, position in positions.items() if position is not None}
         for tp, position in known.items():
             self._move(self._consumer.seek, tp, position + 1)
-        try:
+        # One step on may be in the same batch: then it fails again, and lets go of that on the way back.
+        with contextlib.suppress(Exception):
             self._consumer.poll(timeout_ms=0, max_records=1)
-        except Exception as error:
-            raise ClientFailedError(f"kafka-python is stuck on a batch it cannot read: {error!r}") from error
         for tp, position in known.items():
             self._move(self._consumer.seek, tp, position)
-        return ", ".join(f"{tp.topic}[{tp.partition}]@{position}" for tp, position in known.items())
+        return {Source(tp.topic, tp.partition): position for tp, position in known.items()}
 
     def _passed_by(self, positions: Mapping[TopicPartition, int]) -> dict[Source, int]:
         """Return how many records were removed after these positions; a topic made anew does not tell."""

@@ -44,6 +44,7 @@ from detector.stream.port import (
     OffsetOutOfRangeError,
     Producer,
     RawRecords,
+    UnreadableBatchError,
 )
 from detector.stream.recall import Recalled
 from detector.stream.routing import select, split
@@ -153,6 +154,8 @@ class Loop:
         self._unfinished: set[Source] = set()
         """Sources of records that were answered, the answers not yet committed: also where that failed, until
         it succeeds. A broker that only lets itself be read does not work."""
+        self._unreadable: dict[Source, range] = {}
+        """Batches that the last poll passed over."""
         self._processed: dict[Source, int] = {}
         """Next offset that the state of a source's entities has not seen."""
 
@@ -205,6 +208,7 @@ class Loop:
         # 2. Follow the assignment.
         self._follow_assignment(consumer, producer)
         self._recall(consumer)
+        self._pass_over(consumer, producer)
         raw = self._not_processed(raw)
         if raw is None or len(raw) == 0:
             self._settle(consumer, producer, commit_now=True)
@@ -312,7 +316,27 @@ class Loop:
             _log.error("%s", error)
             # The same batch is tried again: not as fast as the processor can.
             self._session.wait(1.0)
+        except UnreadableBatchError as error:
+            _log.error("%s", error)
+            self._unreadable = error.passed
         return None
+
+    def _pass_over(self, consumer: Consumer, producer: Producer) -> None:
+        """Tell of batches that cannot be read, and have the group go on behind them."""
+        held = consumer.assigned()
+        passed = {source: batch for source, batch in self._unreadable.items() if source in held}
+        self._unreadable = {}
+        if not passed:
+            return
+        self._settle(consumer, producer, commit_now=True)
+        for source, batch in passed.items():
+            self._outputs.write_unreadable(producer, self._input_of[source.topic].name, source, batch)
+        self._flush(producer)
+        next_offsets = {source: batch.stop for source, batch in passed.items()}
+        consumer.commit(next_offsets)
+        self._processed.update(next_offsets)
+        for source, batch in passed.items():
+            self._observer.lost(self._input_of[source.topic].name, len(batch))
 
     def _not_processed(self, raw: RawRecords | None) -> RawRecords | None:
         """Leave out what came again although its outputs were sent: a rebalance that changes nothing for us
@@ -432,6 +456,7 @@ class Loop:
         """Drop what is ahead of the committed offsets, the state of all entities with it; see ``Work``."""
         self._sent = None
         self._uncommitted = {}
+        self._unreadable = {}
         self._processed = {}
         self._recalled = set()
         self._observer.interrupted()

@@ -22,7 +22,7 @@ class Observer(Protocol):
         ...
 
     def lost(self, input: str, records: int) -> None:
-        """Count records that the broker removed before they were read."""
+        """Count records that the broker removed before they were read, or that cannot be read."""
         ...
 
     def rejected(self, input: str, reason: Reason, records: int) -> None:

@@ -13,6 +13,7 @@ Errors, all of them ``KafkaClientError``::
       AccessDeniedError        credentials or ACLs are wrong: retry after correcting them
       OffsetOutOfRangeError    the records wanted are gone from the broker: polling goes on after them
       FetchError               a batch cannot be read: polling again reads it again
+      UnreadableBatchError     it could not be read again and again: polling goes on after it
       CommitError              the offsets were not committed: their records come again
       DeliveryError            the broker does not hold every record sent
       ClientFailedError        the client is beyond repair: end the process, a new one may work
@@ -80,6 +81,17 @@ class FetchError(KafkaClientError):
 
     The consumer already stands before the unread records: polling again tries them again.
     """
+
+
+class UnreadableBatchError(KafkaClientError):
+    """Batches could not be read however often they were tried: bits turned on the broker's disk.
+
+    The consumer already stands behind them, so polling again goes on. ``passed`` has their offsets.
+    """
+
+    def __init__(self, message: str, passed: Mapping[Source, range]) -> None:
+        super().__init__(message)
+        self.passed = dict(passed)
 
 
 class CommitError(KafkaClientError):
@@ -232,6 +244,7 @@ class Consumer(Protocol):
             TopicMissingError: A subscribed topic was deleted.
             OffsetOutOfRangeError: Records were removed before they were read; call again to go on.
             FetchError: A batch cannot be read; the next poll tries the same one again.
+            UnreadableBatchError: It was tried often enough; call again to go on behind it.
         """
         ...
 

@@ -29,6 +29,8 @@ class Reason(StrEnum):
     """The time is absent, or is text that is not RFC 3339."""
     TIME_OUT_OF_RANGE = "time_out_of_range"
     """Before the year 2000, or further ahead of the clock than allowed."""
+    UNREADABLE = "unreadable"
+    """A whole batch whose bits turned on the broker's disk: one dead letter, and its records are lost."""
 
 
 @dataclass(frozen=True, slots=True)

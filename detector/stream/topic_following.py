@@ -8,6 +8,9 @@ from kafka import TopicPartition
 from detector.stream.kafka_python_client import columns
 from detector.stream.kafka_python_connection import ask, milliseconds, open_kafka_consumer
 from detector.stream.port import ClientSettings, Followed, TopicMissingError, check_topics
+from detector.stream.unreadable import poll_readable
+
+_POLL_RECORDS = 1000
 
 
 def follow_topic(settings: ClientSettings, topic: str, poll_s: float) -> Iterator[Followed]:
@@ -28,7 +31,7 @@ def follow_topic(settings: ClientSettings, topic: str, poll_s: float) -> Iterato
         unread = {tp for tp in partitions if begins[tp] < ends[tp]}
         yield Followed(None, not unread)
         while True:
-            polled = ask(settings, lambda: consumer.poll(timeout_ms=milliseconds(poll_s), max_records=1000))
+            polled = poll_readable(settings, consumer, milliseconds(poll_s), _POLL_RECORDS)
             # By position: the last offsets of a partition may be those of transaction markers.
             unread = {tp for tp in unread if consumer.position(tp, timeout_ms=timeout_ms) < ends[tp]}
             yield Followed(columns(polled) if polled else None, not unread)

@@ -11,6 +11,9 @@ from detector.batch import Source
 from detector.stream.kafka_python_client import columns
 from detector.stream.kafka_python_connection import ask, milliseconds, open_kafka_consumer, unavailable
 from detector.stream.port import ClientSettings, RawRecords, TopicMissingError, check_topics
+from detector.stream.unreadable import poll_readable
+
+_POLL_MS, _POLL_RECORDS = 200, 10_000
 
 
 def read_range(
@@ -44,7 +47,7 @@ def read_range(
             consumer.seek(tp, starts[tp].offset)
         heard = time.monotonic()
         while unread:
-            polled = ask(settings, lambda: consumer.poll(timeout_ms=200, max_records=10_000))
+            polled = poll_readable(settings, consumer, _POLL_MS, _POLL_RECORDS)
             wanted = {}
             for tp, records in polled.items():
                 kept = [r for r in records if first_ms <= r.timestamp < end_ms and r.offset < ends[tp]]
@@ -93,7 +96,7 @@ class KafkaPartitionReader:
         self._consumer.seek(self._tp, position)
         heard = time.monotonic()
         while position < until:
-            polled = ask(self._settings, lambda: self._consumer.poll(timeout_ms=200, max_records=10_000))
+            polled = poll_readable(self._settings, self._consumer, _POLL_MS, _POLL_RECORDS)
             kept = [record for record in polled.get(self._tp, []) if record.offset < until]
             if kept:
                 yield columns({self._tp: kept})

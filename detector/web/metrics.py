@@ -74,7 +74,9 @@ class Metrics(ConsumerMetrics):
             "detector_records_total", "Records read, by what became of them.", "input", "outcome"
         )
         self._lost = counter(
-            "detector_records_lost_total", "Records that the broker removed before they were read.", "input"
+            "detector_records_lost_total",
+            "Records removed before they were read, or unreadable.",
+            "input",
         )
         self._dead_letters = counter(
             "detector_dead_letters_total", "Records that could not be read, by reason.", "input", "reason"

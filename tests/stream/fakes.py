@@ -136,6 +136,9 @@ class FakeConsumer:
             if source in sources
         }
 
+    def seek(self, positions: Mapping[Source, int]) -> None:
+        self._position.update(positions)
+
     def seek_to_committed(self) -> None:
         self._broker.call("seek")
         self._position = {source: self._broker.committed.get(source, 0) for source in self._position}

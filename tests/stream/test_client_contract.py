@@ -1,11 +1,13 @@
 """What both clients promise, held against a real broker."""
 
 import ctypes
+import struct
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -30,10 +32,12 @@ from detector.stream.port import (
     Producer,
     RawRecords,
     TopicMissingError,
+    UnreadableBatchError,
     open_consumer,
     open_producer,
     read_range,
 )
+from detector.stream.unreadable import TRIES, unreadable_batches
 from tests.kafka.broker import RealBroker, free_ports
 from tests.kafka.fixtures import TopicFactory, create_topic
 
@@ -887,46 +891,77 @@ class _OutOfRange:
         return KafkaError(KafkaError._AUTO_OFFSET_RESET)
 
 
-def test_a_corrupt_batch_is_reported_and_never_passed_over(
+def test_a_batch_that_cannot_be_read_is_tried_again_and_then_passed_over(
     client: ClientName, own_broker: RealBroker, own_topic: str, group: str
 ) -> None:
     settings = settings_for(client, own_broker, group)
-    with closing(open_producer(settings)) as producer:
-        for value in (b"good", b"to be broken", b"good again"):
-            send(producer, own_topic, [value])
+    # The oldest, one between others, and the newest.
+    batches, bad = [values(3, start=3 * i) for i in range(5)], (0, 2, 4)
+    with closing(open_producer(replace(settings, linger_s=0.2))) as producer:
+        for of_batch in batches:
+            send(producer, own_topic, of_batch)
     own_broker.stop()
-    segment = own_broker.log_dir / f"{own_topic}-0" / f"{0:020d}.log"
-    segment.write_bytes(segment.read_bytes().replace(b"to be broken", b"to be brOken"))
+    break_batches(own_broker.log_dir / f"{own_topic}-0" / f"{0:020d}.log", bad)
     own_broker.start()
     with closing(open_consumer(settings)) as consumer:
         consumer.subscribe([own_topic])
-        got: list[Row] = []
-        told: list[str] = []
+        got: list[bytes | None] = []
+        failures: list[FetchError | UnreadableBatchError] = []
 
-        def told_twice() -> bool:
+        def all_read_or_passed() -> bool:
             try:
-                got.extend(rows(consumer.poll(10, 0.2)))
-            except FetchError as error:
-                told.append(str(error))
-            return len(told) >= 2
+                got.extend(v for *_, v in rows(consumer.poll(10, 0.2)))
+            except (FetchError, UnreadableBatchError) as error:
+                failures.append(error)
+            passed = sum(isinstance(failure, UnreadableBatchError) for failure in failures)
+            return len(got) + 3 * passed == 3 * len(batches)
 
-        until(told_twice, "the corruption")
-        assert [v for *_, v in got] == [b"good"]
-        assert f"{own_topic}[0]@1" in told[0]
+        until(all_read_or_passed, "all other records")
+        assert got == [v for i, of_batch in enumerate(batches) if i not in bad for v in of_batch]
+        source = Source(own_topic, 0)
+        for i in bad:
+            tries = [failures.pop(0) for _ in range(TRIES)]
+            assert all(type(failure) is FetchError for failure in tries[:-1])
+            assert f"{own_topic}[0]@{3 * i}" in str(tries[0])
+            last = tries[-1]
+            assert isinstance(last, UnreadableBatchError)
+            assert last.passed == {source: range(3 * i, 3 * i + 3)}
+        assert not failures
+        send_behind = values(2, start=100)
+        with closing(open_producer(settings)) as producer:
+            send(producer, own_topic, send_behind)
+        assert [v for *_, v in read(consumer, 2)] == send_behind
+    told = read_range(settings, [own_topic], 0.0, time.time() + 60.0)
+    assert [v for raw in told for v in raw.value] == [*got, *send_behind]
 
-        def passed_over() -> bool:
-            try:
-                consumer.commit({Source(own_topic, 0): 2})
-            # The group may be rebalancing: polling goes on with that.
-            except CommitError:
-                with suppress(FetchError):
-                    consumer.poll(10, 0.1)
-                return False
-            return True
 
-        until(passed_over, "a commit behind the corruption")
-        consumer.seek_to_committed()
-        assert [v for *_, v in read(consumer, 1)] == [b"good again"]
+def test_only_what_cannot_be_read_is_passed_over(own_broker: RealBroker, own_topic: str, group: str) -> None:
+    settings = settings_for("kafka-python", own_broker, group)
+    sizes = [1, 700, 300, 1, 1000, 40]
+    starts = np.cumsum([0, *sizes]).tolist()
+    with closing(open_producer(replace(settings, linger_s=0.2, compression="gzip"))) as producer:
+        for start, size in zip(starts, sizes, strict=False):
+            send(producer, own_topic, values(size, start=start))
+    own_broker.stop()
+    break_batches(own_broker.log_dir / f"{own_topic}-0" / f"{0:020d}.log", (1, 4))
+    own_broker.start()
+    source = Source(own_topic, 0)
+    for position in range(0, starts[-1] + 1, 77):
+        batch = int(np.searchsorted(starts, position, side="right")) - 1
+        expected = {source: range(position, starts[batch + 1])} if batch in (1, 4) else {}
+        assert unreadable_batches(settings, {source: position}) == expected
+
+
+def break_batches(segment: Path, bad: Collection[int]) -> None:
+    """Turn bits of these batches of a log, counted from its beginning."""
+    log = bytearray(segment.read_bytes())
+    at = batch = 0
+    while at < len(log):
+        (length,) = struct.unpack_from(">i", log, at + 8)
+        if batch in bad:
+            log[at + 12 + length - 2] ^= 0x55
+        at, batch = at + 12 + length, batch + 1
+    segment.write_bytes(log)
 
 
 def delete_records(broker: RealBroker, topic: str, before: int) -> None:

@@ -27,6 +27,7 @@ from detector.stream.port import (
     KafkaClientError,
     OffsetOutOfRangeError,
     TopicMissingError,
+    UnreadableBatchError,
 )
 from detector.stream.presence import Presence
 from detector.stream.reasons import Reason
@@ -572,6 +573,55 @@ def test_lost_records_and_unreadable_batches_are_logged_and_polling_goes_on(
     assert len(errors) == 2
     assert "telemetry[0]@7 is gone" in errors[0]
     assert rig.observer.lost_records == 5
+
+
+def test_a_batch_that_cannot_be_read_is_a_dead_letter_and_the_group_goes_on_behind_it(
+    watcher: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = FakeBroker({P0: telemetry(30)})
+    rig = Rig(broker, watcher)
+    committed: list[int] = []
+
+    def break_down_once(consumer: FakeConsumer) -> None:
+        if consumer.lag()[P0] == 20 and 17 not in committed:
+            consumer.seek({P0: 17})
+            raise UnreadableBatchError("passed over telemetry[0] from offset 10 to 16", {P0: range(10, 17)})
+        committed.append(broker.committed.get(P0, 0))
+        rig.stop_when_all_is_committed(consumer)
+
+    rig.on_poll = break_down_once
+    rig.loop.run()
+    # At once, before anything behind it was read.
+    assert committed[:2] == [0, 17]
+    assert [s["origin"]["offset"] for s in rig.scores()] == [*range(10), *range(17, 30)]
+    (letter,) = broker.topic("dead")
+    headers = dict(letter.headers)
+    assert (letter.key, letter.value) == (None, b"")
+    assert headers["detector.reason"] == b"unreadable"
+    assert headers["detector.records"] == b"7"
+    assert headers["__connect.errors.offset"] == b"10"
+    assert rig.observer.lost_records == 7
+    assert "passed over telemetry[0]" in caplog.text
+
+
+def test_a_bad_batch_of_a_partition_that_went_is_left_to_its_new_owner(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(10), P1: telemetry(10)})
+    rig = Rig(broker, watcher)
+    failed: list[bool] = []
+
+    def break_down_once(consumer: FakeConsumer) -> None:
+        if not failed:
+            failed.append(True)
+            consumer.assign([P0])
+            raise UnreadableBatchError("passed over telemetry[1]", {P1: range(3)})
+        if broker.committed.get(P0) == 10:
+            rig.loop.stop()
+
+    rig.on_poll = break_down_once
+    rig.loop.run()
+    assert broker.committed == {P0: 10}
+    assert broker.topic("dead") == []
+    assert rig.observer.lost_records == 0
 
 
 def test_missing_values_are_counted_per_feature(watcher: Detector) -> None:
