@@ -48,7 +48,7 @@ class AbsenceEvent:
     told: int
     """How often more was told of it; 0 when it fires."""
     start: float
-    """Of the last record before."""
+    """Of the last record before; of vanished features, of the first without them."""
     end: float | None
     """Of the first record after; None while absent."""
     usual_interval_s: float | None
@@ -57,7 +57,7 @@ class AbsenceEvent:
     resolved_because: ResolvedBecause | None
     source: Source
     offset: int
-    """Of the last record before."""
+    """Of the record that ``start`` is of."""
 
     @property
     def id(self) -> str:

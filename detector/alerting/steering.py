@@ -110,7 +110,8 @@ class Steering:
         """
         starts, nats = starts_of(lengths), -np.log(p_value)
         threshold = state["threshold"].repeat(lengths)
-        after = state.copy()
+        # take() moves structures whole; copy() would do it field by field, many times slower.
+        after = state.take(np.arange(len(state)))
         after["time"] = np.where(np.isnan(state["time"]), time[starts], state["time"])
         # Nearly all entities are quiet, and have nothing to count.
         loud = np.maximum.reduceat(nats, starts) >= self.levels[0]

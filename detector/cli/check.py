@@ -104,12 +104,12 @@ def _members_text(detector: DetectorConfig) -> list[str]:
     from detector.models.families import FAMILIES
     from detector.training.plan import AUTO, plan_of
 
-    texts = []
-    for member in plan_of(detector).members:
+    texts, plan = [], plan_of(detector)
+    for member in plan.members:
         predictor = member.predictor
         if member.family == AUTO:
-            families = "naive_bayes, gmm and hmm"
-            texts.append(f"family auto (chosen from {families}), predictor {predictor}")
+            further = ", ".join(plan.candidates) or "none"
+            texts.append(f"family auto (further members tried: {further}), predictor {predictor}")
             continue
         guarded = is_on(detector.training.typicality, FAMILIES[member.family].evidence)
         sides = "two-sided (typicality)" if guarded else "one-sided"

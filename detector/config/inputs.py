@@ -1,9 +1,10 @@
 """The ``inputs`` section: topics, and where in their records entity, time and features are."""
 
 import math
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from detector.alerting.feature_rules import Direction, FeatureRule
 from detector.config.absence import AbsenceConfig
@@ -14,7 +15,21 @@ from detector.models.kinds import Kind
 KAFKA_KEY: Literal["@key"] = "@key"
 KAFKA_TIMESTAMP: Literal["@timestamp"] = "@timestamp"
 
-Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+_LEGAL_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
+
+
+def _legal_topic(topic: str) -> str:
+    """Refuse what no broker takes; ``stream.port.check_topics`` has the same rule."""
+    if not re.fullmatch(_LEGAL_TOPIC, topic) or topic in (".", ".."):
+        raise ValueError(
+            f"{topic!r} is not a topic name; use letters, digits, dot, underscore and hyphen, at most 249"
+        )
+    return topic
+
+
+Topic = Annotated[
+    str, AfterValidator(_legal_topic), WithJsonSchema({"type": "string", "pattern": _LEGAL_TOPIC})
+]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 """Of an input or a detector: also a folder, a metric label and part of an id."""
 
@@ -66,14 +81,7 @@ class InputConfig(Section):
     @classmethod
     def _topics_are_legal(cls, topics: tuple[str, ...]) -> tuple[str, ...]:
         for topic in topics:
-            if (
-                not topic
-                or len(topic) > 249
-                or not all(c.isascii() and (c.isalnum() or c in "._-") for c in topic)
-            ):
-                raise ValueError(
-                    f"{topic!r} is not a topic name; use letters, digits, dot, underscore and hyphen"
-                )
+            _legal_topic(topic)
         if len(set(topics)) < len(topics):
             raise ValueError("names a topic twice; keep one")
         return topics

@@ -6,9 +6,8 @@ Headers are those of ``stream.dead_letter``, named after Kafka Connect's, behind
 from typing import NamedTuple
 
 from detector.delivery.alert import AlertRecord
+from detector.stream.dead_letter import bounded
 from detector.stream.port import Header
-
-MAX_VALUE_BYTES = 900_000
 
 
 class DeadLetter(NamedTuple):
@@ -50,5 +49,4 @@ def _letter(record: AlertRecord, stage: str, reason: str, detail: str, more: dic
         "detector.reason": reason,
         **more,
     }
-    headers = [*record.headers, *((name, text.encode(errors="replace")) for name, text in context.items())]
-    return DeadLetter(record.key, record.value[:MAX_VALUE_BYTES], headers)
+    return DeadLetter(*bounded(record.key, record.value, record.headers, context))

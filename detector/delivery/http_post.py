@@ -173,7 +173,12 @@ class Poster:
         # The one that answered last comes first: another may cost its whole share each time.
         addresses = sorted(addresses, key=lambda entry: entry[4] != self._answered)
         for i, (family, kind, protocol, _, address) in enumerate(addresses):
-            attempt = socket.socket(family, kind, protocol)
+            try:
+                attempt = socket.socket(family, kind, protocol)
+            except OSError as error:
+                # A kernel without IPv6 says so here; the name may have another address.
+                failure = error
+                continue
             left_s = max(0.001, deadline_s - self._clock())
             try:
                 attempt.settimeout(left_s / (len(addresses) - i))

@@ -13,7 +13,7 @@ class DeliveryObserver(Protocol):
     """
 
     def read(self, outcome: str) -> None:
-        """Count an event read: ``notified``, ``silent`` or why nobody is told."""
+        """Count an event read, by ``Reading``."""
         ...
 
     def expired(self) -> None:

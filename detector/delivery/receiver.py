@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from detector.batch import Source
@@ -116,7 +117,7 @@ class Receiver:
         self._observe_waiting(now_s)
         if letter is None:
             return self._idle(now_s)
-        answer = self._send(*self._channel.request(letter.notification, self._wall_clock()))
+        answer = self._send(partial(self._channel.request, letter.notification, self._wall_clock()))
         with self._changed:
             ended = self._mailbox.answered(letter, answer, self._clock())
             finished = [] if ended is None else [ended]
@@ -132,9 +133,9 @@ class Receiver:
     def _note(self, finished: Sequence[Finished]) -> None:
         """Note, under the lock, what became of letters; here it needs nothing."""
 
-    def _send(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def _send(self, request: Callable[[], tuple[bytes, Mapping[str, str]]]) -> Answer:
         try:
-            answer = self._post(body, headers)
+            answer = self._post(*request())
         except Exception as error:
             # A defect of ours: this alert may fail for ever, the thread must not.
             _log.exception("receiver %s at %s: sending failed", self.name, self.address)
@@ -247,7 +248,7 @@ class AlertmanagerReceiver(Receiver):
                 portions = self._standing.repeated(self._wall_clock())
                 self._resend_due_s = now_s + self._resend_s
         for portion in portions:
-            answer = self._send(self._many.request_many(portion, self._wall_clock()), {})
+            answer = self._send(partial(self._repetition, portion))
             with self._changed:
                 self._mailbox.reached(answer, self._clock())
                 if not answer.outcome.final:
@@ -257,3 +258,6 @@ class AlertmanagerReceiver(Receiver):
         with self._changed:
             again_s = max(self._resend_due_s, self._mailbox.paused_until_s)
             return min(self._mailbox.next_look_s(), again_s) - self._clock()
+
+    def _repetition(self, portion: Sequence[Notification]) -> tuple[bytes, Mapping[str, str]]:
+        return self._many.request_many(portion, self._wall_clock()), {}

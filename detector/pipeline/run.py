@@ -51,7 +51,7 @@ def run(
 
     Args:
         detector: Model, rules and threshold.
-        state: Of the E entities in the batch, in the order in which ``order`` lists them.
+        state: Of the E entities in the batch, in the order in which ``order`` lists them; it stays as it is.
         batch: N records with the model's features as columns.
         order: Shape (N,), rows of the batch entity after entity, each entity's as they arrived.
         lengths: Records of each entity, shape (E,), each >= 1.
@@ -110,7 +110,8 @@ def run(
                 scores = replace(scores, rule=rule)
         after, events = _decide(detector, before, after, batch, rows, scored, said, scores, threshold, judged)
     if unused is not None:
-        after = put(state, np.flatnonzero(present), after)
+        # Into a copy: whoever gave the state may still want to know what was before.
+        after = put(take(state, np.arange(len(present))), np.flatnonzero(present), after)
     return Outcome(after, scores, events)
 
 

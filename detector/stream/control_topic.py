@@ -51,7 +51,7 @@ class AnnouncedWindows:
 
     @property
     def all(self) -> tuple[Window, ...]:
-        """The same object as long as nothing changes."""
+        """The same object between two calls of ``take``."""
         return self._all
 
     def take(
@@ -134,6 +134,8 @@ class ControlTopic:
         self._windows: tuple[Window, ...] = ()
         self._next: dict[Source, int] = {}
         """Of each partition, the offset after the last record that was taken in, over all reconnections."""
+        self._said = ""
+        """Why it is not followed, as logged; empty while it is."""
         self._was_read = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control-topic", daemon=True)
@@ -149,7 +151,7 @@ class ControlTopic:
             self._thread.join(5.0)
 
     def windows(self) -> tuple[Window, ...]:
-        """Return what is announced; safe in any thread, and the same object as long as nothing changes."""
+        """Return what is announced; safe in any thread, and never changed once returned."""
         return self._windows
 
     def was_read(self) -> bool:
@@ -157,19 +159,18 @@ class ControlTopic:
         return self._was_read.is_set()
 
     def _run(self) -> None:
-        said = ""
         while not self._stopping.is_set():
             try:
                 self._follow_until_stopped()
             except TopicMissingError as error:
                 self._was_read.set()
                 self._next = {}
-                said = self._say(f"{error}; create it, or remove control from the configuration", said)
+                self._say(f"{error}; create it, or remove control from the configuration")
             except KafkaClientError as error:
-                said = self._say(str(error), said)
+                self._say(str(error))
             except Exception as error:
                 # A thread that ended would leave the windows as they are for ever.
-                said = self._say(repr(error), said)
+                self._say(repr(error))
             self._stopping.wait(self._again_s)
 
     def _follow_until_stopped(self) -> None:
@@ -184,6 +185,7 @@ class ControlTopic:
                 if followed.is_whole:
                     self._windows = announced.all
                     self._was_read.set()
+                    self._followed_again()
                 if self._stopping.is_set():
                     return
         finally:
@@ -201,13 +203,19 @@ class ControlTopic:
         self._next.update(zip(records.sources, next_offset.tolist(), strict=True))
         return news
 
-    def _say(self, message: str, said: str) -> str:
+    def _say(self, message: str) -> None:
         """Log a failure once, not at every attempt."""
-        if message != said:
+        if message != self._said:
             _log.warning(
                 "control topic %s is not followed: %s; announced so far are %d windows, trying again",
                 self._topic,
                 message,
                 len(self._windows),
             )
-        return message
+        self._said = message
+
+    def _followed_again(self) -> None:
+        """Note that a failure is over: the next one is news, be it the same."""
+        if self._said:
+            _log.info("control topic %s is followed again: %d windows", self._topic, len(self._windows))
+            self._said = ""

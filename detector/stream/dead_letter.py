@@ -26,6 +26,27 @@ class DeadLetters(NamedTuple):
     headers: list[list[Header]]
 
 
+def bounded(
+    key: bytes | None, value: bytes, original: Sequence[Header], context: Mapping[str, str]
+) -> tuple[bytes | None, bytes, list[Header]]:
+    """Return key, value and headers of one letter, no larger than a broker takes.
+
+    Args:
+        key: Of the bad record.
+        value: Likewise; ``detector.original.bytes`` says how long it was where it is cut.
+        original: Headers of the bad record, left out where they are more than fit.
+        context: Where from and why, by header.
+    """
+    # On the wire each has its two lengths as well.
+    if sum(len(name) + len(content) + 10 for name, content in original) > MAX_ORIGINAL_HEADER_BYTES:
+        original = []
+    said = dict(context)
+    if len(value) > MAX_VALUE_BYTES:
+        said["detector.original.bytes"] = str(len(value))
+    headers = [*original, *((name, text.encode(errors="replace")) for name, text in said.items())]
+    return None if key is None else key[:MAX_KEY_BYTES], value[:MAX_VALUE_BYTES], headers
+
+
 def dead_letters(raw: RawRecords, rejected: Sequence[Rejected], input: str) -> DeadLetters:
     """Return one record for each rejected one, in order.
 
@@ -42,15 +63,11 @@ def dead_letters(raw: RawRecords, rejected: Sequence[Rejected], input: str) -> D
     for bad in rejected:
         key, value = raw.key(bad.index), raw.value[bad.index] or b""
         source = raw.sources[int(raw.source[bad.index])]
-        headers = raw.headers(bad.index)
-        if sum(len(name) + len(content) for name, content in headers) > MAX_ORIGINAL_HEADER_BYTES:
-            headers = []
         context = _context(input, source, int(raw.offset[bad.index]), bad.reason, bad.detail)
-        if len(value) > MAX_VALUE_BYTES:
-            context["detector.original.bytes"] = str(len(value))
-        letters.keys.append(None if key is None else key[:MAX_KEY_BYTES])
-        letters.values.append(value[:MAX_VALUE_BYTES])
-        letters.headers.append([*headers, *_encoded(context)])
+        key, value, headers = bounded(key, value, raw.headers(bad.index), context)
+        letters.keys.append(key)
+        letters.values.append(value)
+        letters.headers.append(headers)
     return letters
 
 
@@ -61,7 +78,8 @@ def unreadable_letter(input: str, source: Source, batch: range) -> DeadLetters:
     """
     detail = f"offsets {batch.start} to {batch.stop - 1} cannot be read: their batch is broken on the broker"
     context = _context(input, source, batch.start, Reason.UNREADABLE, detail)
-    return DeadLetters([None], [b""], [_encoded(context | {"detector.records": str(len(batch))})])
+    key, value, headers = bounded(None, b"", [], context | {"detector.records": str(len(batch))})
+    return DeadLetters([key], [value], [headers])
 
 
 def _context(input: str, source: Source, offset: int, reason: Reason, detail: str) -> dict[str, str]:
@@ -74,7 +92,3 @@ def _context(input: str, source: Source, offset: int, reason: Reason, detail: st
         "detector.reason": reason.value,
         "detector.input": input,
     }
-
-
-def _encoded(context: Mapping[str, str]) -> list[Header]:
-    return [(name, text.encode(errors="replace")) for name, text in context.items()]

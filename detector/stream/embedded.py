@@ -22,7 +22,6 @@ from detector.stream.port import (
 )
 
 PARTITIONS = 4
-RETENTION_BYTES_PER_PARTITION = 5 * 1024 * 1024
 SESSION_TIMEOUT_S = 6.0
 _START_TIMEOUT_S = 10.0
 

@@ -39,11 +39,11 @@ class Observer(Protocol):
         """Take one detector's answer to a batch: statuses, scores, delays, alerts.
 
         Args:
-            batch: N records with the detector's own features.
+            batch: N records of the input.
             slots: Shape (N,), which slot of its input each record's entity has; small integers,
                 the same for the same (source, entity) until ``forgotten``, then used again.
             scores: N rows in the batch's order.
-            events: Episodes that started firing or resolved within the batch, in order.
+            events: Of episodes: firing, updated or resolved within the batch, in order.
             now_s: Wall clock, seconds since 1970; minus ``batch.time`` it is the delay.
         """
         ...
@@ -70,7 +70,7 @@ class Observer(Protocol):
         ...
 
     def steered(self, detector: str, entities: int) -> None:
-        """Set how many entities have a threshold of their own, above the detector's."""
+        """Set how many entities have a threshold of their own, above or below the detector's."""
         ...
 
     def absence(self, event: AbsenceEvent) -> None:

@@ -179,6 +179,8 @@ class Session:
                     raise
                 _log.warning("%s; going on from the committed offsets%s", error, self._consequence)
                 work.forget()
+                # The turn may have ended before it told of partitions that came or went.
+                self._observer.assigned(len(consumer.assigned()))
                 consumer.seek_to_committed()
         work.finish(consumer, producer)
 

@@ -74,7 +74,7 @@ class _Origin(msgspec.Struct, frozen=True):
 
 
 class ToldEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Any event of the alerts topic, as this version and those before it write them."""
+    """An event of the alerts topic, but of vanished features, as this version and earlier ones write it."""
 
     kind: Literal["anomaly", "incident", "absence"] = "anomaly"
     alert_id: str

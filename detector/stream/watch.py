@@ -145,7 +145,7 @@ class Watch:
         return np.flatnonzero((self._known | self._inherited) & self._state.alert["firing"])
 
     def steered(self) -> int:
-        """Return how many entities have a threshold of their own, above the detector's."""
+        """Return how many entities have a threshold of their own, above or below the detector's."""
         steering = self.detector.steering
         return 0 if steering is None else int((self._known & steering.steered(self._state.steering)).sum())
 

@@ -168,11 +168,7 @@ def _labelled(
 
 
 def _predictor(given: Given, plan: TrainingPlan, family: str) -> PredictorChoice:
-    trial = (
-        given.newest(  # To choose with: of all, and of an entity unless there are so few that more fit in.
-            _PREDICTOR_RECORDS, _PREDICTOR_RECORDS_EACH
-        )
-    )
+    trial = given.newest(_PREDICTOR_RECORDS, _PREDICTOR_RECORDS_EACH)
     plan = replace(plan, family=family, predictor="none", models="pooled")
     try:
         material = prepare(trial.records, plan, trial.anomalous, None)

@@ -13,7 +13,6 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and the total."""
 Record = Callable[[str, str, float, float], None]
 """Called with each point of a curve: what is measured, against what, where, and the measured value."""
-"""Called with what is being done, how many steps of it are done, and how many there are."""
 
 _VALUES_PER_PARAMETER = 5
 _HELD_OUT_SHARE = 0.2

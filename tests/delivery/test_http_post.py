@@ -199,6 +199,17 @@ def test_an_address_that_drops_packets_leaves_time_for_the_next_and_is_tried_las
                 passed_over.accept()
 
 
+def test_an_address_that_this_machine_cannot_have_leaves_the_next() -> None:
+    with FakeReceiver() as receiver:
+
+        def both(host: str, port: int, **options: object) -> list[Any]:
+            unknown = (250, socket.SOCK_STREAM, 6, "", ("fd00::1", port))
+            return [unknown, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+        poster = Poster(Endpoint(f"http://hook.example.org:{receiver.port}/", 2.0), resolve=both)
+        assert poster.post(b"[]", {}).outcome is Outcome.DELIVERED
+
+
 def test_nobody_listens_and_no_such_host() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -189,6 +189,29 @@ def test_a_defect_of_ours_ends_in_a_dead_letter_not_in_a_dead_thread(office: Off
     assert sorted(office.endings(2)) == [("hook", "a-firing", "gave_up"), ("hook", "b-firing", "delivered")]
 
 
+def test_a_request_that_cannot_be_written_ends_likewise(office: Office) -> None:
+    class Broken(WebhookChannel):
+        def request(self, notification: Notification, now_s: float) -> tuple[bytes, Mapping[str, str]]:
+            if notification.labels["entity"] == "a":
+                raise OverflowError
+            return super().request(notification, now_s)
+
+    receiver = office.started(
+        Receiver(
+            "hook",
+            "nowhere:80",
+            Broken("hook", "", []),
+            lambda body, headers: Answer(Outcome.DELIVERED),
+            office.mailbox("hook", 0.3),
+            office.finished.put,
+            office.counts,
+        )
+    )
+    receiver.put(letter("a"))
+    receiver.put(letter("b"))
+    assert sorted(office.endings(2)) == [("hook", "a-firing", "gave_up"), ("hook", "b-firing", "delivered")]
+
+
 def alertmanager(office: Office, server: FakeReceiver, resend_s: float) -> Receiver:
     endpoint = Endpoint(server.url, 5.0)
     return office.started(

@@ -13,6 +13,8 @@ from detector.models.hmm import Hmm
 from detector.models.predictors import PREDICTORS
 from detector.models.scaling import Scaling
 from detector.pipeline.detector import Detector
+from detector.pipeline.entity_state import initial_state
+from detector.pipeline.run import run
 from tests.made import batch, detector, fitted, gmm, predictor_called, records_like, scoring_model
 from tests.models.families_by_hand import random_rbm
 from tests.pipelines import outcome_of, scores_of, slots_of, watch
@@ -129,6 +131,15 @@ def test_record_older_than_its_predecessor_is_late_and_changes_no_state() -> Non
     without, _ = outcome_of(own, batch(rows[kept], time=time[kept]))
     assert with_late.status.tolist()[3] == Status.LATE
     np.testing.assert_array_equal(with_late.log_likelihood[kept], without.log_likelihood)
+
+
+def test_the_state_given_stays_as_it_was() -> None:
+    own = made("gmm")
+    rows = records_like(own.model.density, 3, np.random.default_rng(0))
+    before, one = initial_state(own, ["e"]), np.array([3])
+    # The second record has the time of the first and other values, the third is late.
+    after = run(own, before, batch(rows, time=np.array([5.0, 5.0, 4.0])), np.arange(3), one).state
+    assert (before.time[0], before.records[0], after.time[0], after.records[0]) == (-np.inf, 0, 5.0, 2)
 
 
 def test_record_that_comes_twice_is_a_duplicate_and_changes_no_state() -> None:

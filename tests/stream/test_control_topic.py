@@ -251,6 +251,19 @@ def test_a_missing_topic_holds_nobody_up_and_is_said_once(caplog: pytest.LogCapt
     assert "create it" in caplog.text
 
 
+def test_an_outage_that_comes_again_is_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    known, away = Followed(None, True), BrokerUnavailableError("away")
+    script = Script([away], [away], [known, away], [away])
+    control = following(script)
+    control.start()
+    try:
+        wait(lambda: script.reached > 0)
+    finally:
+        control.stop()
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == 2
+
+
 def test_what_nobody_expected_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     script = Script([AssertionError("inside a library")], [Followed(raw((None, text(0, NOW_S))), True)])
     control = following(script)

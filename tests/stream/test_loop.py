@@ -1,5 +1,6 @@
 """Tests for detector.stream.loop: what survives, and what is never committed too early."""
 
+import itertools
 import json
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -365,6 +366,22 @@ def test_state_ahead_of_the_committed_offsets_is_dropped_after_a_failure(forecas
     # The first record of all, and the first after the failure, have no past; none of them is late.
     assert [i for i, (_, text) in enumerate(status) if text == "warming_up"] == [0, 10]
     assert {text for _, text in status} == {"warming_up", "scored"}
+
+
+def test_a_commit_that_fails_as_a_partition_goes_hides_not_that_it_went(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(30), P1: telemetry(30, entity="f")})
+    rig = Rig(broker, watcher)
+    turns = itertools.count(1)
+
+    def taken_in_the_second_turn(consumer: FakeConsumer) -> None:
+        if next(turns) == 2:
+            consumer.assign([P0])
+            broker.fail_next["commit"] = [CommitError("rebalance")]
+        rig.stop_when_all_is_read(consumer)
+
+    rig.on_poll = taken_in_the_second_turn
+    rig.loop.run()
+    assert rig.observer.partitions == 1
 
 
 def test_commit_that_fails_does_not_leave_the_group(

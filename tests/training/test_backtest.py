@@ -74,9 +74,14 @@ def test_warm_up_rows_are_not_scored_but_are_the_past_of_those_after_them(detect
     np.testing.assert_array_equal(warmed.scores.p_value[~warmup], whole.scores.p_value[~warmup])
 
 
-def test_alert_of_the_warm_up_does_not_reach_into_the_rows_after_it(detector: Detector) -> None:
+@pytest.mark.parametrize("repeats_a_time", [False, True])
+def test_alert_of_the_warm_up_does_not_reach_into_the_rows_after_it(
+    detector: Detector, repeats_a_time: bool
+) -> None:
     batch = telemetry(3)
     warmup = warmup_rows(batch, WARMUP)
+    if repeats_a_time:
+        batch.time[30] = batch.time[27]
     batch.values[(WARMUP - 3) * 3 : WARMUP * 3] += 9.0
     assert backtest(detector, batch).scores.alert[WARMUP * 3]
     assert not backtest(detector, batch, warmup).scores.alert[WARMUP * 3]
