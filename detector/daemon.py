@@ -19,8 +19,9 @@ from detector.alerting.absence_event import LASTS_S
 from detector.alerting.entity_patterns import EntityPatterns
 from detector.alerting.event import expires_at
 from detector.batch import Source
+from detector.bootstrap.background import Background
 from detector.bootstrap.bootstrap import Bootstrap
-from detector.bootstrap.following import Following
+from detector.bootstrap.following import Following, Loaded
 from detector.bootstrap.training_child import TrainingChild
 from detector.bundles.serving import serve
 from detector.bundles.store import CHAMPION, Bundle, BundleRejectedError, BundleStore
@@ -89,7 +90,12 @@ def run(config: Config, file: Path) -> None:
         if config.control is not None:
             control = ControlTopic(settings, config.control.topic, metrics.control_record)
         windows = maintenance(config, None if control is None else control.windows)
-        inputs = [_input(config, entry, metrics, windows, file, resources) for entry in config.inputs]
+        background = Background()
+        resources.callback(background.stop)
+        background.start()
+        inputs = [
+            _input(config, entry, metrics, windows, file, background, resources) for entry in config.inputs
+        ]
         health.models_loaded = True
         server = WebServer(application(registry, health), config.web.host, config.web.port)
         resources.callback(server.stop)
@@ -257,7 +263,7 @@ def detector_of(detector: DetectorConfig, version: str) -> Detector:
     return _serve(detector, _load(detector, version))
 
 
-def _load(detector: DetectorConfig, version: str = f"@{CHAMPION}") -> Bundle:
+def _load(detector: DetectorConfig, version: str) -> Bundle:
     bundle = BundleStore(detector.store).load(detector.name, version)
     trained = tuple(feature.name for feature in bundle.manifest.features)
     if trained != detector.feature_names:
@@ -300,6 +306,7 @@ def _input(
     metrics: Metrics,
     windows: Maintenance | None,
     file: Path,
+    background: Background,
     resources: ExitStack,
 ) -> Input:
     """Return an input with a watch for each of its detectors, and what brings them other versions.
@@ -315,14 +322,18 @@ def _input(
         champion = _Champion(reader, entry.name, _columns(schema, reader), metrics, windows)
         bundle = None
         if reader.bootstrap is None or champion.version() is not None:
-            bundle, watch = champion.load()
+            bundle, watch = loaded = champion.load()
+            champion.serves(loaded)
             watches.append(watch)
         if reader.bootstrap is None:
             version = None if bundle is None else bundle.manifest.version
-            arrivals.append(Following(reader.name, version, champion, metrics.version_refused))
+            refused = metrics.version_refused
+            arrivals.append(Following(reader.name, version, champion, refused, background.do))
         else:
             start = partial(TrainingChild, file, reader.name)
-            bootstrap = Bootstrap(reader.name, reader.bootstrap.records, bundle, champion, start, metrics)
+            bootstrap = Bootstrap(
+                reader.name, reader.bootstrap.records, bundle, champion, start, metrics, background.do
+            )
             resources.callback(bootstrap.stop)
             arrivals.append(bootstrap)
     absence = entry.absence
@@ -370,19 +381,24 @@ class _Champion:
         """Return which version it is, None where there is none."""
         return BundleStore(self._config.store).alias(self._config.name)
 
-    def load(self) -> tuple[Bundle, Watch]:
-        """Return it and a watch that scores with it, and export what is known of it.
+    def load(self, version: str = f"@{CHAMPION}") -> Loaded:
+        """Return a version, and a watch that scores with it.
 
         Raises:
             BundleError: It cannot be used.
         """
-        bundle = _load(self._config)
+        bundle = _load(self._config, version)
         detector = _serve(self._config, bundle)
+        return bundle, Watch(detector, self._input, self._columns, self._maintenance)
+
+    def serves(self, loaded: Loaded) -> None:
+        """Export what is known of a version that scores from now on."""
+        bundle, watch = loaded
+        detector = watch.detector
         self._metrics.detector_loaded(_facts(bundle, detector))
         young = youth(bundle)
         if young is not None:
             _log.info("detector %s: version %s is %s", detector.name, detector.version, young)
-        return bundle, Watch(detector, self._input, self._columns, self._maintenance)
 
 
 def _columns(schema: InputSchema, detector: DetectorConfig) -> Sequence[int]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from detector.bootstrap.background import Background
 from detector.bootstrap.following import Following
 from detector.bundles.store import BundleRejectedError, BundleStore
 from detector.config.root import Config
@@ -133,15 +134,19 @@ def test_detectors_follow_their_champions_between_polls(
         detectors=[{"name": "one", "input": "hosts", "features": ["rps"], "store": str(tmp_path)}]
     )
     registry = CollectorRegistry()
-    metrics = Metrics(registry, Health())
+    metrics, background = Metrics(registry, Health()), Background()
     with ExitStack() as resources:
-        served = _input(loaded, loaded.inputs[0], metrics, None, tmp_path / "config.yaml", resources)
+        file = tmp_path / "config.yaml"
+        served = _input(loaded, loaded.inputs[0], metrics, None, file, background, resources)
+    background.start()
     [following] = served.arrivals
     assert isinstance(following, Following)
 
     def version_after_a_look() -> str:
-        following._look_due_s = 0.0
-        served.take_arrivals()
+        for _ in range(2):
+            following._look_due_s = 0.0
+            served.take_arrivals()
+            background.do(lambda: None).result(10.0)
         [watch] = served.watches
         return watch.version
 
@@ -156,6 +161,7 @@ def test_detectors_follow_their_champions_between_polls(
     assert version_after_a_look() == first
     (tmp_path / "one" / "champion.alias").write_bytes(b"\xff")
     assert version_after_a_look() == first
+    background.stop()
 
 
 def test_an_input_counts_from_0_before_its_first_record(tmp_path: Path) -> None:
@@ -163,7 +169,8 @@ def test_an_input_counts_from_0_before_its_first_record(tmp_path: Path) -> None:
     loaded, registry = config(detectors=[detector]), CollectorRegistry()
     with ExitStack() as resources:
         metrics = Metrics(registry, Health())
-        _input(loaded, loaded.inputs[0], metrics, None, tmp_path / "config.yaml", resources)
+        file = tmp_path / "config.yaml"
+        _input(loaded, loaded.inputs[0], metrics, None, file, Background(), resources)
     decoded = {"input": "hosts", "outcome": "decoded"}
     assert registry.get_sample_value("detector_records_total", decoded) == 0
 

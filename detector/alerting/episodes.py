@@ -107,9 +107,16 @@ def count_episodes(anomaly_score: FloatArray, time: FloatArray, lengths: IntArra
         lengths: Records of each entity, shape (E,), each >= 1.
         rules: As for ``decide``.
     """
-    starts, state = starts_of(lengths), initial_alert_state(len(lengths))
-    calm_run = _calm_run(anomaly_score < rules.resolve_below, state["calm_records"], starts, lengths)
-    latch = _latch(state, anomaly_score, time, lengths, calm_run, rules)
+    # After a calm run nothing is open, so the calm rows that follow it change nothing.
+    starts, calm_run = starts_of(lengths), max(rules.resolve_records, rules.fire_of)
+    last_loud = running_last(anomaly_score >= rules.resolve_below, starts, lengths)
+    rows = np.flatnonzero((last_loud >= 0) & (np.arange(anomaly_score.size) - last_loud <= calm_run))
+    anomaly_score, time = anomaly_score[rows], time[rows]
+    lengths = np.diff(np.searchsorted(rows, starts), append=rows.size)
+    lengths = lengths[lengths > 0]
+    state = initial_alert_state(len(lengths))
+    calm = _calm_run(anomaly_score < rules.resolve_below, state["calm_records"], starts_of(lengths), lengths)
+    latch = _latch(state, anomaly_score, time, lengths, calm, rules)
     return int((latch.loud & ~latch.was_loud).sum())
 
 

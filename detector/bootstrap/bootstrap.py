@@ -11,12 +11,13 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Protocol
 
 import numpy as np
 
 from detector.batch import IntArray
-from detector.bootstrap.following import Champion, Following
+from detector.bootstrap.following import Champion, Following, Loaded
 from detector.bootstrap.training_child import TOO_FEW_EXIT_CODE, Ended
 from detector.bundles.store import Bundle
 from detector.bundles.youth import records_missing, records_of_an_entity
@@ -88,6 +89,7 @@ class Bootstrap:
         champion: Champion,
         start: Callable[[int], Job],
         report: Reporter,
+        background: Callable[[Callable[[], Loaded]], "Future[Loaded]"],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
@@ -97,10 +99,11 @@ class Bootstrap:
         champion: In the store.
         start: Starts a job that trains if there are so many records of an entity; may raise ``OSError``.
         report: Is told how far it is.
+        background: Loads versions; see ``Following``.
         clock: Monotonic seconds.
         """
         self._detector = detector
-        self._following = Following(detector, None, champion, self._version_refused, clock)
+        self._following = Following(detector, None, champion, self._version_refused, background, clock)
         self._start = start
         self._report = report
         self._clock = clock
@@ -155,7 +158,8 @@ class Bootstrap:
         records = self._found + records_of_an_entity(self._seen)
         # The topics may hold more than this process has read.
         due = records >= self._goal or not self._looked_into_topics
-        if due and self._job is None and now_s >= self._paused_until_s:
+        idle = self._job is None and not self._following.loading
+        if due and idle and now_s >= self._paused_until_s:
             self._train(self._goal, records, now_s)
         self._tell(records, self._goal, now_s)
 

@@ -1,12 +1,15 @@
 """The champion of a detector in its store, followed: what becomes it is loaded, checked and served.
 
-Training, or whoever puts another version back, moves an alias. It is looked at between polls; a version that
+Training, or whoever puts another version back, moves an alias. It is looked at between polls. Loading takes
+seconds, so that happens in another thread, and what is ready takes over between two polls. A version that
 cannot be used leaves the one before serving, and is tried again from time to time, as it may be half copied.
 """
 
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from typing import Protocol
 
 from detector.batch import IntArray
@@ -17,6 +20,8 @@ LOOK_INTERVAL_S = 1.0
 """Between two looks at the alias, a small file."""
 RETRY_S = 60.0
 """Before a version that could not be used is tried again."""
+
+Loaded = tuple[Bundle, Watch]
 
 _log = logging.getLogger(__name__)
 
@@ -32,12 +37,16 @@ class Champion(Protocol):
         """
         ...
 
-    def load(self) -> tuple[Bundle, Watch]:
-        """Return it, and a watch that scores with it.
+    def load(self, version: str) -> Loaded:
+        """Return a version, and a watch that scores with it; called in another thread than the loop's.
 
         Raises:
             BundleError: It cannot be used.
         """
+        ...
+
+    def serves(self, loaded: Loaded) -> None:
+        """Take note that a version scores from now on."""
         ...
 
 
@@ -50,6 +59,7 @@ class Following:
         version: str | None,
         champion: Champion,
         refused: Callable[[str], object],
+        background: Callable[[Callable[[], Loaded]], "Future[Loaded]"],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
@@ -57,15 +67,19 @@ class Following:
         version: The one that serves already, if there is one.
         champion: In the store.
         refused: Called with the detector's name whenever a version cannot be used.
+        background: Returns at once what will hold the result of what is given, or what it raised.
         clock: Monotonic seconds.
         """
         self.version = version
         self._detector = detector
         self._champion = champion
         self._refused = refused
+        self._background = background
         self._clock = clock
         self._taken: str | None = None
         """What the store calls the version that serves: a copy of it may have another name."""
+        self._loading: tuple[str, Future[Loaded]] | None = None
+        """What the store calls the version that is being loaded, and what it will be."""
         self._bad: str | None = None
         self._problem = ""
         self._retry_due_s = self._look_due_s = -float("inf")
@@ -85,22 +99,37 @@ class Following:
         news = self.news(now_s)
         return None if news is None else news[1]
 
-    def news(self, now_s: float) -> tuple[Bundle, Watch] | None:
-        """Return the champion if it is another one than serves, and can be used."""
+    @property
+    def loading(self) -> bool:
+        """Whether another version is on its way."""
+        return self._loading is not None
+
+    def news(self, now_s: float) -> Loaded | None:
+        """Return the champion, once, if it is another one than serves, can be used, and is loaded."""
         version = None
         try:
             version = self._champion.version()
-            if version is None or version in (self.version, self._taken):
-                self._bad, self._problem = None, ""
+            if self._loading is None:
+                if version is None or version in (self.version, self._taken):
+                    self._bad, self._problem = None, ""
+                    return None
+                if version == self._bad and now_s < self._retry_due_s:
+                    return None
+                self._loading = version, self._background(partial(self._champion.load, version))
+            wanted, future = self._loading
+            if not future.done():
                 return None
-            if version == self._bad and now_s < self._retry_due_s:
+            self._loading = None
+            if version != wanted:
+                # Another one became the champion meanwhile: the next look is at that.
                 return None
-            bundle, watch = self._champion.load()
-            # Another one may have become the champion meanwhile, and be what was loaded.
-            self._taken = version if self._champion.version() == version else None
+            loaded = future.result()
         except BundleError as error:
             self._refuse(version, error, now_s)
             return None
+        self._taken = version
+        self._champion.serves(loaded)
+        bundle, _ = loaded
         self._bad, self._problem = None, ""
         before, self.version = self.version, bundle.manifest.version
         if before is not None:
@@ -110,7 +139,7 @@ class Following:
                 self.version,
                 before,
             )
-        return bundle, watch
+        return loaded
 
     def _refuse(self, version: str | None, error: BundleError, now_s: float) -> None:
         """Count a version that cannot be used, and log it once."""

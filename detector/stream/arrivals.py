@@ -20,6 +20,6 @@ class Arrivals(Protocol):
     def arrived(self) -> Watch | None:
         """Return a new watch, which replaces the one of its name, if there is one; None without news.
 
-        Called between any two polls, so it returns at once unless there is a version to load.
+        Called between any two polls, so it returns at once: versions are loaded elsewhere.
         """
         ...

@@ -1,7 +1,8 @@
 """Tests for detector.bootstrap.bootstrap: when it trains, what it says, and what it does when that fails."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from detector.bootstrap.bootstrap import (
     LONGEST_JOB_S,
     Bootstrap,
 )
+from detector.bootstrap.following import Loaded
 from detector.bootstrap.training_child import TOO_FEW_EXIT_CODE, Ended
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleRejectedError
@@ -55,16 +57,47 @@ class FakeChampion:
     def __init__(self) -> None:
         self.bundle: Bundle | None = None
         self.error: BundleRejectedError | None = None
+        self.serving: list[str] = []
 
     def version(self) -> str | None:
         return None if self.bundle is None else self.bundle.manifest.version
 
-    def load(self) -> tuple[Bundle, Watch]:
+    def load(self, version: str) -> Loaded:
         if self.error is not None:
             raise self.error
         assert self.bundle is not None
         detector = serve(self.bundle, AlertRules())
         return self.bundle, Watch(detector, "telemetry", np.arange(2))
+
+    def serves(self, loaded: Loaded) -> None:
+        self.serving.append(loaded[0].manifest.version)
+
+
+class FakeBackground:
+    """Does at once what it is given, or when the test says so."""
+
+    def __init__(self) -> None:
+        self.is_slow = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def do(self, work: Callable[[], Loaded]) -> "Future[Loaded]":
+        future: Future[Loaded] = Future()
+
+        def into_future() -> None:
+            try:
+                future.set_result(work())
+            except BundleRejectedError as error:
+                future.set_exception(error)
+
+        self._waiting.append(into_future)
+        if not self.is_slow:
+            self.go_on()
+        return future
+
+    def go_on(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for work in waiting:
+            work()
 
 
 class Rig:
@@ -78,7 +111,10 @@ class Rig:
         self.refused = 0
         self.cannot_start: OSError | None = None
         self.champion.bundle = bundle
-        self.bootstrap = Bootstrap("hosts", records, bundle, self.champion, self.start, self, self.clock)
+        self.background = FakeBackground()
+        self.bootstrap = Bootstrap(
+            "hosts", records, bundle, self.champion, self.start, self, self.background.do, self.clock
+        )
 
     def start(self, fewest: int) -> FakeJob:
         if self.cannot_start is not None:
@@ -149,6 +185,25 @@ def test_first_version_is_served_and_trained_again_with_four_times_the_records()
     assert watch is not None
     assert watch.version == bundle(1300).manifest.version
     assert rig.outcomes == ["trained", "trained"]
+
+
+def test_no_job_starts_while_what_the_last_one_trained_is_loaded() -> None:
+    rig = Rig()
+    rig.after(FIRST_LOOK_S)
+    rig.read(200)
+    rig.background.is_slow = True
+    rig.champion.bundle = bundle(300)
+    assert rig.finish(0, "champion") is None
+    assert rig.after(2) is None
+    assert len(rig.jobs) == 1
+    rig.background.go_on()
+    watch = rig.after(2)
+    assert watch is not None
+    assert watch.version == bundle(300).manifest.version
+    assert len(rig.jobs) == 1
+    rig.read(700)
+    rig.after(2)
+    assert [job.fewest for job in rig.jobs] == [100, 1200]
 
 
 def test_with_two_thousand_held_out_records_of_an_entity_training_is_the_operators() -> None:

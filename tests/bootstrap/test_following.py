@@ -5,7 +5,7 @@ import pytest
 from detector.bootstrap.following import LOOK_INTERVAL_S, RETRY_S, Following
 from detector.bundles.store import BundleError, BundleRejectedError
 from detector.stream.watch import Watch
-from tests.bootstrap.test_bootstrap import FakeChampion, bundle
+from tests.bootstrap.test_bootstrap import FakeBackground, FakeChampion, bundle
 from tests.stream.fakes import FakeClock
 
 OLD, NEW = bundle(300), bundle(1300)
@@ -19,7 +19,10 @@ class Rig:
         self.champion.bundle = OLD
         self.refused: list[str] = []
         version = OLD.manifest.version
-        self.following = Following("hosts", version, self.champion, self.refused.append, self.clock)
+        self.background = FakeBackground()
+        self.following = Following(
+            "hosts", version, self.champion, self.refused.append, self.background.do, self.clock
+        )
 
     def after(self, seconds: float = LOOK_INTERVAL_S) -> Watch | None:
         self.clock.now_s += seconds
@@ -40,6 +43,40 @@ def test_a_new_champion_takes_over_once_and_an_old_one_may_come_back(
         assert rig.after() is None
     assert f"version {NEW.manifest.version} takes over from {OLD.manifest.version}" in caplog.text
     assert rig.refused == []
+
+
+def test_the_old_one_serves_until_the_new_one_is_loaded() -> None:
+    rig = Rig()
+    rig.background.is_slow = True
+    rig.champion.bundle = NEW
+    for _ in range(3):
+        assert rig.after() is None
+    assert rig.following.version == OLD.manifest.version
+    assert rig.champion.serving == []
+    rig.background.go_on()
+    # In the other thread nothing is told: it takes over here.
+    assert rig.champion.serving == []
+    watch = rig.after()
+    assert watch is not None
+    assert watch.version == rig.following.version == NEW.manifest.version
+    assert rig.champion.serving == [NEW.manifest.version]
+    assert rig.after() is None
+
+
+def test_what_is_no_longer_the_champion_when_it_is_loaded_does_not_take_over() -> None:
+    rig = Rig()
+    rig.background.is_slow = True
+    rig.champion.bundle = NEW
+    assert rig.after() is None
+    rig.background.go_on()
+    rig.champion.bundle = OLD
+    for _ in range(2):
+        assert rig.after() is None
+    assert (rig.champion.serving, rig.refused) == ([], [])
+    rig.champion.bundle = NEW
+    assert rig.after() is None
+    rig.background.go_on()
+    assert rig.after() is not None
 
 
 def test_a_copy_under_another_name_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
