@@ -128,6 +128,10 @@ class _Begun(NamedTuple):
 class _Elsewhere(NamedTuple):
     entity: str
     incident_id: str
+    lasts_s: float
+    """How long the episode goes on unless more is heard of it ..."""
+    lapses_s: float = -np.inf
+    """... which is until then; not known before records are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,11 @@ def group(
         episodes_per_entity_s: Episodes that one entity's normal traffic has per second, by the budget.
         now: Event time of the newest record that was read.
     """
-    recent, elsewhere = dict(state.recent), dict(state.elsewhere)
+    recent = dict(state.recent)
+    elsewhere = {
+        id: of._replace(lapses_s=now + of.lasts_s) if np.isneginf(of.lapses_s) else of
+        for id, of in state.elsewhere.items()
+    }
     current, over = _copy(state.incident), state.over
     if current is not None:
         current.clock_s = max(current.clock_s, now)
@@ -201,7 +209,10 @@ def group(
                 incident_of[id] = current.id
                 _noted(current, episode, firing=not resolves)
             elif id in elsewhere:
-                incident_of[id] = (elsewhere.pop(id) if resolves else elsewhere[id]).incident_id
+                of = elsewhere.pop(id)
+                incident_of[id] = of.incident_id
+                if not resolves:
+                    elsewhere[id] = of._replace(lapses_s=max(of.lapses_s, now + _lasts_s(episode)))
             continue
         if current is not None and not current.firing and episode.time > current.joined + rules.within_s:
             events += _told(current, resolved=True)
@@ -239,7 +250,7 @@ def group(
         events += _told(current)
     here = {episode.alert_id for episode in episodes}
     return Grouped(
-        IncidentState(recent, current, over, elsewhere),
+        IncidentState(recent, current, over, {id: of for id, of in elsewhere.items() if of.lapses_s > now}),
         {id: of for id, of in incident_of.items() if id in here},
         events,
     )
@@ -259,7 +270,10 @@ def forget(state: IncidentState, entities: Collection[str]) -> IncidentState:
     if current is not None and current.firing:
         current.firing = {id: of for id, of in current.firing.items() if of.entity not in gone}
         if current.first.entity in gone:
-            elsewhere |= {id: _Elsewhere(of.entity, current.id) for id, of in current.firing.items()}
+            now = max(current.clock_s, current.time)
+            elsewhere |= {
+                id: _Elsewhere(of.entity, current.id, of.lapses_s - now) for id, of in current.firing.items()
+            }
             current = None
         elif not current.firing:
             current = None
@@ -287,7 +301,8 @@ def restore(
             current.members[episode.entity] = _member(episode)
             current.joined = max(current.joined, episode.start)
         elif episode.incident_id is not None:
-            elsewhere[episode.alert_id] = _Elsewhere(episode.entity, episode.incident_id)
+            of = _Elsewhere(episode.entity, episode.incident_id, _lasts_s(episode))
+            elsewhere[episode.alert_id] = of
     if current is not None:
         for id, of in list(elsewhere.items()):
             if of.incident_id == current.id:
@@ -374,6 +389,11 @@ def _heard(incident: _Incident, episode: AlertEvent) -> None:
     expires_at = np.inf if episode.expires_at is None else episode.expires_at
     behind_s = max(incident.clock_s - episode.time, 0.0)
     _goes_on(incident, episode.alert_id, episode.entity, expires_at + behind_s)
+
+
+def _lasts_s(episode: AlertEvent) -> float:
+    """Return how long an episode goes on after this event of it unless more is heard of it."""
+    return np.inf if episode.expires_at is None else episode.expires_at - episode.time
 
 
 def _lapse(incident: _Incident, time_s: float) -> None:

@@ -260,6 +260,11 @@ class DetectorConfig(Section):
             raise ValueError(
                 "training.candidates means nothing where the members are configured; take family auto"
             )
+        if self.training.candidates is not None and self.predictor != "auto":
+            raise ValueError(
+                f"training.candidates means nothing beside predictor {self.predictor}, which alone decides "
+                "on the members; take predictor auto"
+            )
         return self
 
     @model_validator(mode="after")

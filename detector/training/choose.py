@@ -107,7 +107,7 @@ def _predictors(given: Given, plan: TrainingPlan) -> Chosen:
 
 
 def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
-    """Choose a predictor, and with it a committee."""
+    """Choose a predictor, and with it a committee; beside a configured one, by no labels or canaries."""
     kinds = {name: plan.kinds.get(name, "continuous") for name in given.records.feature_names}
     if "continuous" not in kinds.values():
         return _closed(plan, discrete_members(), (), ["no feature is continuous: naive Bayes"])

@@ -8,7 +8,7 @@ import numpy as np
 from detector.batch import Batch, BoolArray, FloatArray
 from detector.bundles.choice import LabelledTried
 from detector.models.sequences import runs_of
-from detector.training.choose_committee import candidates_for
+from detector.training.choose_committee import beside, candidates_for
 from detector.training.fit_to_try import fit_to_try
 from detector.training.member_evidence import evidence
 from detector.training.plan import MemberPlan, TrainingPlan
@@ -75,10 +75,10 @@ def choose_by_labels(
         best, of_best = max(better, key=lambda entry: entry[1])
         undecided = []
     ordered = [(best, of_best), *(entry for entry in found if entry[0] is not best)]
-    others = ", ".join(f"{precision:.2f}" for _, precision in ordered[1:])
+    others = beside([f"{precision:.2f}" for _, precision in ordered[1:]])
     reason = (
         f"average precision {of_best:.2f} on {trial.n_records} newer records labelled anomalous, in "
-        f"{trial.n_events} events; other committees {others}"
+        f"{trial.n_events} events; {others}"
     )
     tried = tuple(
         LabelledTried(members=tuple(member.name for member in members), average_precision=precision)

@@ -91,10 +91,15 @@ def choose_committee(
     # Of equals, the one that was tried first.
     best = max((entry for entry in committees if not entry[2]), key=_recall)
     rest = [entry for entry in committees if entry is not best]
-    others = ", ".join(f"{_recall(entry):.0%}" for entry in rest)
-    reason = f"{_recall(best):.0%} of {trial.n_canaries} made anomalies found, other committees {others}"
+    others = beside([f"{_recall(entry):.0%}" for entry in rest])
+    reason = f"{_recall(best):.0%} of {trial.n_canaries} made anomalies found, {others}"
     tried = (_described(*best), *(_described(*entry) for entry in rest))
     return CommitteeChoice(best[0], tried, trial.n_canaries, reason)
+
+
+def beside(others: Sequence[str]) -> str:
+    """Return what was found of the committees that were not taken, in words."""
+    return f"other committees {', '.join(others)}" if others else "no other committee to compare with"
 
 
 def candidates_for(plan: TrainingPlan, members: Sequence[MemberPlan], n_features: int) -> list[MemberPlan]:

@@ -80,13 +80,16 @@ def fit_gan(
     fitting, held_out = u[~rows.held_out], _some(u[rows.held_out], rng)
     watch = Watch.of(held_out, _some(fitting, rng, len(held_out)))
 
-    parameters, outcome = _play(fitting, watch, rng, latent, hidden, max_epochs, progress)
+    played = _play(fitting, watch, rng, latent, hidden, max_epochs, progress)
+    if played is None:
+        raise ValueError("the adversarial training diverged; take a Gaussian mixture")
+    parameters, outcome = played
     for restart in range(1, 1 + MOST_RESTARTS):
         if outcome.watched[outcome.best_epoch, 0] >= LEAST_COVERAGE:
             break
-        again, of_again = _play(fitting, watch, rng, latent, hidden, max_epochs, progress)
-        if _quality(of_again) > _quality(outcome):
-            parameters, outcome = again, of_again
+        again = _play(fitting, watch, rng, latent, hidden, max_epochs, progress)
+        if again is not None and _quality(again[1]) > _quality(outcome):
+            parameters, outcome = again
         outcome = replace(outcome, restarts=restart)
     spread = imputation_variances(Gan(parameters, outcome), held_out, VARIANCE_FLOOR)
     return Gan(
@@ -108,8 +111,8 @@ def _play(
     hidden: tuple[int, ...],
     n_epochs: int,
     progress: Progress | None,
-) -> tuple[GanParameters, GanOutcome]:
-    """Play one game; return the parameters of its best epoch, and how it went."""
+) -> tuple[GanParameters, GanOutcome] | None:
+    """Play one game; return the parameters of its best epoch, and how it went; None where it diverged."""
     import torch
 
     from detector.training.gan_network import GanGame
@@ -151,7 +154,7 @@ def _play(
             if progress is not None:
                 progress("fitting gan", epoch + 1, n_epochs)
     if best is None:
-        raise ValueError("the adversarial training diverged; take a Gaussian mixture")
+        return None
     return best, GanOutcome(np.array(watched), best_epoch, 0)
 
 

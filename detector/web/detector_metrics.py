@@ -147,7 +147,8 @@ class DetectorMetrics:
         self._trained.labels(facts.name).set(facts.trained_time_s)
         self._threshold.labels(facts.name).set(facts.threshold.p_value)
         self._young.labels(facts.name).set(facts.young_records_missing)
-        self._watched.setdefault(facts.name, WatchedTime(facts.interval_s))
+        # Entities are the same ones under another version.
+        self._watched.setdefault(facts.name, WatchedTime(facts.interval_s)).interval_s = facts.interval_s
         self._calibration[facts.name] = CalibrationHealth(facts.threshold.p_value)
         self._calibration_ratio.labels(facts.name).set(np.nan)
         self._budget.labels(facts.name).set(facts.threshold.budget_rate * _DAY_S)

@@ -11,8 +11,8 @@ class WatchedTime:
     """The newest event time of each slot of one detector."""
 
     def __init__(self, interval_s: float) -> None:
-        """Set the usual time between two records; a longer silence counts as three of them at most."""
-        self._longest_gap_s = LONGEST_GAP_INTERVALS * interval_s
+        self.interval_s = interval_s
+        """Usual time between two records; a longer silence counts as three of them at most."""
         self._newest_s: FloatArray = np.zeros(0)
         # Per slot, used within one call: sorting a batch by slot would cost several times more.
         self._row: IntArray = np.zeros(0, dtype=np.int64)
@@ -37,7 +37,8 @@ class WatchedTime:
         each = slots[one_per_slot]
         before = self._newest_s[each]
         np.maximum.at(self._newest_s, slots, time_s)
-        watched = np.minimum(self._newest_s[each] - before, self._longest_gap_s * self._records[each])
+        longest_gap_s = LONGEST_GAP_INTERVALS * self.interval_s
+        watched = np.minimum(self._newest_s[each] - before, longest_gap_s * self._records[each])
         self._records[each] = 0
         return float(watched.sum())
 

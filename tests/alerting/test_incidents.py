@@ -283,6 +283,23 @@ def test_members_of_an_incident_that_began_elsewhere_say_so_and_are_forgotten_wh
     assert set(forget(state, ["a"]).elsewhere) == {alerts[1].alert_id}
 
 
+def test_members_of_an_incident_elsewhere_are_forgotten_when_they_expire() -> None:
+    lasts_s, fleet = 900.0, Fleet()
+    _, told = moved(told_of(Fleet()), "a", "b")
+    alerts = [replace(alert, expires_at=alert.time + lasts_s) for alert in told]
+    fleet.state = restore(IncidentState(), [], alerts)
+    # Their partition is behind: they have as long as others.
+    fleet.take(of("x", 9e6))
+    assert set(fleet.state.elsewhere) == {alert.alert_id for alert in alerts}
+    heard = fleet.take(replace(of("a", 10.0, "updated"), expires_at=10.0 + lasts_s), now=9e6 + 0.9 * lasts_s)
+    assert heard.incident_of == {alerts[0].alert_id: alerts[0].incident_id}
+    fleet.take(of("y", 9e6 + 1.1 * lasts_s))
+    assert set(fleet.state.elsewhere) == {alerts[0].alert_id}
+    over = fleet.take(of("a", 20.0, "resolved"), now=9e6 + 1.2 * lasts_s)
+    assert over.incident_of == heard.incident_of
+    assert fleet.state.elsewhere == {}
+
+
 def told_of(fleet: Fleet) -> Fleet:
     fleet.take(*(of(name, 0.0) for name in "abcd"))
     return fleet

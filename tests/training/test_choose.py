@@ -1,17 +1,19 @@
 """Tests for detector.training.choose and what it leans on, on records whose nature is known."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from detector.alerting.rules import AlertRules, Budget
-from detector.batch import Batch, FloatArray
+from detector.batch import Batch, BoolArray, FloatArray
 from detector.bundles.manifest import Manifest
 from detector.bundles.serving import serve
 from detector.models.kinds import Kind
 from detector.training.choose import Chosen, choose
 from detector.training.fit_family import no_report
+from detector.training.fit_to_try import fit_to_try
 from detector.training.job import train
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
 from tests.made import batch
@@ -86,6 +88,17 @@ def test_only_families_that_are_to_be_tried_are() -> None:
     none = chosen(records, replace(OPEN, candidates=()))
     assert none.choice is not None
     assert (none.choice.committees, len(none.plan.members)) == ((), 2)
+
+
+def test_where_no_further_member_can_be_fitted_the_reason_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(records: Batch, anomalous: BoolArray | None, plan: TrainingPlan, member: MemberPlan) -> Any:
+        return None if member.family == "rbm" else fit_to_try(records, anomalous, plan, member)
+
+    monkeypatch.setattr("detector.training.choose_committee.fit_to_try", fails)
+    found = chosen(batch(stream(6000, 0.7)), replace(OPEN, candidates=("rbm",)))
+    assert found.choice is not None
+    said = [reason for reason in found.choice.reasons if "made anomalies found" in reason]
+    assert [reason.partition(", ")[2] for reason in said] == ["no other committee to compare with"]
 
 
 def test_records_that_tell_nothing_about_one_another_get_a_further_member_only_on_request() -> None:

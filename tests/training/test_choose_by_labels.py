@@ -78,6 +78,14 @@ def test_a_further_member_is_taken_or_left_open_by_what_labels_say_of_it() -> No
     assert "gmm" in seeing.undecided
 
 
+def test_a_committee_without_others_beside_it_is_said_to_be() -> None:
+    anomalous = marked(*range(2900, 3900, 40))
+    alone = [[MemberPlan("gmm", "autoregressive")]]
+    found = choose_by_labels(batch(twins(0.6)), anomalous, replace(OPEN, candidates=()), alone)
+    assert found is not None
+    assert found.reason.endswith("events; no other committee to compare with")
+
+
 def test_a_few_labels_or_one_event_have_no_say() -> None:
     values = twins(0.6)
     for rows in (range(2100, 2640, 60), range(2400, 2430)):

@@ -67,6 +67,19 @@ def test_a_collapsed_generator_is_trained_again(monkeypatch: pytest.MonkeyPatch)
     )
 
 
+def test_a_game_that_diverges_leaves_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    play, games = module._play, iter([True, False, False, False])
+    monkeypatch.setattr(module, "LEAST_COVERAGE", 1.1)
+    monkeypatch.setattr(module, "_STEPS_PER_EPOCH", 2)
+    monkeypatch.setattr(module, "_play", lambda *args: play(*args) if next(games) else None)
+    rows, lengths = correlated(400), np.array([400])
+    gan = fit_gan(rows, lengths=lengths, seed=0, hidden=(8,), max_epochs=2)
+    assert gan.outcome.restarts == module.MOST_RESTARTS
+    monkeypatch.setattr(module, "_play", lambda *args: None)
+    with pytest.raises(ValueError, match="diverged; take a Gaussian mixture"):
+        fit_gan(rows, lengths=lengths, seed=0, hidden=(8,), max_epochs=2)
+
+
 def test_coverage_falls_with_lost_modes_and_precision_with_invented_ones() -> None:
     real, other = ring(1000, 0), ring(1000, 1)
     coverage, precision = coverage_and_precision(real, other)

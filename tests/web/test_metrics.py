@@ -359,6 +359,21 @@ def test_another_version_replaces_the_model_info(scraped: Scraped) -> None:
     assert scraped.value("detector_model_young_records_missing", detector="hosts") == 1910
 
 
+def test_watched_time_goes_by_the_interval_of_the_version_that_serves(scraped: Scraped) -> None:
+    now_s, rate = 1.8e9, FACTS.threshold.budget_rate
+
+    def budget_after_an_hour(version: str, interval_s: float) -> float | None:
+        scraped.metrics.detector_loaded(replace(FACTS, version=version, interval_s=interval_s))
+        nonlocal now_s
+        now_s += 3600.0
+        scraped.metrics.scored(batch_of(["a"], time_s=now_s), slots_of(0), scores_of([0.1]), [], now_s)
+        return scraped.value("detector_budget_episodes_total", detector="hosts")
+
+    assert budget_after_an_hour("v1", 60.0) == 0.0
+    assert budget_after_an_hour("v2", 3600.0) == pytest.approx(3600 * rate)
+    assert budget_after_an_hour("v3", 60.0) == pytest.approx((3600 + 3 * 60) * rate)
+
+
 def test_bootstrapping_is_counted_until_there_is_nothing_to_wait_for(scraped: Scraped) -> None:
     scraped.metrics.growing("hosts", 312, 500, "bootstrapping: 312 of 500 records of an entity")
     scraped.metrics.training_ended("hosts", "failed")
