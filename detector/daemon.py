@@ -59,8 +59,6 @@ from detector.web.server import WebServer, application
 
 _log = logging.getLogger(__name__)
 
-_AHEAD_S = 86_400.0
-"""Clocks of brokers may be ahead."""
 _GC_THRESHOLD = 50_000
 """New objects before the garbage collector looks for cycles among them."""
 
@@ -161,7 +159,7 @@ def _reader_back(
                 lasts.append(rules.release_after_s)
         if not lasts:
             return Recalled()
-        polls = read_range(settings, [topic], now_s - max(lasts), now_s + _AHEAD_S)
+        polls = read_range(settings, [topic], now_s - max(lasts))
         return recall(polls, sources, now_s, alive)
 
     return read_back

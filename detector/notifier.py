@@ -3,7 +3,6 @@
 import base64
 import logging
 import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -40,8 +39,6 @@ from detector.web.server import WebServer, application
 
 LETTERS_WAITING = 10_000
 """Per receiver; beyond it the oldest become dead letters, so that memory is bounded."""
-_AHEAD_S = 86_400.0
-"""Clocks of brokers may be ahead."""
 
 _log = logging.getLogger(__name__)
 
@@ -190,4 +187,4 @@ def _site(url: str | None) -> str:
 
 
 def _reader_back(settings: ClientSettings, topic: str) -> Callable[[float], Iterator[RawRecords]]:
-    return lambda from_s: read_range(settings, [topic], from_s, time.time() + _AHEAD_S)
+    return lambda from_s: read_range(settings, [topic], from_s)

@@ -40,7 +40,6 @@ AROUND_S = 600.0
 """Who alarmed so long before or after the episode counts as alarming then."""
 _OTHERS_LISTED = 20
 _FEATURES = 3
-_AHEAD_S = 86_400.0
 _SAME = 0.005
 
 
@@ -87,7 +86,7 @@ def access_to(config: Config) -> Access:
     settings: ClientSettings = client_settings(config)
 
     def whole(topic: str) -> Iterable[RawRecords]:
-        return read_range(settings, [topic], 0.0, time.time() + _AHEAD_S)
+        return read_range(settings, [topic], 0.0)
 
     return Access(
         partial(whole, config.outputs.alerts_topic),

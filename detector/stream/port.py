@@ -372,13 +372,13 @@ def open_producer(settings: ClientSettings) -> Producer:
 
 
 def read_range(
-    settings: ClientSettings, topics: Sequence[str], from_time_s: float, until_time_s: float
+    settings: ClientSettings, topics: Sequence[str], from_time_s: float, until_time_s: float | None = None
 ) -> Iterator[RawRecords]:
     """Read the records of a time range, by their Kafka timestamps, without joining a group.
 
     Reads each partition in offset order from its first record at or after ``from_time_s``, and ends where the
     partition ended when this was called, so a topic being written to ends too. Records outside
-    [from_time_s, until_time_s) are left out.
+    [from_time_s, until_time_s) are left out; without an end, none is too new, since clocks may be ahead.
 
     Raises:
         BrokerUnavailableError: No broker answers, or it went silent in between.

@@ -17,13 +17,14 @@ _POLL_MS, _POLL_RECORDS = 200, 10_000
 
 
 def read_range(
-    settings: ClientSettings, topics: Sequence[str], from_time_s: float, until_time_s: float
+    settings: ClientSettings, topics: Sequence[str], from_time_s: float, until_time_s: float | None
 ) -> Iterator[RawRecords]:
     """Implement ``port.read_range``; see there."""
     check_topics(topics)
     consumer = open_kafka_consumer(settings, group_id=None)
     timeout_ms = milliseconds(settings.request_timeout_s)
-    first_ms, end_ms = math.ceil(from_time_s * 1000), math.ceil(until_time_s * 1000)
+    first_ms = math.ceil(from_time_s * 1000)
+    end_ms = math.inf if until_time_s is None else math.ceil(until_time_s * 1000)
     try:
         partitions = []
         for topic in topics:

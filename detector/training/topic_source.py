@@ -19,9 +19,6 @@ from detector.stream.reasons import Reason
 from detector.training.backtest import rows_of
 from detector.training.sources import SourceError
 
-_AHEAD_S = 86_400.0
-"""Clocks of brokers may be ahead."""
-
 
 class NoRecordsError(SourceError):
     """The range holds no usable record."""
@@ -58,7 +55,7 @@ def read_topic(
     batches: list[Batch] = []
     rejected: Counter[Reason] = Counter()
     outside = 0
-    for raw in read_range(settings, topics, from_time_s - schema.max_future_s, now_s + _AHEAD_S):
+    for raw in read_range(settings, topics, from_time_s - schema.max_future_s):
         batch, bad = codec.decode(raw, now_s)
         inside = (batch.time >= from_time_s) & (batch.time < until_time_s)
         outside += int(np.count_nonzero(~inside))
