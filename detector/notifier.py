@@ -15,7 +15,6 @@ from prometheus_client import CollectorRegistry
 from detector import __version__
 from detector.config.notify import NotifyConfig, ReceiverConfig
 from detector.config.root import Config
-from detector.daemon import client_settings, stopped_by_signals
 from detector.delivery.alertmanager import PATH, AlertmanagerChannel
 from detector.delivery.episodes import Episodes
 from detector.delivery.http_post import Endpoint, Poster
@@ -24,6 +23,8 @@ from detector.delivery.mailbox import Finished, Mailbox
 from detector.delivery.observer import DeliveryObserver
 from detector.delivery.receiver import AlertmanagerReceiver, Receiver
 from detector.delivery.webhook import WebhookChannel
+from detector.from_config import client_settings
+from detector.signals import stopped_by_signals
 from detector.stream.port import (
     ClientFailedError,
     ClientSettings,

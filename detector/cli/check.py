@@ -34,7 +34,7 @@ def check(config: Path | None, schema: bool) -> None:
 
 def _check_paths(config: Config, path: Path) -> None:
     """Build the decoders, which finds field paths that contradict one another."""
-    from detector.daemon import input_schema
+    from detector.from_config import input_schema
     from detector.stream.codec_json import JsonCodec
     from detector.stream.record_struct import PathError
 

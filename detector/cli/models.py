@@ -132,7 +132,7 @@ def promote(where: Path, detector: str, version: str) -> None:
 
 def _served(file: Path, detector: str, version: str) -> str:
     """Return the version that a name is of, loaded as a configuration's daemon would."""
-    from detector.daemon import detector_of
+    from detector.from_config import detector_of
 
     with explained(ConfigError):
         configured = {entry.name: entry for entry in load_config(file).detectors}

@@ -148,7 +148,7 @@ def _not_normal(
     anomalous: BoolArray | None, config: Config, detector: str, records: Batch
 ) -> BoolArray | None:
     """Return which records are labelled anomalous, or in maintenance by the calendar; None where none are."""
-    from detector.daemon import maintenance
+    from detector.from_config import maintenance
 
     windows = maintenance(config)
     if windows is None:
@@ -223,7 +223,7 @@ def _records(
             [read_file(path, detector.feature_names, detector.kinds, labels) for path in paths]
         )
 
-    from detector.daemon import client_settings, input_schema
+    from detector.from_config import client_settings, input_schema
 
     entry = config.input(detector.input)
     now_s = time.time()

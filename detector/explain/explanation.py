@@ -12,12 +12,12 @@ from detector.batch import Batch, Source
 from detector.bundles.store import BundleError, BundleStore
 from detector.config.detectors import DetectorConfig
 from detector.config.root import Config
-from detector.daemon import client_settings, detector_of, input_schema, maintenance
 from detector.delivery.alert import ABSENCES, Reason
 from detector.explain.alerts import AlertsRead, Episode, Event, overlapping, read_alerts
 from detector.explain.changes import BEFORE_S, Change, file_changes, version_changes, windows
 from detector.explain.records import EntityRecords, entity_records
 from detector.explain.replay import Moment, replay
+from detector.from_config import client_settings, detector_of, input_schema, maintenance
 from detector.stream.codec_json import JsonCodec
 from detector.stream.control_topic import AnnouncedWindows
 from detector.stream.maintenance import Maintenance

@@ -17,10 +17,10 @@ from detector.batch import Batch, Source
 from detector.bundles.store import Bundle, BundleStore
 from detector.cli.main import main
 from detector.config.root import Config
-from detector.daemon import detector_of
 from detector.explain.explanation import RECORDS, Access, ExplainError, Explanation, explain, part_of
 from detector.explain.page import explanation_page
 from detector.explain.text import as_data, print_explanation
+from detector.from_config import detector_of
 from detector.stream.alert_record import encode_alert
 from detector.stream.incident_record import encode_incident
 from detector.stream.port import RawRecords
