@@ -69,11 +69,14 @@ def configure_logs(level: str, format: Literal["json", "console"], stream: TextI
 def _renderers(format: Literal["json", "console"], *, colors: bool) -> list[Any]:
     if format == "json":
         return [
-            structlog.processors.dict_tracebacks,
+            # Never with local variables: passwords are among them.
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(default=str),
         ]
-    return [structlog.dev.ConsoleRenderer(colors=colors)]
+    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
 
 
 def _at_least_its_library_level(record: logging.LogRecord) -> bool:

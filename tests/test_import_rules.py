@@ -12,7 +12,7 @@ CORE = {"batch", "models", "scoring", "alerting", "pipeline"}
 SHELL = {"stream", "delivery", "web", "bundles", "config"}
 
 # Each package and module right under detector/, and what it may import from the others. "detector"
-# itself holds the version alone, which everybody may read.
+# itself holds the version alone, which everybody may read, as everybody may say how an extra is installed.
 MAY_IMPORT: dict[str, set[str]] = {
     "batch": set(),
     "models": {"batch"},
@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web": CORE,
     "bundles": CORE,
     "config": CORE,
+    "extras": set(),
     "logs": set(),
     "signals": set(),
     "from_config": CORE | SHELL,
@@ -126,7 +127,7 @@ def import_problems(owner: str, name: str) -> Iterator[str]:
     if top == "detector":
         target = rest.partition(".")[0]
         allowed = MAY_IMPORT.get(owner, set())
-        if target not in {"", "__version__", owner} and target not in allowed:
+        if target not in {"", "__version__", "extras", owner} and target not in allowed:
             yield f"{owner or 'detector'} imports detector.{target}; it may import {sorted(allowed)}"
         return
     if top in ONLY_IN and owner not in ONLY_IN[top]:

@@ -4,7 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -52,6 +52,23 @@ def test_an_exception_stays_on_its_line() -> None:
         logging.getLogger("detector").exception("failed")
     (line,) = lines_of(stream)
     assert line["exception"][0]["exc_value"] == "no such thing"
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_an_exception_is_told_without_local_variables(format: Literal["json", "console"]) -> None:
+    def log_in(password: str) -> None:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    stream = io.StringIO()
+    configure_logs("info", format, stream)
+    try:
+        log_in("hunt" + "er2")
+    except ConnectionResetError:
+        logging.getLogger("kafka.net.transport").exception("Error sending request data")
+        structlog.get_logger("detector").exception("failed")
+    assert stream.getvalue().count("Connection reset by peer") >= 2
+    assert "log_in" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
 
 
 def test_console_is_text() -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from detector.extras import how_to_install
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -39,7 +41,7 @@ def plot(draw: Callable[["Axes"], None], height: float = 3.6) -> str:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ReportError("plots need matplotlib: pip install 'detector[report]'") from error
+        raise ReportError(f"plots need matplotlib: {how_to_install('report')}") from error
     # The figure itself, without pyplot: no global state, no display.
     figure = Figure(figsize=(6.4, height), layout="constrained")
     FigureCanvasSVG(figure)

@@ -17,6 +17,7 @@ from detector.bundles.youth import youth
 from detector.cli.check import duration_text
 from detector.cli.failure import Failure, explained
 from detector.config.section import parse_duration
+from detector.extras import how_to_install
 from detector.models.families import FAMILIES
 from detector.models.kinds import Kind
 from detector.models.predictors import PREDICTORS
@@ -169,7 +170,7 @@ def backtest(
         from detector.training.labels import LabelFields
         from detector.training.sources import SourceError, read_file
     except ModuleNotFoundError as error:
-        raise Failure(f"a backtest needs {error.name}; pip install 'detector[train]'") from error
+        raise Failure(f"a backtest needs {error.name}; {how_to_install('train')}") from error
 
     recipe = _Recipe(
         features, kind, counter, log_scale, family, predictor, models, seed, anomaly_field, regime_field

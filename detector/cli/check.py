@@ -9,7 +9,8 @@ import click
 
 from detector.cli.failure import Failure, explained
 from detector.config import Config, ConfigError, load_config
-from detector.config.detectors import BudgetConfig, DetectorConfig
+from detector.config.budget import BudgetConfig
+from detector.config.detectors import DetectorConfig
 from detector.config.maintenance import DAYS, MaintenanceConfig
 from detector.scoring.typicality import is_on
 
@@ -17,7 +18,12 @@ from detector.scoring.typicality import is_on
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a configuration instead.")
-def check(config: Path | None, schema: bool) -> None:
+@click.option(
+    "--without-secrets",
+    is_flag=True,
+    help="Read neither secrets nor certificates: for a check where they are not, as in CI.",
+)
+def check(config: Path | None, schema: bool, without_secrets: bool) -> None:
     """Check CONFIG completely, connecting nowhere; exit 2 if anything is wrong."""
     if schema:
         click.echo(json.dumps(Config.model_json_schema(by_alias=True), indent=2))
@@ -25,7 +31,7 @@ def check(config: Path | None, schema: bool) -> None:
     if config is None:
         raise click.UsageError("name a configuration file, or give --schema")
     with explained(ConfigError):
-        loaded = load_config(config)
+        loaded = load_config(config, without_secrets=without_secrets)
     _check_paths(loaded, config)
     click.echo(f"{config}: ok")
     for line in summary(loaded):
@@ -74,7 +80,7 @@ def summary(config: Config) -> list[str]:
             f"{m.name} ({', '.join(urlsplit(url).netloc for url in m.urls)})"
             for m in config.notify.alertmanagers
         ]
-        hooks = [f"{h.name} ({'' if h.keys else 'not '}signed)" for h in config.notify.webhooks]
+        hooks = [f"{h.name} ({'not ' if h.secret is None else ''}signed)" for h in config.notify.webhooks]
         lines.append(f"notify    {', '.join([*managers, *hooks])}")
     lines.append(f"web       http://{config.web.listen_address}/metrics")
     return lines

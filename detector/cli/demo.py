@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from detector.cli.failure import Failure
+from detector.extras import how_to_install
 
 
 @click.command()
@@ -37,7 +38,7 @@ def demo(servers: int, seconds: float | None, speed_up: float | None, keep: bool
         from detector.demo.run import DemoOptions, DemoTimeoutError, run_demo
         from detector.stream.port import ClientSettingsError, KafkaClientError
     except ModuleNotFoundError as error:
-        message = f"the demonstration needs {error.name}; pip install 'detector[train,confluent]'"
+        message = f"the demonstration needs {error.name}; {how_to_install('train,confluent')}"
         raise Failure(message) from error
     from detector.demo.children import ChildFailedError
     from detector.demo.telemetry import DemoDataError

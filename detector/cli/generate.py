@@ -14,6 +14,7 @@ from detector.batch import FloatArray
 from detector.bundles.store import Bundle, BundleError, load_reference
 from detector.cli.failure import Failure, explained
 from detector.config.section import parse_duration
+from detector.extras import how_to_install
 from detector.models.discrete_columns import DiscreteColumns
 from detector.scoring.generate import FOLLOWING
 from detector.scoring.generate import generate as generate_values
@@ -170,7 +171,7 @@ def _write_parquet(
         import pyarrow.parquet as pq
     except ModuleNotFoundError as error:
         raise Failure(
-            f"{path}: Parquet needs {error.name}; pip install 'detector[train]', or write .csv"
+            f"{path}: Parquet needs {error.name}; {how_to_install('train')}, or write .csv"
         ) from error
     stamps = pa.array(_microseconds(time), pa.timestamp("us", tz="UTC"))
     arrays = [stamps, pa.array(entity, pa.string()), *(pa.array(column) for column in columns)]

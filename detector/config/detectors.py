@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from detector.alerting.entity_rules import Override
 from detector.alerting.rules import AlertRules, Budget, IncidentRules
 from detector.config.bootstrap import BootstrapConfig
+from detector.config.budget import BudgetConfig
+from detector.config.files import PathAsWritten
 from detector.config.fire import FireConfig
 from detector.config.inputs import FeatureConfig, Name
 from detector.config.members import (
@@ -25,16 +27,6 @@ from detector.config.section import Duration, Section
 from detector.config.training import TrainingConfig
 from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.models.kinds import Kind, modelled_as
-
-
-class BudgetConfig(Section):
-    """How many false alarms are bearable."""
-
-    false_alarms: float = Field(1.0, gt=0, description="How many ...")
-    per: Literal["entity", "fleet"] = Field(
-        "entity", description="... for each entity, or for all together ..."
-    )
-    every_s: Duration = Field(604800.0, alias="every", description="... in this time.")
 
 
 class ResolveConfig(Section):
@@ -179,7 +171,7 @@ class DetectorConfig(Section):
         description=f"A committee of one's own, at most {MOST_MEMBERS}, instead of family and predictor.",
         examples=["[{family: gmm, predictor: autoregressive}]"],
     )
-    store: Path = Field(Path("/var/lib/detector/bundles"), description="Folder of trained versions.")
+    store: PathAsWritten = Field(Path("/var/lib/detector/bundles"), description="Folder of trained versions.")
     min_features: float = Field(
         0.5, gt=0, le=1, description="Share of the features that a record must have to be scored."
     )

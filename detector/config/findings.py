@@ -6,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from detector.config.problem import KeyPath, Problem, shown, shown_unknown, suggestion
+from detector.config.problem import KeyPath, Problem, shown, shown_misshapen, shown_unknown, suggestion
 from detector.config.root import Config
 from detector.config.section import Section
 
@@ -44,6 +44,7 @@ def _problem(error: ErrorDetails) -> Problem:
     message = error["msg"][0].lower() + error["msg"][1:]
     shape = _SHAPES.get(kind)
     if shape is not None:
+        value = shown_misshapen(key, error["input"])
         is_what = f"{value}: {message}" if kind == "too_short" else f"{value} is not {shape}"
         return Problem(key, f"{is_what}; write {_example_of(key) or field}")
     return Problem(key, f"{value}: {message}; write: {field}" if field else f"{value}: {message}")

@@ -4,7 +4,15 @@ import math
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from detector.alerting.feature_rules import Direction, FeatureRule
 from detector.config.absence import AbsenceConfig
@@ -152,18 +160,18 @@ def _path(text: str) -> tuple[str, ...]:
 class SmallestDeviationConfig(Section):
     """How far from what was expected a value must be to matter; of both, both must be reached."""
 
-    absolute: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="In the units of alerts, of a counter per second."
-    )
-    relative: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="Part of what was expected: 0.1 is ten percent."
-    )
+    absolute: float = Field(0.0, ge=0, description="In the units of alerts, of a counter per second.")
+    relative: float = Field(0.0, ge=0, description="Part of what was expected: 0.1 is ten percent.")
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if self.absolute == 0 and self.relative == 0:
             raise ValueError("leaves every deviation large enough; write absolute or relative, above 0")
         return self
+
+
+_End = Annotated[float, AllowInfNan(True)]
+"""Of a range; what is no number has a message of its own."""
 
 
 class FeatureConfig(Section):
@@ -203,7 +211,7 @@ class FeatureConfig(Section):
         description="A smaller deviation is no alert, however improbable: {absolute: 5, relative: 0.1}.",
         examples=["{absolute: 5, relative: 0.1}"],
     )
-    valid_range: tuple[float | None, float | None] | None = Field(
+    valid_range: tuple[_End | None, _End | None] | None = Field(
         None,
         description="Least and largest valid value, null where there is none; one outside is an alert "
         "whatever the model says. Of a counter, of its rate.",

@@ -1,11 +1,20 @@
 """The ``kafka`` section: which brokers, which client, as which group, with which credentials."""
 
-import stat
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from detector.config.files import (
+    PathAsWritten,
+    Secret,
+    check_certificates,
+    check_key,
+    refuse_what_everybody_reads,
+    secrets_are_read,
+    with_secrets,
+)
+from detector.config.problem import shown
 from detector.config.section import CommaSeparated, Duration, Section
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -19,38 +28,34 @@ class SecurityConfig(Section):
         None, description="How to log in, with a SASL protocol."
     )
     username: str | None = Field(None, description="Who logs in.")
-    password: SecretStr | None = Field(None, description="Better as password_file, or ${KAFKA_PASSWORD}.")
-    password_file: Path | None = Field(
+    password: Secret | None = Field(None, description="Better as password_file, or ${KAFKA_PASSWORD}.")
+    password_file: PathAsWritten | None = Field(
         None, description="A file with the password alone, which not everybody may read."
     )
-    ca_file: Path | None = Field(
+    ca_file: PathAsWritten | None = Field(
         None, description="PEM file of the authorities to trust; the system's without."
     )
-    certificate_file: Path | None = Field(
+    certificate_file: PathAsWritten | None = Field(
         None, description="PEM file of our certificate, where brokers ask for one; with key_file."
     )
-    key_file: Path | None = Field(
+    key_file: PathAsWritten | None = Field(
         None, description="PEM file of its key, unencrypted, which not everybody may read."
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _password_from_file(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or not isinstance(data.get("password_file"), str):
-            return data
-        if data.get("password") is not None:
-            raise ValueError("password and password_file are both given; keep password_file")
-        return data | {"password": read_secret(Path(data["password_file"]))}
+    def _password_from_file(cls, data: Any, info: ValidationInfo) -> Any:
+        return with_secrets(data, ("password",), info)
 
     @field_validator("ca_file", "certificate_file", "key_file")
     @classmethod
     def _file_exists(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        if path is not None and not path.is_file():
+        if path is not None and secrets_are_read(info) and not path.is_file():
             raise ValueError(f"no such file; give the PEM file of {_WHOSE[info.field_name or '']}")
         return path
 
     @model_validator(mode="after")
-    def _credentials_fit_the_protocol(self) -> Self:
+    def _credentials_fit_the_protocol(self, info: ValidationInfo) -> Self:
         sasl = self.protocol.startswith("SASL_")
         given = [n for n in ("sasl_mechanism", "username", "password") if getattr(self, n) is not None]
         if sasl and len(given) < 3:
@@ -69,9 +74,20 @@ class SecurityConfig(Section):
             )
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("certificate_file and key_file belong together; give both, or neither")
-        if self.key_file is not None:
-            read_secret(self.key_file, "key_file")
+        if secrets_are_read(info):
+            self._read_certificates()
         return self
+
+    def _read_certificates(self) -> None:
+        """Find what a client would find only when it connects, or would ask a terminal about."""
+        if self.key_file is not None:
+            refuse_what_everybody_reads(self.key_file, f"key_file {str(self.key_file)!r}")
+        for name in ("ca_file", "certificate_file"):
+            path = getattr(self, name)
+            if path is not None:
+                check_certificates(path, _WHOSE[name], f"{name} {str(path)!r} ")
+        if self.certificate_file is not None and self.key_file is not None:
+            check_key(self.certificate_file, self.key_file)
 
 
 _WHOSE = {
@@ -79,27 +95,6 @@ _WHOSE = {
     "certificate_file": "our certificate",
     "key_file": "its key",
 }
-
-
-def read_secret(path: Path, key: str = "password_file") -> str:
-    """Return the content of a secret's file without the line end.
-
-    Args:
-        path: Of the file.
-        key: Of the configuration, for messages.
-
-    Raises:
-        ValueError: It cannot be read, is empty, or everybody may read it.
-    """
-    try:
-        if stat.S_IMODE(path.stat().st_mode) & stat.S_IROTH:
-            raise ValueError(f"everybody may read {key} {str(path)!r}; run chmod o-rwx on it")
-        secret = path.read_text().rstrip("\r\n")
-    except OSError as error:
-        raise ValueError(f"{key} {str(path)!r} cannot be read: {error.strerror}; check the path") from error
-    if not secret:
-        raise ValueError(f"{key} {str(path)!r} is empty; write the {key.removesuffix('_file')} into it")
-    return secret
 
 
 class KafkaConfig(Section):
@@ -144,15 +139,21 @@ class KafkaConfig(Section):
     @classmethod
     def _servers_have_ports(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
         for server in servers:
+            what = shown((), server)
             _, has_scheme, address = server.rpartition("://")
             if has_scheme:
+                address = address.partition("/")[0].rpartition("@")[2]
                 raise ValueError(
-                    f"{server!r} has a scheme; write it like {address.partition('/')[0]!r}, and how to talk "
+                    f"{what} has a scheme; write it like {address!r}, and how to talk "
                     "to the brokers as security.protocol"
+                )
+            if "@" in server:
+                raise ValueError(
+                    f"{what} is not host:port; who we are goes into security.username and .password_file"
                 )
             host, _, port = server.rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
-                raise ValueError(f"{server!r} has no port; write it like 'kafka-1:9092'")
+                raise ValueError(f"{what} has no port; write it like 'kafka-1:9092'")
         return servers
 
     @field_validator("processing_guarantee")

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from detector.config.detectors import DetectorConfig
+from detector.config.files import WITHOUT_SECRETS
 from detector.config.findings import problems_found
 from detector.config.inputs import InputConfig
 from detector.config.kafka import KafkaConfig
@@ -30,25 +31,31 @@ class _Environment(BaseSettings, Config):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid")
 
 
-def load_config(path: Path | str) -> Config:
+def load_config(path: Path | str, *, without_secrets: bool = False) -> Config:
     """Read, complete and check a configuration; nothing is connected to.
 
     A variable such as ``DETECTOR__KAFKA__CLIENT=confluent`` beats the file, and the file beats the
     defaults.
 
+    Args:
+        path: The file.
+        without_secrets: Neither secrets nor certificates are read, nor have variables that name them to be
+            set: for a check where they are not.
+
     Raises:
         ConfigError: Anything is wrong; its text lists every problem with key, value and remedy.
     """
     path = Path(path)
-    file = read_config_file(path, os.environ)
+    context = {WITHOUT_SECRETS: without_secrets}
+    file = read_config_file(path, os.environ, without_secrets=without_secrets)
     overrides, problems = _from_environment()
     data = _merged(file.data, overrides)
     config: Config | None = None
     try:
-        config = Config.model_validate(data)
+        config = Config.model_validate(data, context=context)
     except ValidationError as error:
         problems += problems_found(error)
-    problems += _cross_problems(data)
+    problems += _cross_problems(data, context)
     if problems or config is None:
         located = [_with_line(problem, file.lines, overrides) for problem in problems]
         raise ConfigError(str(path), sorted(located, key=lambda p: p.line or 0))
@@ -80,26 +87,33 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _cross_problems(data: Mapping[str, Any]) -> list[Problem]:
+def _cross_problems(data: Mapping[str, Any], context: Mapping[str, bool]) -> list[Problem]:
     """Check what lies between sections, as far as the sections themselves are valid."""
     inputs, detectors = _entries(data, "inputs"), _entries(data, "detectors")
-    valid_inputs = [(i, _valid(InputConfig, entry)) for i, entry in inputs]
-    valid_detectors = [_valid(DetectorConfig, entry) for _, entry in detectors]
+
+    def valid(section: type[_S], raw: object) -> _S | None:
+        try:
+            return section.model_validate(raw, context=context)
+        except ValidationError:
+            return None
+
+    valid_inputs = [(i, valid(InputConfig, entry)) for i, entry in inputs]
+    valid_detectors = [valid(DetectorConfig, entry) for _, entry in detectors]
     usable_detectors = [detector for detector in valid_detectors if detector is not None]
     return cross_check(
         names={"inputs": _texts(inputs, "name"), "detectors": _texts(detectors, "name")},
         wanted_inputs=_texts(detectors, "input"),
         inputs=[(i, entry) for i, entry in valid_inputs if entry is not None],
         detectors=usable_detectors if len(usable_detectors) == len(valid_detectors) else None,
-        kafka=_valid(KafkaConfig, data.get("kafka", {})),
-        outputs=_valid(OutputsConfig, data.get("outputs", {})),
-        notify=_valid(NotifyConfig, data.get("notify", {})),
+        kafka=valid(KafkaConfig, data.get("kafka", {})),
+        outputs=valid(OutputsConfig, data.get("outputs", {})),
+        notify=valid(NotifyConfig, data.get("notify", {})),
         maintenance=[
             (i, window)
             for i, entry in _entries(data, "maintenance")
-            if (window := _valid(MaintenanceConfig, entry)) is not None
+            if (window := valid(MaintenanceConfig, entry)) is not None
         ],
-        control=_valid(ControlConfig, data.get("control")),
+        control=valid(ControlConfig, data.get("control")),
     )
 
 
@@ -110,13 +124,6 @@ def _entries(data: Mapping[str, Any], section: str) -> list[tuple[int, dict[str,
 
 def _texts(entries: list[tuple[int, dict[str, Any]]], key: str) -> list[tuple[int, str]]:
     return [(i, entry[key]) for i, entry in entries if isinstance(entry.get(key), str)]
-
-
-def _valid(section: type[_S], raw: object) -> _S | None:
-    try:
-        return section.model_validate(raw)
-    except ValidationError:
-        return None
 
 
 def _with_line(problem: Problem, lines: Mapping[KeyPath, int], overrides: Mapping[str, Any]) -> Problem:

@@ -2,16 +2,23 @@
 
 import base64
 import binascii
-import ssl
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from detector.config.files import PathAsWritten, Secret, check_certificates, secrets_are_read, with_secrets
 from detector.config.inputs import Name
-from detector.config.kafka import read_secret
 from detector.config.outputs import ListenAddress, host_and_port
 from detector.config.section import Duration, Section, one_or_several
 
@@ -26,7 +33,8 @@ def _usable_url(url: str) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not host or not url.isascii() or not url.isprintable():
+    unprintable = " " in url or not url.isascii() or not url.isprintable()
+    if parts.scheme not in ("http", "https") or not host or unprintable:
         raise ValueError("'https://host:port/path' is how to write it: this is no http or https URL")
     if parts.username is not None:
         raise ValueError("'https://host' is how to write it: who we are goes into username and password_file")
@@ -52,39 +60,27 @@ class ReceiverConfig(Section):
     give_up_after_s: Duration = Field(
         3600.0, alias="give_up_after", description="A notification that fails so long is a dead letter."
     )
-    ca_file: Path | None = Field(
+    ca_file: PathAsWritten | None = Field(
         None, description="PEM file of the authorities to trust; the system's without."
     )
     username: str | None = Field(None, description="Of basic authentication.")
-    password: SecretStr | None = Field(None, description="Better as password_file, or ${NAME}.")
-    password_file: Path | None = Field(None, description="A file with the password alone.")
-    bearer_token: SecretStr | None = Field(None, description="Better as bearer_token_file, or ${NAME}.")
-    bearer_token_file: Path | None = Field(None, description="A file with the token alone.")
+    password: Secret | None = Field(None, description="Better as password_file, or ${NAME}.")
+    password_file: PathAsWritten | None = Field(None, description="A file with the password alone.")
+    bearer_token: Secret | None = Field(None, description="Better as bearer_token_file, or ${NAME}.")
+    bearer_token_file: PathAsWritten | None = Field(None, description="A file with the token alone.")
 
     @model_validator(mode="before")
     @classmethod
-    def _secrets_from_files(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        for name in _SECRETS:
-            file = data.get(f"{name}_file")
-            if not isinstance(file, str):
-                continue
-            if data.get(name) is not None:
-                raise ValueError(f"{name} and {name}_file are both given; keep {name}_file")
-            data = data | {name: read_secret(Path(file), f"{name}_file")}
-        return data
+    def _secrets_from_files(cls, data: Any, info: ValidationInfo) -> Any:
+        return with_secrets(data, _SECRETS, info)
 
     @field_validator("ca_file")
     @classmethod
-    def _ca_file_exists(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.is_file():
-            raise ValueError("no such file; give the PEM file of the receiver's authority")
-        if path is not None:
-            try:
-                ssl.create_default_context(cafile=path)
-            except OSError as error:
-                raise ValueError("holds no certificate; give the PEM file of the authority") from error
+    def _ca_file_can_be_used(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None and secrets_are_read(info):
+            if not path.is_file():
+                raise ValueError("no such file; give the PEM file of the receiver's authority")
+            check_certificates(path, "the authority")
         return path
 
     @model_validator(mode="after")
@@ -132,12 +128,12 @@ class WebhookConfig(ReceiverConfig):
         description="Of its Standard Webhooks signature, 'whsec_...'; two with a space between while one "
         "replaces the other. Better as secret_file, or ${NAME}.",
     )
-    secret_file: Path | None = Field(None, description="A file with it alone.")
+    secret_file: PathAsWritten | None = Field(None, description="A file with it alone.")
 
     @field_validator("secret")
     @classmethod
-    def _secret_has_keys(cls, secret: SecretStr | None) -> SecretStr | None:
-        for text in () if secret is None else secret.get_secret_value().split():
+    def _secret_has_keys(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        for text in () if secret is None or not secrets_are_read(info) else secret.get_secret_value().split():
             _key(text)
         return secret
 

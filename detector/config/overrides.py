@@ -7,17 +7,11 @@ from pydantic import Field, model_validator
 from detector.alerting.entity_patterns import EntityPatterns
 from detector.alerting.entity_rules import Override
 from detector.alerting.rules import Budget
+from detector.config.budget import OwnBudgetConfig
 from detector.config.fire import FireConfig
-from detector.config.section import Duration, Names, Section
+from detector.config.section import Names, Section
 
 Severity = Literal["critical", "warning", "info"]
-
-
-class OwnBudgetConfig(Section):
-    """How many false alarms are bearable of each of some entities."""
-
-    false_alarms: float = Field(1.0, gt=0, description="How many of each ...")
-    every_s: Duration = Field(604800.0, alias="every", description="... in this time.")
 
 
 class OverrideConfig(Section):

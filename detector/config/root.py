@@ -13,6 +13,7 @@ from detector.config.notify import NotifyConfig
 from detector.config.outputs import LoggingConfig, OutputsConfig, WebConfig
 from detector.config.problem import Problem, suggestion
 from detector.config.section import Section
+from detector.extras import how_to_install
 
 
 class Config(Section):
@@ -129,7 +130,7 @@ def cross_check(
             problems.append(Problem(("inputs", i), message))
     problems += _bootstrap_problems(detectors or ())
     if kafka is not None and kafka.client == "confluent" and not importlib.util.find_spec("confluent_kafka"):
-        message = "'confluent' is not installed; run pip install 'detector[confluent]', or write kafka-python"
+        message = f"'confluent' is not installed; {how_to_install('confluent')}, or write kafka-python"
         problems.append(Problem(("kafka", "client"), message))
     if kafka is not None and notify is not None and notify.group_id == kafka.group_id:
         message = f"{notify.group_id!r} is the scorer's group already; choose another, or leave it out"
@@ -181,8 +182,8 @@ def _bootstrap_problems(detectors: Sequence[DetectorConfig]) -> list[Problem]:
     if importlib.util.find_spec("sklearn"):
         return []
     message = (
-        "trains beside the daemon, and scikit-learn is not installed; run pip install 'detector[train]', or "
-        "leave it out and train elsewhere"
+        f"trains beside the daemon, and scikit-learn is not installed; {how_to_install('train')}, "
+        "or leave it out and train elsewhere"
     )
     return [
         Problem(("detectors", i, "bootstrap"), message)

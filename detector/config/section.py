@@ -15,7 +15,7 @@ _DURATION = re.compile(f"(?:{_PART})+")
 class Section(BaseModel):
     """A part of the configuration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 def parse_duration(value: object) -> float:

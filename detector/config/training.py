@@ -1,13 +1,14 @@
 """The ``training`` part of a detector: which rows it learns from, and how."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from detector.config.files import FileName
 from detector.config.members import FamilyName, FamilyOptions, Order
-from detector.config.section import Names
+from detector.config.section import one_or_several
 from detector.models.contract import TypicalityChoice
 
 
@@ -16,12 +17,23 @@ def _unquoted(value: Any) -> Any:
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
+def _in_a_zone(time: datetime) -> datetime:
+    """Return a time; without a zone it is UTC, as in records."""
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
 class TrainingConfig(FamilyOptions):
     """What ``detector train`` reads when the command line does not say."""
 
-    files: Annotated[Names, Field(description="CSV or Parquet files.", examples=["[normal.csv]"])] = ()
+    files: Annotated[
+        tuple[FileName, ...],
+        BeforeValidator(one_or_several, json_schema_input_type=str | tuple[str, ...]),
+        Field(description="CSV or Parquet files.", examples=["[normal.csv]"]),
+    ] = ()
     from_time: datetime | None = Field(
-        None, alias="from", description="Start of the range of the input's records, by their times."
+        None,
+        alias="from",
+        description="Start of the range of the input's records, by their times; UTC without a zone.",
     )
     until_time: datetime | None = Field(None, alias="until", description="End of the range; all, without.")
     anomaly_field: str | None = Field(
@@ -37,7 +49,9 @@ class TrainingConfig(FamilyOptions):
         examples=["shift"],
     )
     order: Order = None
-    typicality: Annotated[TypicalityChoice, BeforeValidator(_unquoted)] = Field(
+    typicality: Annotated[
+        TypicalityChoice, BeforeValidator(_unquoted, json_schema_input_type=TypicalityChoice | bool)
+    ] = Field(
         "auto",
         description="Whether records that are more likely than normal traffic ever is are anomalous too; "
         "auto: for vae, rbm and gan.",
@@ -48,7 +62,10 @@ class TrainingConfig(FamilyOptions):
         "what is made for them to find: naive_bayes, hmm and gmm, without; vae, rbm and gan take longer.",
         examples=["[gmm, hmm]"],
     )
-    learn: Annotated[Literal["auto", "off"], BeforeValidator(_unquoted)] = Field(
+    learn: Annotated[
+        Literal["auto", "off"],
+        BeforeValidator(_unquoted, json_schema_input_type=Literal["auto", "off", False]),
+    ] = Field(
         "auto",
         description="Whether averages of surprise are calibrated on while they are scored; auto: where fewer "
         "than 2,000 records are held out, or 300 of an entity.",
@@ -71,7 +88,8 @@ class TrainingConfig(FamilyOptions):
     def _one_source(self) -> Self:
         if self.files and (self.from_time or self.until_time):
             raise ValueError("names files and a time range; keep one of them")
-        if self.from_time and self.until_time and self.from_time >= self.until_time:
+        begins, ends = self.from_time, self.until_time
+        if begins and ends and _in_a_zone(begins) >= _in_a_zone(ends):
             raise ValueError(f"from ({self.from_time}) is not before until ({self.until_time}); swap them")
         return self
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from detector.config.problem import ConfigError, KeyPath, Problem
+from detector.config.problem import ConfigError, KeyPath, Problem, holds_secret, shown
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
@@ -26,12 +26,15 @@ class ConfigFile:
     lines: dict[KeyPath, int] = field(default_factory=dict)
 
 
-def read_config_file(path: Path, environment: Mapping[str, str]) -> ConfigFile:
+def read_config_file(
+    path: Path, environment: Mapping[str, str], *, without_secrets: bool = False
+) -> ConfigFile:
     """Read one YAML file.
 
     ``${NAME}`` and ``${env:NAME}`` become the variable's value, ``${NAME:-text}`` the text where it
     is unset or empty, ``$$`` a dollar sign. They are replaced within values, after parsing,
-    so a variable's content can never add a key.
+    so a variable's content can never add a key. Of secrets and the paths of files they may be unset where
+    these are not read, ``without_secrets``.
 
     Raises:
         ConfigError: The file cannot be read, is too large, is not YAML, repeats a key, uses an
@@ -44,7 +47,7 @@ def read_config_file(path: Path, environment: Mapping[str, str]) -> ConfigFile:
         node = loader.get_single_node()
         if node is None:
             return ConfigFile({})
-        walk = _Walk(environment)
+        walk = _Walk(environment, without_secrets)
         walk.visit(node, ())
         if walk.problems:
             raise ConfigError(str(path), walk.problems)
@@ -106,11 +109,16 @@ def _line_of(place: yaml.Event | yaml.Node) -> int | None:
     return place.start_mark.line + 1 if place.start_mark else None
 
 
+def _names_file(key: KeyPath) -> bool:
+    return str(key[-1]).endswith("_file")
+
+
 class _Walk:
     """Visits every node once: notes lines, finds repeated keys, replaces variables."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], without_secrets: bool) -> None:
         self._environment = environment
+        self._without_secrets = without_secrets
         self.problems: list[Problem] = []
         self.lines: dict[KeyPath, int] = {}
 
@@ -151,12 +159,14 @@ class _Walk:
             name, default = match["name"], match["default"]
             if name is None:
                 remedy = "write ${NAME} or ${NAME:-default}, or $$ for a dollar sign"
-                message = f"{match.group()!r} is not a variable; {remedy}"
+                message = f"{shown(key, match.group())} is not a variable; {remedy}"
                 self.problems.append(Problem(key, message, line))
                 return ""
             value = self._environment.get(name)
             if default is not None:
                 return value or default
+            if value is None and self._without_secrets and (holds_secret(key) or _names_file(key)):
+                return "not read"
             if value is None:
                 message = f"environment variable {name} is not set; set it, or write ${{{name}:-default}}"
                 self.problems.append(Problem(key, message, line))

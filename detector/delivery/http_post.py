@@ -140,7 +140,10 @@ class Poster:
                 return self._judged(response)
         except ssl.SSLCertVerificationError as error:
             return Answer(Outcome.CERTIFICATE, error.verify_message)
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
+        except (ValueError, http.client.InvalidURL) as error:
+            # A header or a path that cannot be sent, which the text of the error holds whole.
+            return Answer(Outcome.CONNECTION, type(error).__name__)
+        except (OSError, http.client.HTTPException) as error:
             # The deadline cuts the connection, which looks like any kind of error from here.
             if isinstance(error, TimeoutError) or self._clock() >= deadline_s:
                 return Answer(Outcome.TIMEOUT, f"no answer within {self._endpoint.timeout_s:g} s")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from detector.extras import how_to_install
 from detector.stream.port import (
     PROBE_TIMEOUT_S,
     AccessDeniedError,
@@ -21,7 +22,7 @@ try:
 except ImportError as error:
     raise ClientSettingsError(
         "kafka.client is confluent, and confluent-kafka is not installed; "
-        "pip install 'detector[confluent]', or set kafka.client to kafka-python"
+        f"{how_to_install('confluent')}, or set kafka.client to kafka-python"
     ) from error
 
 _TOPIC_LOOKUP_PAUSE_S = 0.2

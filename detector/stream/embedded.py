@@ -13,6 +13,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+from detector.extras import how_to_install
 from detector.stream.port import (
     BrokerUnavailableError,
     ClientName,
@@ -39,7 +40,7 @@ class EmbeddedBroker:
             from confluent_kafka import KafkaException, Producer
         except ImportError as error:
             raise ClientSettingsError(
-                "the embedded broker is part of confluent-kafka; pip install 'detector[confluent]'"
+                f"the embedded broker is part of confluent-kafka; {how_to_install('confluent')}"
             ) from error
         # The broker belongs to a client, and this one does nothing else but make topics.
         self._owner: Any = Producer({"test.mock.num.brokers": 1, "log_level": 2})

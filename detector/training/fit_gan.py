@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from detector.batch import FloatArray, IntArray
+from detector.extras import how_to_install
 from detector.models.gan import Gan, GanOutcome, GanParameters
 from detector.training.fitting_rows import Progress, complete_rows
 from detector.training.gan_watch import Watch, imputation_variances, measured
@@ -66,7 +67,7 @@ def fit_gan(
             "mixture"
         )
     if importlib.util.find_spec("torch") is None:
-        raise ValueError("fitting a gan needs torch, which is not installed; install detector[torch]")
+        raise ValueError(f"fitting a gan needs torch, which is not installed; {how_to_install('torch')}")
     if not hidden:
         raise ValueError(
             "hidden is empty, but the critic is looked at through its last hidden layer; give one"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from detector.batch import BoolArray, FloatArray, IntArray
+from detector.extras import how_to_install
 from detector.models.past import Past
 from detector.models.vae import Vae
 from detector.training.fitting_rows import Progress, Record, body_std, check_rows, gain, held_out_in_time
@@ -98,7 +99,7 @@ def fit_vae(
         # Refused where only anomalous rows have a feature: nothing would say what is normal of it.
         check_rows(np.where(normal[:, None], x, np.nan), lengths)
     if importlib.util.find_spec("torch") is None:
-        raise ValueError("fitting a vae needs torch, which is not installed; install detector[torch]")
+        raise ValueError(f"fitting a vae needs torch, which is not installed; {how_to_install('torch')}")
     latent = latent or max(1, min(_MOST_LATENT, (x.shape[1] + 1) // 2))
     return _train(
         x, lengths, usable, held_out, seed, window, latent, hidden, samples, max_epochs, progress, record

@@ -196,7 +196,7 @@ def test_without_the_train_extra_it_says_what_to_install(
         monkeypatch.delitem(sys.modules, name, raising=False)
     result = run("--input", folder / "new.csv", "--warmup", "300", "--out", folder / "none.csv")
     assert result.exit_code == 2
-    assert "a backtest needs pyarrow; pip install 'detector[train]'" in result.output
+    assert "a backtest needs pyarrow; pip install '.[train]' in the source folder" in result.output
 
 
 def test_counters_and_logarithmic_scales_are_declared_on_the_command_line(folder: Path) -> None:

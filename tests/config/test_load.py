@@ -232,6 +232,79 @@ def test_a_secret_under_a_mistyped_key_is_not_shown(
     assert not any("hunter2" in problem for problem in problems)
 
 
+@pytest.mark.parametrize(
+    "sections",
+    [
+        """kafka: {"sasl.jaas.config": 'x required username="u" password="hunter2";'}""",
+        """kafka: {group_ids: 'x required password = hunter2'}""",
+        """kafka: {security: "SASL_SSL:u:hunter2"}""",
+        """kafka: {security: {protocol: "u:hunter2@k"}}""",
+        """kafka: {bootstrap_servers: ["u:hunter2@k"]}""",
+        """kafka: {bootstrap_servers: ["u:hunter2@k:9092"]}""",
+        """kafka: {bootstrap_servers: ["SASL_SSL://u:hunter2@k:9092"]}""",
+        """notify: {webhooks: ["https://hooks.example.org/services/hunter2"]}""",
+        """notify: {webhooks: "https://hooks.example.org/services/hunter2"}""",
+        """notify: "https://hooks.example.org/services/hunter2" """,
+        """notify: {webhooks: [{name: a, url: "https://hooks.example.org/hunter2 "}]}""",
+        """kafka: {security: {password: "a${hunter2"}}""",
+    ],
+)
+def test_a_secret_in_a_wrong_place_is_not_shown(written: Written, sections: str) -> None:
+    problems = written.problems(f"{MINIMAL}{sections}\n")
+    assert not any("hunter2" in problem for problem in problems), problems
+
+
+def test_a_range_of_training_may_have_a_zone_at_one_end_alone(written: Written) -> None:
+    training = "memory], training: {{from: {}, until: {}}}}}"
+    text = MINIMAL.replace("memory]}", training.format("2026-01-01T00:00", "2026-01-01T02:00:00+01:00"))
+    assert written.load(text).detectors[0].training.until_time
+    text = MINIMAL.replace("memory]}", training.format("2026-01-01T00:00", "2026-01-01T01:00:00+01:00"))
+    assert "is not before until" in written.problems(text)[0]
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "1e999"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "min_features: {}",
+        "alerting: {{budget: {{false_alarms: {}}}}}",
+        "alerting: {{overrides: [{{entities: a, budget: {{false_alarms: {}}}}}]}}",
+        "alerting: {{critical: {{score: {}}}}}",
+        "alerting: {{resolve: {{below: {}}}}}",
+    ],
+)
+def test_what_is_no_number_is_refused_everywhere(written: Written, place: str, value: str) -> None:
+    problems = written.problems(MINIMAL.replace("memory]}", f"memory], {place.format(value)}}}"))
+    assert "detectors[0]." in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (
+            "{false_alarms: 1, every: 1m}",
+            "is 1.44e+03 false alarms a day per entity; plausible are one in 100",
+        ),
+        ("{false_alarms: 1e-9}", "false alarms a day per entity; plausible"),
+        (
+            "{false_alarms: 1000000, per: fleet, every: 1d}",
+            "per fleet; plausible are one in 100 years to 10000 a",
+        ),
+    ],
+)
+def test_a_budget_that_nobody_means_is_refused(written: Written, budget: str, expected: str) -> None:
+    text = MINIMAL.replace("memory]}", f"memory], alerting: {{budget: {budget}}}}}")
+    assert expected in written.problems(text)[0]
+
+
+@pytest.mark.parametrize(
+    "budget",
+    ["{false_alarms: 100, every: 1d}", "{every: 3650d}", "{false_alarms: 500, per: fleet, every: 1d}"],
+)
+def test_a_budget_that_somebody_may_mean_is_taken(written: Written, budget: str) -> None:
+    assert written.load(MINIMAL.replace("memory]}", f"memory], alerting: {{budget: {budget}}}}}"))
+
+
 def test_a_mapping_in_a_variable_has_to_be_json(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTOR__KAFKA", "nonsense")
     assert any("as JSON" in problem for problem in written.problems(MINIMAL))
@@ -296,7 +369,7 @@ def test_client_that_is_not_installed(written: Written, monkeypatch: pytest.Monk
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     problems = written.problems(MINIMAL + "kafka: {client: confluent}\n")
     assert len(problems) == 1
-    assert "pip install 'detector[confluent]'" in problems[0]
+    assert "pip install '.[confluent]' in the source folder" in problems[0]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

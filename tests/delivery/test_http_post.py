@@ -275,3 +275,16 @@ def test_credentials_and_paths_show_nowhere() -> None:
     endpoint = Endpoint("https://hooks.example.org/T0/hunter2", 1.0, "Bearer hunter3")
     assert "hunter3" not in repr(endpoint)
     assert endpoint.address == "hooks.example.org:443"
+
+
+def test_what_cannot_be_sent_is_not_told() -> None:
+    for url, authorization in (
+        ("http://127.0.0.1:1/x", "Bearer hunter2\r\nX: y"),
+        ("http://127.0.0.1:1/x", "Bearer hunter2€"),
+        ("http://127.0.0.1:1/hunter2 x", None),
+    ):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            answer = post(url.replace(":1/", f":{port}/"), authorization=authorization)
+        assert answer.outcome is Outcome.CONNECTION
+        assert answer.detail in ("ValueError", "UnicodeEncodeError", "InvalidURL")

@@ -105,7 +105,7 @@ def test_confluent_that_is_not_installed_says_what_to_install(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
     for module in ("detector.stream.confluent_client", "detector.stream.confluent_connection"):
         monkeypatch.delitem(sys.modules, module, raising=False)
-    with pytest.raises(ClientSettingsError, match=r"pip install 'detector\[confluent\]'"):
+    with pytest.raises(ClientSettingsError, match=r"pip install '\.\[confluent\]' in the source folder"):
         open_consumer(ClientSettings("confluent", ("127.0.0.1:1",)))
 
 
