@@ -8,6 +8,7 @@ import numpy as np
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays
 from detector.models.discrete_columns import DiscreteColumns
+from detector.models.sequences import rows_of_each
 
 # Farther out everything is equally improbable, and squares stay finite.
 _LARGEST = 1e8
@@ -134,17 +135,18 @@ def taken_for_constant(x: FloatArray) -> BoolArray:
 def _moments(x: FloatArray, model: IntArray, n_models: int) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Return location, standard deviation and whether it is more than rounding, shape (n_models, D) each."""
     x = x.copy()
-    for m in np.unique(model):
-        rows = model == m
-        x[rows] = np.where(_absurd(x[rows]), np.nan, x[rows])
+    own = rows_of_each(model, n_models)
+    for own_rows in own:
+        if own_rows.size:
+            x[own_rows] = np.where(_absurd(x[own_rows]), np.nan, x[own_rows])
     # Squares and sums of the largest floats would overflow; a power of two costs no digit.
     exponent = np.frexp(np.fmax.reduce(np.abs(x), axis=0))[1]
     x = np.ldexp(x, -exponent)
-    groups = [x[model == m] for m in range(n_models - 1)] + [x]
     location = np.empty((n_models, x.shape[1]))
     std = np.empty_like(location)
     varies = np.empty(location.shape, dtype=bool)
-    for m, rows in reversed(list(enumerate(groups))):
+    for m in reversed(range(n_models)):
+        rows = x[own[m]] if m < n_models - 1 else x
         present = ~np.isnan(rows)
         n = np.maximum(present.sum(axis=0), 1)
         location[m] = np.where(present, rows, 0.0).sum(axis=0) / n

@@ -25,6 +25,15 @@ def runs_of(keys: NDArray[np.int64]) -> IntArray:
     return np.diff(np.concatenate(([0], edges, [keys.size])))
 
 
+def rows_of_each(group: IntArray, n: int) -> list[IntArray]:
+    """Return the rows of each of n groups, rising, without looking at all rows once for every group.
+
+    Args:
+        group: Of each row, shape (N,), in [0, n).
+    """
+    return np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group, minlength=n))[:-1])
+
+
 def lagged(x: NDArray[T], before: NDArray[T], starts: IntArray) -> NDArray[T]:
     """Return each row's predecessor, shape (N, ...): ``before`` (E, ...) at the first row of a run."""
     past = np.empty_like(x)

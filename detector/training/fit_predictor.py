@@ -9,7 +9,7 @@ from detector.models.level import LevelAndRangePredictor, LevelPredictor
 from detector.models.predictors import PREDICTORS, AutoregressivePredictor, LastPredictor, NoPredictor
 from detector.models.regression import N_REGRESSORS, RegressionPredictor
 from detector.models.scaling import NEGLIGIBLE
-from detector.models.sequences import lagged, starts_of
+from detector.models.sequences import lagged, rows_of_each, starts_of
 from detector.training.fit_seasonal import fit_seasonal
 
 # In units of one standardised row: ten rows' worth of belief that nothing depends on anything.
@@ -104,23 +104,22 @@ def _fit_autoregressive(
     for _ in range(order):
         lags.append(lagged(lags[-1], np.zeros((len(lengths), d)), starts))
     has_past = np.arange(len(z)) - np.repeat(starts, lengths) >= order
-    of_row = np.repeat(model, lengths)
+    own = rows_of_each(np.repeat(model, lengths), n_models)
 
     # The intercept is a feature that is always one, and alone is not shrunk.
     design = np.hstack([np.ones((len(z), 1)), *lags[1:]])
     penalty = np.diag([0.0] + [_RIDGE] * (order * d))
     pooled = _solve(design[has_past], filled[has_past], penalty, np.zeros((order * d + 1, d)))
     stacked = np.repeat(pooled[None], n_models, axis=0)
-    for m in np.unique(model[model < n_models - 1]):
-        rows = has_past & (of_row == m)
-        if rows.any():
+    for m in range(n_models - 1):
+        rows = own[m][has_past[own[m]]]
+        if rows.size:
             own_penalty = penalty.copy()
             own_penalty[0, 0] = _RIDGE
             stacked[m] = _solve(design[rows], filled[rows], own_penalty, pooled)
     lowest, highest = np.empty((n_models, d)), np.empty((n_models, d))
     for m in range(n_models):
-        own = filled[of_row == m]
-        lowest[m], highest[m] = _range(own if m < n_models - 1 and len(own) else filled)
+        lowest[m], highest[m] = _range(filled[own[m]] if m < n_models - 1 and own[m].size else filled)
     return AutoregressivePredictor(
         stacked[:, 1:], stacked[:, 0], np.minimum(lowest, 0.0), np.maximum(highest, 0.0)
     )
@@ -144,7 +143,7 @@ def _fit_regression(z: FloatArray, lengths: IntArray, model: IntArray, n_models:
     last = lagged(filled, np.zeros((len(lengths), d)), starts)
     before_last = lagged(last, np.zeros((len(lengths), d)), starts)
     has_past = np.arange(len(z)) - np.repeat(starts, lengths) >= 2
-    of_row = np.repeat(model, lengths)
+    own_rows = rows_of_each(np.repeat(model, lengths), n_models)
     coefficients, variance = np.zeros((n_models, N_REGRESSORS, d)), np.ones((n_models, d))
     penalty = np.diag([0.0, _RIDGE, _RIDGE])
     own_penalty = np.diag([_RIDGE] * 3)
@@ -154,9 +153,9 @@ def _fit_regression(z: FloatArray, lengths: IntArray, model: IntArray, n_models:
         pooled = _solve(design[has_past], target[has_past], penalty, np.zeros((3, 1)))
         coefficients[:, :3, j] = pooled[:, 0]
         variance[:, j] = _body_variance(target[has_past] - design[has_past] @ pooled)
-        for m in np.unique(model[model < n_models - 1]).tolist():
-            rows = has_past & (of_row == m)
-            if rows.any():
+        for m in range(n_models - 1):
+            rows = own_rows[m][has_past[own_rows[m]]]
+            if rows.size:
                 own = _solve(design[rows], target[rows], own_penalty, pooled)
                 coefficients[m, :3, j] = own[:, 0]
                 variance[m, j] = _body_variance(target[rows] - design[rows] @ own)
@@ -190,12 +189,14 @@ def fit_residual_scale(residual: FloatArray, z: FloatArray, model: IntArray, n_m
         that never varied, or only by rounding.
     """
     scale = np.empty((n_models, residual.shape[1]))
+    own = rows_of_each(model, n_models)
     for m in range(n_models):
-        rows = model == m if m < n_models - 1 else np.ones(len(model), dtype=bool)
-        present = ~np.isnan(residual) & rows[:, None]
+        rows = own[m] if m < n_models - 1 else slice(None)
+        left_over = residual[rows]
+        present = ~np.isnan(left_over)
         n = present.sum(axis=0)
-        bounded = np.clip(np.where(present, residual, 0.0), -_LARGEST, _LARGEST)
+        bounded = np.clip(np.where(present, left_over, 0.0), -_LARGEST, _LARGEST)
         std = np.sqrt((bounded**2).sum(axis=0) / np.maximum(n, 1))
-        varies = (np.where(present, np.abs(z), 0.0) > NEGLIGIBLE).any(axis=0)
+        varies = (np.where(present, np.abs(z[rows]), 0.0) > NEGLIGIBLE).any(axis=0)
         scale[m] = np.where(varies, np.maximum(std, 0.01), 1.0)
     return scale

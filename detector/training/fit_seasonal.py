@@ -4,7 +4,7 @@ import numpy as np
 
 from detector.batch import FloatArray, IntArray
 from detector.models.seasonal import BIN_S, BINS_PER_DAY, DAY_S, SeasonalPredictor, season_of
-from detector.models.sequences import runs_of, starts_of
+from detector.models.sequences import rows_of_each, runs_of, starts_of
 
 _SHORTEST_DAYS = 2.0
 # In days: one day's worth of belief that a half-hour is like the coarser mean.
@@ -49,16 +49,16 @@ def fit_seasonal(
     weight = (count > 0).astype(np.float64)
     value = np.add.reduceat(filled, visits) / np.maximum(count, 1.0)
     season = season_of(time[visits])
-    of_visit = model[entity[visits]]
+    own_visits = rows_of_each(model[entity[visits]], n_models)
 
     centre = _shrunk(value, weight, np.zeros(len(season), dtype=np.int64), np.zeros((1, z.shape[1])))
     daily = _shrunk(value, weight, season % BINS_PER_DAY, np.repeat(centre, BINS_PER_DAY, axis=0))
     pooled = _shrunk(value, weight, season, np.tile(daily, (2, 1)))
     profile = np.repeat(pooled[None], n_models, axis=0)
-    for m in np.unique(model[model < n_models - 1]):
-        own = of_visit == m
-        mean = _shrunk(value[own], weight[own], np.zeros(int(own.sum()), dtype=np.int64), centre)
-        profile[m] = _shrunk(value[own], weight[own], season[own], mean + pooled - centre)
+    for m, own in enumerate(own_visits[:-1]):
+        if own.size:
+            mean = _shrunk(value[own], weight[own], np.zeros(own.size, dtype=np.int64), centre)
+            profile[m] = _shrunk(value[own], weight[own], season[own], mean + pooled - centre)
     return SeasonalPredictor(profile)
 
 

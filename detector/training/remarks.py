@@ -5,6 +5,7 @@ import logging
 import numpy as np
 
 from detector.models.scaling import taken_for_constant
+from detector.models.sequences import rows_of_each
 from detector.training.plan import TrainingPlan
 from detector.training.train_member import Material
 
@@ -55,10 +56,11 @@ def _name_totals(material: Material, plan: TrainingPlan) -> None:
 def _name_unlike_counts(material: Material) -> None:
     """Name counts of which entities have so unlike levels that one's usual values hide another's jumps."""
     to_fit = material.to_fit
+    rows = rows_of_each(to_fit.entity, len(to_fit.names))
     for j, (name, kind) in enumerate(zip(to_fit.feature_names, material.kinds, strict=True)):
         if kind != "count":
             continue
-        columns = (to_fit.values[to_fit.entity == entity, j] for entity in material.own.tolist())
+        columns = (to_fit.values[rows[entity], j] for entity in material.own.tolist())
         levels = [float(np.nanmedian(column)) for column in columns if not np.isnan(column).all()]
         if len(levels) < 2:
             continue
