@@ -112,15 +112,26 @@ def _gappy(family: Family, x: FloatArray, n_entities: int) -> Callable[[], objec
     return _scan(family, gappy, n_entities)
 
 
+@dataclass(frozen=True, slots=True)
+class _OfAnyPattern:
+    """Of any pattern of missing features the same: the tails are cached, and only looked up here."""
+
+    surprise: FloatArray
+    model: IntArray
+    complete: bool = False
+
+    def __call__(
+        self, missing: BoolArray, past_missing: BoolArray, *, most: int
+    ) -> list[tuple[FloatArray, IntArray]]:
+        return [(self.surprise[:most], self.model[:most])] * len(missing)
+
+
 def _p_value_rows(rng: np.random.Generator) -> list[Row]:
     held_out = rng.gamma(FEATURES / 2, size=CALIBRATION_ROWS)
     everyone = np.zeros(CALIBRATION_ROWS, dtype=np.int64)
     moments = Moments.fit(held_out, everyone, 2)
 
-    # Of any pattern of missing features the same: the tails are cached, and only looked up here.
-    def of_pattern(missing: BoolArray, past_missing: BoolArray, *, most: int) -> tuple[FloatArray, IntArray]:
-        return held_out[:most], everyone[:most]
-
+    of_pattern = _OfAnyPattern(held_out, everyone)
     calibration = Calibration(moments, Tail.fit(moments.normalise(held_out, everyone)), of_pattern)
     two_sided = replace(calibration, lower=LowerSide.fit(held_out, everyone, 2))
     surprise = rng.gamma(FEATURES / 2, size=RECORDS)

@@ -235,7 +235,7 @@ class Predictor(Protocol):
         ...
 
     def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
-        """Return ``rows`` as if the past values ``hidden``, shape (P,), had been missing."""
+        """Return ``rows`` as if the past values ``hidden``, shape (P,) or (E, P), had been missing."""
         ...
 
     def arrays(self) -> Arrays:

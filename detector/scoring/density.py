@@ -1,5 +1,6 @@
 """Scaling, predictor and family together: the likelihood of a record given its entity's past."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,6 +18,8 @@ from detector.scoring.named_arrays import joined
 
 # Of so many rows asked for one suffices, if these lack just the same features.
 _OF_MOST_ALIKE = 25
+# Bounds the memory that many patterns at once take: some dozen arrays of so many values.
+_VALUES_AT_ONCE = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,27 +347,49 @@ class SurpriseOfPattern:
     density: Density
     examples: Example
 
+    @property
+    def complete(self) -> bool:
+        """Whether stored rows have every feature and past value."""
+        return not (np.isnan(self.examples.values).any() or np.isnan(self.examples.predictor_rows).any())
+
     def __call__(
         self, missing: BoolArray, past_missing: BoolArray, *, most: int
-    ) -> tuple[FloatArray, IntArray]:
-        examples = self.examples
-        lacks = np.isnan(examples.values) & ~missing
-        rows = _fewest(lacks.sum(axis=1), np.arange(len(lacks)), most // _OF_MOST_ALIKE)
-        rows = rows[:: -(-rows.size // most)]
-        values, model = examples.values[rows], examples.model[rows]
+    ) -> Iterator[tuple[FloatArray, IntArray]]:
+        at_once = max(1, _VALUES_AT_ONCE // (most * missing.shape[1]))
+        for start in range(0, len(missing), at_once):
+            part = slice(start, start + at_once)
+            yield from self._of_few(missing[part], past_missing[part], most)
+
+    def _of_few(
+        self, missing: BoolArray, past_missing: BoolArray, most: int
+    ) -> Iterator[tuple[FloatArray, IntArray]]:
+        examples, least = self.examples, most // _OF_MOST_ALIKE
+        absent = np.isnan(examples.values)
+        stored = np.arange(len(absent))
+        chosen = [stored] * len(missing)
+        if absent.any():
+            chosen = [_fewest((absent & ~pattern).sum(axis=1), stored, least) for pattern in missing]
+        chosen = [rows[:: -(-rows.size // most)] for rows in chosen]
+        rows = np.concatenate(chosen)
+        of_row = np.repeat(np.arange(len(chosen)), [len(own) for own in chosen])
+        hidden_past = past_missing[of_row]
         conditionals = self.density.conditionals(
-            self.density.predictor.hide(examples.predictor_rows[rows], past_missing),
+            self.density.predictor.hide(examples.predictor_rows[rows], hidden_past),
             examples.family_rows[rows],
-            np.where(missing, np.nan, values),
+            np.where(missing[of_row], np.nan, examples.values[rows]),
             examples.time[rows],
             examples.gap_s[rows],
-            np.ones(len(values), dtype=np.int64),
-            model,
+            np.ones(len(rows), dtype=np.int64),
+            examples.model[rows],
         )
-        lacks_past = (conditionals.past_missing & ~past_missing).sum(axis=1)
-        scored = np.flatnonzero(~np.isnan(conditionals.surprise))
-        kept = _fewest(lacks_past[scored], scored, most // _OF_MOST_ALIKE)
-        return conditionals.surprise[kept], model[kept]
+        lacks_past = (conditionals.past_missing & ~hidden_past).sum(axis=1)
+        scored = ~np.isnan(conditionals.surprise)
+        end = 0
+        for own in chosen:
+            start, end = end, end + len(own)
+            those = start + np.flatnonzero(scored[start:end])
+            kept = _fewest(lacks_past[those], those, least)
+            yield conditionals.surprise[kept], examples.model[rows[kept]]
 
 
 def _fewest(lacks: IntArray, rows: IntArray, least: int) -> IntArray:

@@ -52,6 +52,9 @@ from detector.stream.session import Session
 from detector.stream.watchdog import Watchdog
 
 MAX_POLL_RECORDS = 10_000
+FIRST_POLL_RECORDS, LONGEST_TURN_S = 500, 5.0
+"""Records may cost much, where many alert or each lacks other values: a turn that took longer is followed by
+smaller ones. So are the first: what once took too long for the watchdog must not do so at every restart."""
 POLL_TIMEOUT_S = 0.2
 """Bounds how long a request to stop waits while there is nothing to read."""
 DELIVERY_TIMEOUT_S = 60.0
@@ -122,6 +125,7 @@ class Loop:
         self._outputs = outputs
         self._observer = observer
         self._max_poll_records = max_poll_records
+        self._poll_records = min(max_poll_records, FIRST_POLL_RECORDS)
         self._commit_interval_s = commit_interval_s
         self._overlap = overlap
         self._windows_known = windows_known
@@ -238,10 +242,14 @@ class Loop:
             for arrivals in input.arrivals:
                 arrivals.seen(slots)
             # 5. Process.
-            answers = [watch.process(batch, slots) for watch in input.watches] if len(batch) else []
+            answers = []
+            for watch in input.watches if len(batch) else ():
+                self._session.alive()
+                answers.append(watch.process(batch, slots))
             incidents = [incident for watch in input.watches for incident in watch.take_incidents()]
             answered.append(Answered(input, records, rejected, batch, slots, answers, incidents))
             self._session.alive()
+        self._pace(len(raw), self._clock() - started_s)
         self._processed.update(next_offsets)
         absences = self._absences()
         # 7 to 9, of the poll before.
@@ -255,6 +263,13 @@ class Loop:
         if not self._overlap:
             self._settle(consumer, producer, commit_now=True)
         self._observe_lag(consumer)
+
+    def _pace(self, records: int, seconds: float) -> None:
+        """Have the next polls return as many records as are processed in good time."""
+        if seconds > LONGEST_TURN_S:
+            self._poll_records = max(1, int(records * LONGEST_TURN_S / seconds))
+        elif seconds < LONGEST_TURN_S / 4 and records >= self._poll_records / 2:
+            self._poll_records = min(self._max_poll_records, 2 * self._poll_records)
 
     def finish(self, consumer: Consumer, producer: Producer) -> None:
         """Settle the last turn; see ``Work``."""
@@ -305,7 +320,7 @@ class Loop:
     def _poll(self, consumer: Consumer) -> RawRecords | None:
         """Return the next records, None where the broker answered with a loss or something unreadable."""
         try:
-            return consumer.poll(self._max_poll_records, 0.0 if self._sent else POLL_TIMEOUT_S)
+            return consumer.poll(self._poll_records, 0.0 if self._sent else POLL_TIMEOUT_S)
         except OffsetOutOfRangeError as error:
             _log.error("records were lost before they were read: %s", error)
             for source, records in error.lost.items():

@@ -66,8 +66,9 @@ class Watchdog:
                 self._end(0)
         elif now - self._sign_of_life_s > self._stalled_after_s:
             _log.error(
-                "the loop made no progress for %.0f s, probably inside the Kafka client; ending the process "
-                "with code %d so that a supervisor restarts it: nothing is lost, some outputs may come twice",
+                "the loop made no progress for %.0f s, inside the Kafka client or with what it polled; "
+                "ending the process with code %d so that a supervisor restarts it: nothing is lost, some "
+                "outputs may come twice",
                 now - self._sign_of_life_s,
                 STALLED_EXIT_CODE,
             )

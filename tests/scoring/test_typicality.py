@@ -1,5 +1,6 @@
 """Tests for detector.scoring.typicality, and for a calibration that has a lower side."""
 
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -26,18 +27,33 @@ def none_missing(n: int) -> tuple[BoolArray, BoolArray]:
     return np.zeros((n, D), dtype=bool), np.zeros((n, 0), dtype=bool)
 
 
+@dataclass(frozen=True)
+class Halved:
+    """Stored rows whose surprise is half as large, whichever features they lack."""
+
+    surprise: FloatArray
+    model: IntArray
+    complete: bool = False
+
+    def __call__(
+        self, missing: BoolArray, past_missing: BoolArray, *, most: int
+    ) -> list[tuple[FloatArray, IntArray]]:
+        rows = slice(None, None, -(-self.surprise.size // most))
+        return [(self.surprise[rows] / 2, self.model[rows])] * len(missing)
+
+
+NO_ROWS = Halved(np.empty(0), np.empty(0, dtype=np.int64))
+
+
 def calibration_of(surprise: FloatArray, model: IntArray, n_models: int, examples: int = 1000) -> Calibration:
     """Two-sided; rows that lack features have the surprise of every so many row, halved."""
     moments = Moments.fit(surprise, model, n_models)
     some = np.linspace(0, surprise.size - 1, examples).astype(np.int64)
 
-    def halved(missing: BoolArray, past_missing: BoolArray, *, most: int) -> tuple[FloatArray, IntArray]:
-        return surprise[some[:: -(-some.size // most)]] / 2, model[some[:: -(-some.size // most)]]
-
     return Calibration(
         moments,
         Tail.fit(moments.normalise(surprise, model)),
-        halved,
+        Halved(surprise[some], model[some]),
         LowerSide.fit(surprise, model, n_models),
     )
 
@@ -234,13 +250,9 @@ def test_a_damaged_lower_side_is_refused(part: str) -> None:
     name = f"lower_{part}"
     arrays = calibration_of(*one_entity(gaussian_surprise(np.random.default_rng(7), 300)), 1).arrays()
     with pytest.raises(ValueError, match="calibration"):
-        Calibration.from_arrays({**arrays, name: np.full_like(arrays[name], np.nan)}, no_rows)
+        Calibration.from_arrays({**arrays, name: np.full_like(arrays[name], np.nan)}, NO_ROWS)
     with pytest.raises(KeyError, match=part):
-        Calibration.from_arrays({other: arrays[other] for other in arrays if other != name}, no_rows)
-
-
-def no_rows(missing: BoolArray, past_missing: BoolArray, *, most: int) -> tuple[FloatArray, IntArray]:
-    return np.empty(0), np.empty(0, dtype=np.int64)
+        Calibration.from_arrays({other: arrays[other] for other in arrays if other != name}, NO_ROWS)
 
 
 def test_neural_families_have_it_by_default_and_others_on_request() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.alerting.event import AlertEvent
 from detector.alerting.rules import AlertRules, IncidentRules
-from detector.batch import IntArray, Source
+from detector.batch import Batch, IntArray, Scores, Source
 from detector.pipeline.detector import Detector
 from detector.scoring.time_scale import TimeScale
 from detector.stream.answered import Outputs
@@ -641,6 +642,36 @@ def test_a_bad_batch_of_a_partition_that_went_is_left_to_its_new_owner(watcher: 
     assert rig.observer.lost_records == 0
 
 
+def test_polls_are_as_large_as_can_be_processed_in_good_time(
+    watcher: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = FakeBroker({P0: telemetry(6000)})
+    rig = Rig(broker, watcher)
+    rig.made(OUTPUTS, max_poll_records=2000)
+    polled: list[int] = []
+    seconds_each = 0.0
+
+    def process(batch: Batch, slots: IntArray) -> tuple[Scores, list[AlertEvent]]:
+        polled.append(len(batch))
+        rig.clock.sleep(seconds_each * len(batch))
+        return answer(batch, slots)
+
+    def dearer_at_last(consumer: FakeConsumer) -> None:
+        nonlocal seconds_each
+        seconds_each = 0.02 if sum(polled) >= 3500 else 0.0
+        rig.stop_when_all_is_committed(consumer)
+
+    answer = rig.watch.process
+    monkeypatch.setattr(rig.watch, "process", process)
+    rig.on_poll = dearer_at_last
+    rig.loop.run()
+    assert polled[:3] == [500, 1000, 2000]
+    # 40 s for 2000 of them, and then no more than 5 s at once.
+    assert polled[3] == 2000
+    assert all(240 <= records <= 250 for records in polled[4:6])
+    assert sum(polled) == 6000
+
+
 def test_missing_values_are_counted_per_feature(watcher: Detector) -> None:
     rig = Rig(
         FakeBroker({P0: [b'{"entity":"e","time":%d,"features":{"f0":1}}' % (TIME + i) for i in range(3)]}),
@@ -654,11 +685,11 @@ def test_topics_of_two_inputs_share_one_consumer_and_keep_apart(watcher: Detecto
     other = Source("metrics", 0)
     broker = FakeBroker({P0: telemetry(15), other: [b"bad", *telemetry(5)]})
     rig = Rig(broker, watcher)
+    rig.made(OUTPUTS, max_poll_records=100)
     schema = InputSchema("more", tuple((f"f{i}", (f"f{i}",)) for i in range(3)))
     second = Input("more", ("metrics",), JsonCodec(schema), [Watch(watcher, "more", np.arange(3))])
     rig.loop._inputs.append(second)
     rig.loop._input_of["metrics"] = second
-    rig.loop._max_poll_records = 100
     rig.loop.run()
     assert sorted(rig.observer.batches) == [("hosts", 15), ("more", 6)]
     assert sorted((s["origin"]["topic"], s["origin"]["offset"]) for s in rig.scores()) == [
