@@ -20,6 +20,7 @@ from detector.bootstrap.bootstrap import Bootstrap
 from detector.bootstrap.champion import StoredChampion
 from detector.bootstrap.following import Following
 from detector.bootstrap.training_child import TrainingChild
+from detector.bundles.store import BundleStore
 from detector.config.detectors import DetectorConfig
 from detector.config.inputs import InputConfig
 from detector.config.root import Config
@@ -169,7 +170,7 @@ def _input(
     """Return an input with a watch for each of its detectors, and what brings them other versions.
 
     Raises:
-        BundleError: A detector has no bundle that it can use.
+        BundleError: A detector has no bundle that it can use, or nowhere to write one.
     """
     metrics.input_added(entry.name, Reason)
     schema = input_schema(config, entry)
@@ -187,6 +188,7 @@ def _input(
             refused = metrics.version_refused
             arrivals.append(Following(reader.name, version, champion, refused, background.do))
         else:
+            BundleStore(reader.store).check_writable(reader.name)
             start = partial(TrainingChild, file, reader.name)
             bootstrap = Bootstrap(
                 reader.name, reader.bootstrap.records, bundle, champion, start, metrics, background.do

@@ -1,5 +1,6 @@
 """Tests for detector.daemon: which versions serve an input."""
 
+import errno
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from detector.bootstrap.background import Background
 from detector.bootstrap.following import Following
-from detector.bundles.store import BundleRejectedError, BundleStore
+from detector.bundles.store import BundleError, BundleRejectedError, BundleStore
 from detector.daemon import _input, run
 from detector.training.job import TrainingPlan, train
 from detector.web.health import Health
@@ -99,3 +100,18 @@ def test_an_input_counts_from_0_before_its_first_record(tmp_path: Path) -> None:
         _input(loaded, loaded.inputs[0], metrics, None, file, Background(), resources)
     decoded = {"input": "hosts", "outcome": "decoded"}
     assert registry.get_sample_value("detector_records_total", decoded) == 0
+
+
+def test_a_detector_that_is_to_train_needs_a_store_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("detector.bundles.store.tempfile.TemporaryFile", refuse)
+    detector = {"name": "one", "input": "hosts", "features": ["rps"], "store": str(tmp_path), "bootstrap": {}}
+    file = tmp_path / "config.yaml"
+    with pytest.raises(
+        BundleError, match=r"store .* cannot be written: Read-only file system; the daemon is"
+    ):
+        run(config(detectors=[detector]), file)

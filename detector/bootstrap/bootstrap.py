@@ -253,8 +253,8 @@ class Bootstrap:
 def _failure(ended: Ended) -> str:
     """Return what became of a job that brought no version."""
     if ended.code >= 0:
-        output = ended.output.strip() or "no output"
-        return f"failed with exit code {ended.code}, which the lines above explain: {output}"
+        reason = f": {ended.output.strip()}" if ended.output.strip() else ", which the lines above explain"
+        return f"failed with exit code {ended.code}{reason}"
     try:
         name = signal.Signals(-ended.code).name
     except ValueError:

@@ -91,6 +91,23 @@ class BundleStore:
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{path} cannot be read: {error}") from error
 
+    def check_writable(self, detector: str) -> None:
+        """Write something, and remove it: so that a job of hours is not the first to find that it cannot.
+
+        Raises:
+            BundleError: A version of the detector could not be written.
+        """
+        folder = self.root / _safe(detector, "detector")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder if folder.is_dir() else self.root):
+                pass
+        except OSError as error:
+            raise BundleError(
+                f"detector {detector!r}: store {self.root} cannot be written: {error.strerror}; the "
+                "daemon is to train (bootstrap): let its user write there, or take another store"
+            ) from error
+
     def save(self, manifest: Manifest, model: ScoringModel, held_out: HeldOut) -> Path:
         """Write a new version, whole or not at all, and return its folder.
 

@@ -1,6 +1,7 @@
 """``detector check``: what is wrong with a configuration, where, and what to write instead."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +34,8 @@ def check(config: Path | None, schema: bool, without_secrets: bool) -> None:
     with explained(ConfigError):
         loaded = load_config(config, without_secrets=without_secrets)
     _check_paths(loaded, config)
+    for line in store_warnings(loaded):
+        click.echo(f"{config}: {line}", err=True)
     click.echo(f"{config}: ok")
     for line in summary(loaded):
         click.echo(f"  {line}")
@@ -49,6 +52,22 @@ def _check_paths(config: Config, path: Path) -> None:
             JsonCodec(input_schema(config, entry))
         except PathError as error:
             raise Failure(f"{path}: {error}") from error
+
+
+def store_warnings(config: Config) -> list[str]:
+    """Return which stores this user could not write, though the daemon is to train."""
+    return [
+        f"detectors[{i}].store: this user cannot write {str(detector.store)!r}, as the daemon has "
+        "to, which is to train (bootstrap); does it run as another one?"
+        for i, detector in enumerate(config.detectors)
+        if detector.bootstrap is not None and not _is_writable(detector.store)
+    ]
+
+
+def _is_writable(folder: Path) -> bool:
+    """Return whether a folder, or the one above in which it would be made, is this user's to write."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def summary(config: Config) -> list[str]:

@@ -25,7 +25,7 @@ from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleError, BundleStore
 from detector.bundles.youth import records_of_an_entity, youth
 from detector.cli.check import budget_text
-from detector.cli.failure import explained
+from detector.cli.failure import Failure
 from detector.config import Config, ConfigError, load_config
 from detector.config.detectors import DetectorConfig
 from detector.logs import configure_logs
@@ -72,7 +72,7 @@ def train(
     """
     if files and (from_time or until_time):
         raise click.UsageError("--input reads files, --from and --until read topics; give one of them")
-    with explained(ConfigError):
+    with _explained(end_with_stdin, ConfigError):
         loaded = load_config(config)
     if end_with_stdin:
         Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
@@ -98,7 +98,7 @@ def train(
     for name in fields.names:
         if name in chosen.feature_names:
             raise click.UsageError(f"{name!r} is a feature; a label is never one, so name another field")
-    with explained(SourceError, TrainingError, BundleError, KafkaClientError, PathError):
+    with _explained(end_with_stdin, SourceError, TrainingError, BundleError, KafkaClientError, PathError):
         try:
             records = _records(loaded, chosen, files, from_time, until_time, fields.names)
         except NoRecordsError:
@@ -142,6 +142,18 @@ def train(
         own, known = len(bundle.manifest.entities_with_own_family), len(bundle.manifest.entities)
         click.echo(f"  {own} of {known} entities with enough records have a model of their own")
     _say_what_the_evidence_supports(bundle, chosen)
+
+
+@contextmanager
+def _explained(is_job: bool, *errors: type[Exception]) -> Iterator[None]:
+    """Turn these errors into a failure; a job of the daemon prints them, for its log."""
+    try:
+        yield
+    except errors as error:
+        if is_job:
+            click.echo(error)
+            sys.exit(Failure.exit_code)
+        raise Failure(str(error)) from error
 
 
 def _not_normal(

@@ -1,8 +1,11 @@
 """The one HTTP port: metrics and health, served by uvicorn in a thread of its own."""
 
+import asyncio
+import logging
 import socket
 import threading
 import time
+from typing import Any, cast
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -13,12 +16,21 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from detector.web.health import Health
 
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
+_MOST_CONNECTIONS = 100
+"""One more closes the oldest: whoever holds them open keeps nobody from asking for health."""
+_LONGEST_CONNECTION_S = 15.0
+"""Then it gets no further answer, and after as long again it is cut, whatever was sent or read of it."""
+_ACCEPT_FAILURE_INTERVAL_S = 60.0
 _PAGE = "detector: /metrics /-/healthy /-/ready\n"
+
+
+_log = logging.getLogger(__name__)
 
 
 class WebError(RuntimeError):
@@ -55,6 +67,52 @@ def application(registry: CollectorRegistry, health: Health) -> Starlette:
     return Starlette(routes=routes, middleware=[Middleware(GZipMiddleware, minimum_size=1024)])
 
 
+class _BoundedProtocol(H11Protocol):
+    """A connection that does not last, one of a bounded number: scrapes and probes need no more."""
+
+    _ends: tuple[asyncio.TimerHandle, ...] = ()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._ends = (
+            self.loop.call_later(_LONGEST_CONNECTION_S, self.shutdown),
+            self.loop.call_later(2 * _LONGEST_CONNECTION_S, transport.abort),
+        )
+        if len(self.connections) > _MOST_CONNECTIONS:
+            oldest = min(
+                cast("set[_BoundedProtocol]", self.connections), key=lambda open: open._ends[0].when()
+            )
+            oldest.transport.abort()
+            # The loop tells it later, and the next connection is perhaps there before.
+            self.connections.discard(oldest)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        for end in self._ends:
+            end.cancel()
+        super().connection_lost(error)
+
+
+class _Server(uvicorn.Server):
+    """Tells now and then of what the event loop would tell of a hundred times a second."""
+
+    _next_failure_s = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._failed)
+        await super().startup(sockets)
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if "socket" not in context or not isinstance(error, OSError):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._next_failure_s:
+            self._next_failure_s = loop.time() + _ACCEPT_FAILURE_INTERVAL_S
+            _log.error(
+                "the HTTP server cannot accept connections: %s; raise the limit of open files (LimitNOFILE)",
+                error.strerror,
+            )
+
+
 class WebServer:
     """Serves an application until ``stop``; start and stop are for one thread."""
 
@@ -81,8 +139,10 @@ class WebServer:
             lifespan="off",
             timeout_graceful_shutdown=1,
             server_header=False,
+            http=_BoundedProtocol,
+            backlog=_MOST_CONNECTIONS,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="web", daemon=True
         )

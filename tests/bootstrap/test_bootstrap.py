@@ -247,7 +247,10 @@ def test_a_failure_is_told_and_tried_again_ever_later(caplog: pytest.LogCaptureF
         rig.after(4)
         assert len(rig.jobs) == n + 1
     assert rig.outcomes == ["failed"] * 3
-    assert "training failed with exit code 2" in caplog.text
+    assert "training failed with exit code 2: no; it is tried again in" in caplog.text
+    rig.finish(1, "")
+    rig.after(1.0)
+    assert "training failed with exit code 1, which the lines above explain; it is tried" in caplog.text
 
 
 def test_a_job_without_an_end_is_ended(caplog: pytest.LogCaptureFixture) -> None:

@@ -34,6 +34,15 @@ def test_a_job_with_too_few_records_says_how_many_there_are(config: Path) -> Non
     assert ended == Ended(3, "40\n")
 
 
+def test_a_job_that_fails_says_why(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("time,memory\n1,2\n")
+    child = TrainingChild(config, "hosts", 500)
+    while (ended := child.ended()) is None:
+        time.sleep(0.05)
+    assert ended.code == 2
+    assert "rows.csv: no column 'cpu'" in ended.output
+
+
 def test_a_job_goes_after_scoring_and_is_ended_at_once(config: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "never.csv")
     config.write_text(CONFIG % (tmp_path / "never.csv"))

@@ -147,3 +147,12 @@ def test_manifest_that_is_no_json_is_rejected(store: BundleStore, bundle: Bundle
 def test_name_that_is_no_name_on_disk_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BundleError, match="cannot be a name on disk"):
         BundleStore(tmp_path).load(name)
+
+
+def test_a_store_that_cannot_be_written_is_found_before_there_is_something_to_write(tmp_path: Path) -> None:
+    store = BundleStore(tmp_path / "new" / "store")
+    store.check_writable("hosts")
+    assert store.detectors() == []
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match=r"detector 'hosts': store .*/file cannot be written: .*bootstrap"):
+        BundleStore(tmp_path / "file").check_writable("hosts")

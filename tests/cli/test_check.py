@@ -134,3 +134,16 @@ detectors: [{name: d, input: t, features: [cpu], bootstrap: {records: 300}}]
     result = CliRunner().invoke(main, ["check", str(path)])
     assert result.exit_code == 2
     assert "bootstrap: trains beside the daemon, and scikit-learn is not installed" in result.stderr
+
+
+def test_a_store_that_this_user_cannot_write_is_warned_of_where_the_daemon_trains(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    (tmp_path / "file").touch()
+    for store, warned in ((tmp_path / "file" / "store", True), (tmp_path / "new" / "store", False)):
+        path.write_text(f"""
+inputs: [{{name: t, topics: t}}]
+detectors: [{{name: d, input: t, features: [cpu], store: {store}, bootstrap: {{}}}}]
+""")
+        result = CliRunner().invoke(main, ["check", str(path)])
+        assert result.exit_code == 0
+        assert (f"detectors[0].store: this user cannot write '{store}'" in result.stderr) == warned

@@ -2,11 +2,15 @@
 
 import gzip
 import json
+import os
+import resource
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import pytest
@@ -135,3 +139,92 @@ def test_an_address_of_another_machine_is_named() -> None:
     server = WebServer(application(CollectorRegistry(), Health()), "192.0.2.1", 0)
     with pytest.raises(WebError, match=r"cannot listen on 192.0.2.1:0"):
         server.start()
+
+
+def half_asked(served: Served) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", served.server.port), timeout=5)
+    connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: ")
+    return connection
+
+
+def was_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_a_connection_without_a_whole_request_is_closed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.web.server._LONGEST_CONNECTION_S", 0.1)
+    idle = socket.create_connection(("127.0.0.1", served.server.port), timeout=5)
+    with idle, half_asked(served) as half:
+        assert was_closed(idle)
+        assert was_closed(half)
+
+
+def test_an_answer_that_nobody_reads_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detector.web.server._LONGEST_CONNECTION_S", 0.1)
+    served = Served()
+    for i in range(100):
+        Gauge(f"detector_much_{i}_ratio", "x" * 100_000, registry=served.registry)
+    served.server.start()
+    try:
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(5)
+            connection.connect(("127.0.0.1", served.server.port))
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            give_up_at = time.monotonic() + 5
+            while not (found := open_connections(served)):
+                assert time.monotonic() < give_up_at
+            while open_connections(served):
+                assert time.monotonic() < give_up_at
+                time.sleep(0.01)
+            assert found == 1
+    finally:
+        served.server.stop()
+
+
+def open_connections(served: Served) -> int:
+    assert served.server._server is not None
+    return len(served.server._server.server_state.connections)
+
+
+def test_whoever_holds_connections_open_keeps_nobody_from_asking(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.web.server._MOST_CONNECTIONS", 5)
+    with ExitStack() as held:
+        connections = [held.enter_context(half_asked(served)) for _ in range(20)]
+        assert served.ask("/-/healthy").status == 200
+        assert all(was_closed(connection) for connection in connections[:15])
+        assert open_connections(served) <= 5
+
+
+def test_connections_that_cannot_be_accepted_are_told_once(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert served.ask("/-/healthy").status == 200
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as held:
+        connection = held.enter_context(socket.socket())
+        limit = os.dup(connection.fileno())
+        os.close(limit)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        try:
+            connection.connect(("127.0.0.1", served.server.port))
+            connection.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
+            give_up_at = time.monotonic() + 5
+            while "cannot accept connections" not in caplog.text:
+                assert time.monotonic() < give_up_at
+                time.sleep(0.01)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        connection.settimeout(5)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+    assert [record.message for record in caplog.records] == [
+        "the HTTP server cannot accept connections: Too many open files; "
+        "raise the limit of open files (LimitNOFILE)"
+    ]
