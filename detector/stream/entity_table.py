@@ -61,6 +61,10 @@ class EntityTable:
             self._elsewhere.pop((number, entity), None)
             self._on_two_sources.discard(entity)
         self._free.extend(slots[::-1].tolist())
+        if len(self) == 0:
+            # The next entities begin at 0 again, so that nobody keeps room for those of before.
+            self._entity, self._free = [], []
+            self._source = np.zeros(0, dtype=np.int64)
         return slots, entities
 
     def forget_all(self) -> tuple[IntArray, list[str]]:

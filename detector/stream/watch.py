@@ -9,6 +9,7 @@ from detector.alerting.aftermath import of_released
 from detector.alerting.event import AlertEvent
 from detector.alerting.incidents import IncidentEvent, IncidentState, forget, group, restore
 from detector.alerting.reopened import ToldAlert, explained_before, reopened_state
+from detector.alerting.steering import SteeringRows
 from detector.batch import Batch, BoolArray, IntArray, Scores, Source
 from detector.models.sequences import runs_of, starts_of
 from detector.pipeline.detector import Detector
@@ -17,6 +18,9 @@ from detector.pipeline.maintenance import run_around
 from detector.pipeline.repeated import run_repeated
 from detector.pipeline.run import Outcome, run
 from detector.stream.maintenance import Maintenance
+
+_DOUBLED_BELOW = 100_000
+"""Entities from which on there is room for half as many more, not twice: a copy is a pause, and a peak."""
 
 
 class Watch:
@@ -39,12 +43,9 @@ class Watch:
         self.input = input_name
         self._columns = feature_columns
         self._maintenance = maintenance
-        self._state: EntityState = initial_state(detector, [])
-        self._known: BoolArray = np.zeros(0, dtype=bool)
+        self._forget_everything()
         self._grouping = IncidentState()
         self._incidents: list[IncidentEvent] = []
-        self._inherited: BoolArray = np.zeros(0, dtype=bool)
-        """Entities of which no more is known than their episode under another version."""
         self._told: dict[tuple[Source, str], ToldAlert] = {}
         """Of entities not seen yet, what another process told of them."""
         self._decided: dict[int, ToldAlert] = {}
@@ -90,6 +91,7 @@ class Watch:
         else:
             outcome = run_repeated(self.detector, state, own, order, lengths, decided, self._run)
         put(self._state, touched, outcome.state)
+        self._n_steered += self._steered_of(outcome.state.steering) - self._steered_of(state.steering)
         return outcome.scores, self._grouped(outcome.events, float(batch.time.max()))
 
     def take_incidents(self) -> list[IncidentEvent]:
@@ -116,8 +118,11 @@ class Watch:
     def forget(self, slots: IntArray, entities: Collection[str]) -> None:
         """Drop the state of entities whose partitions went elsewhere; their slots may be given to others."""
         held = slots[slots < self._known.size]
+        self._n_steered -= self._steered_of(self._state.steering.take(held[self._known[held]]))
         self._known[held] = False
         self._inherited[held] = False
+        if not (self._known.any() or self._inherited.any()):
+            self._forget_everything()
         for slot in self._decided.keys() & set(slots.tolist()):
             del self._decided[slot]
         self._grouping = forget(self._grouping, entities)
@@ -146,8 +151,11 @@ class Watch:
 
     def steered(self) -> int:
         """Return how many entities have a threshold of their own, above or below the detector's."""
+        return self._n_steered
+
+    def _steered_of(self, rows: SteeringRows) -> int:
         steering = self.detector.steering
-        return 0 if steering is None else int((self._known & steering.steered(self._state.steering)).sum())
+        return 0 if steering is None else int(np.count_nonzero(steering.steered(rows)))
 
     def _run(self, state: EntityState, batch: Batch, order: IntArray, lengths: IntArray) -> Outcome:
         """Do what ``pipeline.run`` does, with regard to windows of maintenance."""
@@ -209,12 +217,20 @@ class Watch:
         self._inherited[slots] = False
         return state
 
+    def _forget_everything(self) -> None:
+        """Begin without any entity, and without the memory that they took."""
+        self._state: EntityState = initial_state(self.detector, [])
+        self._known: BoolArray = np.zeros(0, dtype=bool)
+        self._inherited: BoolArray = np.zeros(0, dtype=bool)
+        """Entities of which no more is known than their episode under another version."""
+        self._n_steered = 0
+
     def _grow(self, capacity: int) -> None:
         size = self._known.size
         if capacity <= size:
             return
-        # Doubling keeps the cost of a new entity constant on average.
-        target = max(capacity, 2 * size, 1024)
+        # In proportion, which keeps the cost of a new entity constant on average.
+        target = max(capacity, 2 * size if size < _DOUBLED_BELOW else size + size // 2, 1024)
         grown = initial_state(self.detector, [""] * target)
         put(grown, np.arange(size), self._state)
         self._state = grown

@@ -98,3 +98,12 @@ def test_agrees_with_a_dictionary_over_a_long_history() -> None:
         for key, slot in zip(records, table.place(batch(*records)).tolist(), strict=True):
             assert slot_of.setdefault(key, slot) == slot
         assert len(set(slot_of.values())) == len(slot_of) == len(table)
+
+
+def test_slots_begin_at_0_again_once_nobody_is_known() -> None:
+    table = EntityTable()
+    table.place(batch(*((A, f"a{i}") for i in range(5)), *((B, f"b{i}") for i in range(5))))
+    table.forget(A)
+    table.forget(B)
+    assert table.place(batch((B, "b1"), (B, "b0"), (A, "a1"))).tolist() == [0, 1, 2]
+    assert len(table) == 3
