@@ -13,6 +13,7 @@ from detector.config import Config, ConfigError, load_config
 from detector.config.budget import BudgetConfig
 from detector.config.detectors import DetectorConfig
 from detector.config.maintenance import DAYS, MaintenanceConfig
+from detector.config.schema import config_schema
 from detector.scoring.typicality import is_on
 
 
@@ -27,7 +28,7 @@ from detector.scoring.typicality import is_on
 def check(config: Path | None, schema: bool, without_secrets: bool) -> None:
     """Check CONFIG completely, connecting nowhere; exit 2 if anything is wrong."""
     if schema:
-        click.echo(json.dumps(Config.model_json_schema(by_alias=True), indent=2))
+        click.echo(json.dumps(config_schema(), indent=2))
         return
     if config is None:
         raise click.UsageError("name a configuration file, or give --schema")

@@ -2,10 +2,11 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 import click
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from detector.batch import FloatArray
 from detector.bundles.store import Bundle, BundleError, load_reference
 from detector.cli.failure import Failure, explained
+from detector.config import ConfigError, load_config
+from detector.config.inputs import KAFKA_KEY, KAFKA_TIMESTAMP
 from detector.config.section import parse_duration
 from detector.extras import how_to_install
 from detector.models.discrete_columns import DiscreteColumns
@@ -66,6 +69,11 @@ class _Time(click.ParamType[float]):
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--interval", type=_Seconds(), help="Between two records of an entity.  [default: as trained]")
 @click.option("--start", type=_Time(), help="Of the first record.  [default: after the training data]")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write JSON lines as the detector's input in this configuration reads them.",
+)
 def generate(
     bundle: str,
     n: int,
@@ -74,12 +82,16 @@ def generate(
     seed: int,
     interval: float | None,
     start: float | None,
+    config: Path | None,
 ) -> None:
     """Write synthetic records from BUNDLE: STORE/DETECTOR@ALIAS, or the folder of one version.
 
     An entity that the bundle knows gets its own scale, coefficients and model, any other one the pooled ones.
     Of a committee it asks the member whose records come nearest to real ones. The same seed gives the same
     bytes. Of a counter it writes the rate per second, not the total.
+
+    CSV and Parquet have a column for each feature, by name, as `detector train` and `backtest` read them;
+    JSON lines are records with features by name, or, with --config, with every field where the input has it.
     """
     names = entities or ("synthetic",)
     if "" in names or len(set(names)) < len(names):
@@ -87,8 +99,11 @@ def generate(
     suffix = ".jsonl" if str(out) == "-" else out.suffix.lower()
     if suffix not in (".csv", *_PARQUET, *_JSON_LINES):
         raise click.UsageError(f"--out {out}: unknown kind of file; write to .csv, .parquet or .jsonl")
-    with explained(BundleError, ValueError, OSError):
+    if config is not None and suffix not in _JSON_LINES:
+        raise click.UsageError("--config is for JSON lines: files of columns have features by name")
+    with explained(ConfigError, BundleError, ValueError, OSError):
         trained = load_reference(bundle)
+        shape = _NATIVE if config is None else _shape(config, trained)
         facts, known = trained.manifest.training, trained.model.entities
         place = {name: i for i, name in enumerate(known)}
         model = np.array([place.get(name, len(known)) for name in names], dtype=np.int64)
@@ -106,7 +121,7 @@ def generate(
         if suffix in _PARQUET:
             _write_parquet(out, features, time, list(names) * n, columns)
         else:
-            write = _write_csv if suffix == ".csv" else _write_json_lines
+            write = _write_csv if suffix == ".csv" else partial(_write_json_lines, shape)
             with click.open_file(str(out), "w", encoding="utf-8") as file:
                 write(file, features, time, list(names) * n, columns)
         if density.predictor.name in FOLLOWING:
@@ -147,12 +162,79 @@ def _columns(discrete: DiscreteColumns | None, rows: FloatArray) -> list[Column]
     return columns
 
 
+class _Shape(NamedTuple):
+    """Where a record has what; paths are names of nested objects, outermost first."""
+
+    entity: tuple[tuple[str, ...], ...]
+    """Of each part of the name; empty where the key of the record is the name."""
+    separator: str
+    time: tuple[str, ...]
+    """Empty where Kafka's own time counts."""
+    features: tuple[str, ...]
+    fields: Mapping[str, tuple[str, ...]]
+    """Of features by name, inside the object of features; one that is not there is at its name."""
+
+
+_NATIVE = _Shape((("entity",),), "/", ("time",), ("features",), {})
+
+
+def _shape(config: Path, trained: Bundle) -> _Shape:
+    """Return how the input of a version's detector has its records.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+        ValueError: It has no such detector, or one with other features.
+    """
+    loaded, name = load_config(config, without_secrets=True), trained.manifest.detector
+    try:
+        detector = loaded.detector(name)
+    except KeyError as error:
+        raise ValueError(f"{config}: {error.args[0]}; give the configuration of the version") from error
+    if detector.feature_names != trained.model.feature_names:
+        raise ValueError(
+            f"{config}: detector {name!r} has the features {', '.join(detector.feature_names)}, and the "
+            f"version {', '.join(trained.model.feature_names)}; give the configuration it was trained with"
+        )
+    entry = loaded.input(detector.input)
+    return _Shape(
+        () if entry.entity_paths == KAFKA_KEY else entry.entity_paths,
+        entry.entity_separator,
+        () if entry.time_path == KAFKA_TIMESTAMP else entry.time_path,
+        entry.features_path,
+        {feature.name: feature.field for feature in detector.features},
+    )
+
+
 def _write_json_lines(
-    file: IO[str], features: tuple[str, ...], time: FloatArray, entity: list[str], columns: list[Column]
+    shape: _Shape,
+    file: IO[str],
+    features: tuple[str, ...],
+    time: FloatArray,
+    entity: list[str],
+    columns: list[Column],
 ) -> None:
+    paths = [(*shape.features, *shape.fields.get(name, (name,))) for name in features]
     for stamp, name, *row in zip(_texts(time), entity, *columns, strict=True):
-        record = {"entity": name, "time": stamp, "features": dict(zip(features, row, strict=True))}
+        record: dict[str, Any] = {}
+        parts = name.split(shape.separator, len(shape.entity) - 1) if len(shape.entity) > 1 else [name]
+        if shape.entity and len(parts) < len(shape.entity):
+            raise ValueError(
+                f"entity {name!r} has {len(parts)} parts, and the input joins {len(shape.entity)} with "
+                f"{shape.separator!r}; write --entity that way"
+            )
+        for path, value in zip(shape.entity, parts, strict=False):
+            _put(record, path, value)
+        if shape.time:
+            _put(record, shape.time, stamp)
+        for path, value in zip(paths, row, strict=True):
+            _put(record, path, value)
         file.write(json.dumps(record) + "\n")
+
+
+def _put(record: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+    for name in path[:-1]:
+        record = record.setdefault(name, {})
+    record[path[-1]] = value
 
 
 def _write_csv(

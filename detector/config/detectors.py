@@ -148,12 +148,17 @@ def _feature_from_name(value: Any) -> Any:
     return value
 
 
+_Feature = Annotated[
+    FeatureConfig, BeforeValidator(_feature_from_name, json_schema_input_type=str | FeatureConfig)
+]
+
+
 class DetectorConfig(Section):
     """One watch over an input."""
 
     name: Name = Field(description="In alerts, metrics and the bundle store.", examples=["hosts"])
     input: str = Field(description="Name of one of the inputs.")
-    features: tuple[Annotated[FeatureConfig, BeforeValidator(_feature_from_name)], ...] = Field(
+    features: tuple[_Feature, ...] = Field(
         min_length=1,
         description="Names, or {name, field, unit, type, scale, kind}.",
         examples=["[cpu, memory]"],

@@ -2,11 +2,12 @@
 
 import math
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     AllowInfNan,
+    ConfigDict,
     Field,
     ValidationInfo,
     WithJsonSchema,
@@ -27,7 +28,7 @@ _LEGAL_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
 
 def _legal_topic(topic: str) -> str:
-    """Refuse what no broker takes; ``stream.port.check_topics`` has the same rule."""
+    """Refuse what no broker takes; ``stream.port.check_topics`` does the same, as a test makes sure."""
     if not re.fullmatch(_LEGAL_TOPIC, topic) or topic in (".", ".."):
         raise ValueError(
             f"{topic!r} is not a topic name; use letters, digits, dot, underscore and hyphen, at most 249"
@@ -174,8 +175,15 @@ _End = Annotated[float, AllowInfNan(True)]
 """Of a range; what is no number has a message of its own."""
 
 
+def _field_is_optional(schema: dict[str, Any]) -> None:
+    """What reads a feature fills it in."""
+    schema["required"].remove("field")
+
+
 class FeatureConfig(Section):
     """One number, or one of a few texts, of every record."""
+
+    model_config = ConfigDict(json_schema_extra=_field_is_optional)
 
     name: str = Field(
         min_length=1, max_length=200, description="What alerts and metrics call it.", examples=["cpu"]

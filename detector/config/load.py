@@ -15,7 +15,7 @@ from detector.config.inputs import InputConfig
 from detector.config.kafka import KafkaConfig
 from detector.config.maintenance import ControlConfig, MaintenanceConfig
 from detector.config.notify import NotifyConfig
-from detector.config.outputs import OutputsConfig
+from detector.config.outputs import OutputsConfig, WebConfig
 from detector.config.problem import ConfigError, KeyPath, Problem, suggestion
 from detector.config.root import Config, cross_check
 from detector.config.section import Section
@@ -108,6 +108,7 @@ def _cross_problems(data: Mapping[str, Any], context: Mapping[str, bool]) -> lis
         kafka=valid(KafkaConfig, data.get("kafka", {})),
         outputs=valid(OutputsConfig, data.get("outputs", {})),
         notify=valid(NotifyConfig, data.get("notify", {})),
+        web=valid(WebConfig, data.get("web", {})),
         maintenance=[
             (i, window)
             for i, entry in _entries(data, "maintenance")

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -23,7 +24,10 @@ from detector.config.outputs import ListenAddress, host_and_port
 from detector.config.section import Duration, Section, one_or_several
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
+OWN_LABELS = ("alertname", "detector", "entity", "severity")
+"""Of every alert that is told; a label of the input with such a name would not be."""
 _SECRETS = ("password", "bearer_token", "secret")
+_PLACEHOLDERS = ("{entity}", "{detector}", "{alert_id}")
 
 
 def _usable_url(url: str) -> str:
@@ -98,7 +102,9 @@ class AlertmanagerConfig(ReceiverConfig):
     """One Alertmanager, or the replicas of one cluster."""
 
     name: Name = Field("alertmanager", description="What metrics and dead letters call it.")
-    urls: Annotated[tuple[Url, ...], BeforeValidator(one_or_several)] = Field(
+    urls: Annotated[
+        tuple[Url, ...], BeforeValidator(one_or_several, json_schema_input_type=str | tuple[str, ...])
+    ] = Field(
         min_length=1,
         description="Every replica by itself, never a load balancer.",
         examples=["[http://alertmanager-0:9093, http://alertmanager-1:9093]"],
@@ -188,6 +194,16 @@ class NotifyConfig(Section):
     listen_address: ListenAddress = Field(
         "127.0.0.1:9878", description="Metrics and health of detector notify; port 0 takes a free one."
     )
+
+    @field_validator("generator_url")
+    @classmethod
+    def _placeholders_are_known(cls, url: str | None) -> str | None:
+        for placeholder in re.findall(r"\{[^{}]*\}", url or ""):
+            if placeholder not in _PLACEHOLDERS:
+                raise ValueError(
+                    f"'{placeholder}' is not known; write {', '.join(_PLACEHOLDERS)}, and %7B for a brace"
+                )
+        return url
 
     @property
     def address(self) -> tuple[str, int]:

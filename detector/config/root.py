@@ -9,7 +9,7 @@ from detector.config.detectors import DetectorConfig
 from detector.config.inputs import InputConfig
 from detector.config.kafka import KafkaConfig
 from detector.config.maintenance import ControlConfig, MaintenanceConfig, maintenance_problems
-from detector.config.notify import NotifyConfig
+from detector.config.notify import OWN_LABELS, NotifyConfig
 from detector.config.outputs import LoggingConfig, OutputsConfig, WebConfig
 from detector.config.problem import Problem, suggestion
 from detector.config.section import Section
@@ -99,6 +99,7 @@ def cross_check(
     kafka: KafkaConfig | None,
     outputs: OutputsConfig | None,
     notify: NotifyConfig | None,
+    web: WebConfig | None,
     maintenance: Sequence[tuple[int, MaintenanceConfig]] = (),
     control: ControlConfig | None = None,
 ) -> list[Problem]:
@@ -108,7 +109,7 @@ def cross_check(
         names: Position and name of every entry of ``inputs`` and ``detectors``, valid or not.
         wanted_inputs: Position of every detector, valid or not, and the input that it names.
         inputs: Position and section of the valid inputs.
-        detectors: None if one of them is not valid; ``kafka``, ``outputs`` and ``notify`` likewise.
+        detectors: None if one of them is not valid; ``kafka``, ``outputs``, ``notify`` and ``web`` likewise.
         maintenance: Position and section of the valid windows.
         control: None if there is none, or it is not valid.
     """
@@ -135,7 +136,26 @@ def cross_check(
     if kafka is not None and notify is not None and notify.group_id == kafka.group_id:
         message = f"{notify.group_id!r} is the scorer's group already; choose another, or leave it out"
         problems.append(Problem(("notify", "group_id"), message))
+    if notify is not None:
+        problems += _told_label_problems(inputs)
+    if notify is not None and web is not None and web.port and notify.address == (web.host, web.port):
+        message = f"{notify.listen_address!r} is web.listen_address already; give this one a port of its own"
+        problems.append(Problem(("notify", "listen_address"), message))
     return problems
+
+
+def _told_label_problems(inputs: Sequence[tuple[int, InputConfig]]) -> list[Problem]:
+    """Find labels of inputs that nobody would be told, since alerts have others of these names."""
+    return [
+        Problem(
+            ("inputs", i, "labels"),
+            f"{label!r} is a label of every alert that is told, which would hide this one; send the "
+            "field under another name",
+        )
+        for i, entry in inputs
+        for label in entry.labels
+        if label in OWN_LABELS
+    ]
 
 
 def _repeated_names(section: str, names: Sequence[tuple[int, str]]) -> list[Problem]:

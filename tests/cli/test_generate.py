@@ -12,9 +12,13 @@ from click.testing import CliRunner, Result
 
 from detector.bundles.store import BundleStore
 from detector.cli.main import main
+from detector.config import load_config
+from detector.from_config import input_schema
 from detector.models.kinds import Kind
+from detector.stream.codec_json import JsonCodec
 from detector.training.job import TrainingPlan, train
 from detector.training.sources import read_file
+from tests.stream.records import raw_records
 
 
 def run(*arguments: str | Path) -> Result:
@@ -172,3 +176,55 @@ def test_logarithms_are_undone_and_counters_are_said_to_be_rates(tmp_path: Path)
     drawn = np.array([f["latency"] for f in features])
     assert drawn.min() >= 0.0
     assert np.log(np.median(drawn)) == pytest.approx(-2.0, abs=0.2)
+
+
+CONFIG = """
+inputs:
+  - name: telegraf
+    topics: telegraf
+    entity: {entity}
+    time: {time}
+    features_field: '{features}'
+detectors:
+  - name: hosts
+    input: telegraf
+    features: [{{name: cpu, field: [usage, cpu.total]}}, mem]
+"""
+
+
+@pytest.mark.parametrize(
+    ("entity", "time", "features"),
+    [("[tags.host, disk]", "meta.ts", "fields"), ("tags.host", "ts", ""), ("'@key'", "'@timestamp'", "a.b")],
+)
+def test_the_input_that_records_were_made_for_reads_them(
+    store: Path, tmp_path: Path, entity: str, time: str, features: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(CONFIG.format(entity=entity, time=time, features=features))
+    config = load_config(tmp_path / "config.yaml")
+    lines, table = tmp_path / "new.jsonl", tmp_path / "new.csv"
+    arguments = ["generate", f"{store}/hosts@champion", "-n", "3", "--entity", "db/sda/1"]
+    assert run(*arguments, "--out", lines, "--config", tmp_path / "config.yaml").exit_code == 0
+    assert run(*arguments, "--out", table).exit_code == 0
+    values = [line.encode() for line in lines.read_text().splitlines()]
+    raw = raw_records(values, keys=[b"db/sda/1"] * 3)
+    decoded, rejected = JsonCodec(input_schema(config, config.inputs[0])).decode(raw, 2e9)
+    expected = read_file(table, ["cpu", "mem"])
+    assert rejected == []
+    assert decoded.entity == expected.entity == ["db/sda/1"] * 3
+    np.testing.assert_array_equal(decoded.values, expected.values)
+    if "@" not in time:
+        np.testing.assert_allclose(decoded.time, expected.time)
+
+
+def test_a_configuration_of_something_else_is_refused(store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    arguments: list[str | Path] = ["generate", f"{store}/hosts@champion", "-n", "1", "--config", path]
+    path.write_text(CONFIG.format(entity="[a, b]", time="ts", features="f"))
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "entity 'synthetic' has 1 parts, and the input joins 2 with '/'" in result.output
+    path.write_text(path.read_text().replace(", mem]", "]"))
+    assert "has the features cpu, and the version cpu, mem" in run(*arguments).output
+    path.write_text(path.read_text().replace("name: hosts", "name: other"))
+    assert "no detector is called 'hosts'" in run(*arguments).output
+    assert "--config is for JSON lines" in run(*arguments, "--out", "x.csv").output

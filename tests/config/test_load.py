@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -14,9 +14,11 @@ from pydantic import TypeAdapter
 from detector.config import Config, ConfigError, load_config
 from detector.config.detectors import DetectorConfig
 from detector.config.findings import _model_in
+from detector.config.inputs import Topic
 from detector.config.section import Section
 from detector.models.families import FAMILIES
 from detector.models.predictors import PREDICTORS
+from detector.stream.port import InvalidTopicError, check_topics
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -420,3 +422,16 @@ def test_reading_a_configuration_takes_no_scipy() -> None:
     """Every command does it first, and scipy alone would cost it seconds."""
     code = "import detector.config.load, sys; sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["A_b-9.c", "x" * 249, "x" * 250, "", ".", "..", "a b", "a/b", "ü", "a\n"])
+def test_topics_are_named_by_one_rule_here_and_at_the_clients(name: str) -> None:
+    def refuses(check: Callable[[], object]) -> bool:
+        try:
+            check()
+        except (ValueError, InvalidTopicError):
+            return True
+        return False
+
+    topic: TypeAdapter[str] = TypeAdapter(Topic)
+    assert refuses(lambda: topic.validate_python(name)) == refuses(lambda: check_topics([name]))

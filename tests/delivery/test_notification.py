@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import msgspec
 
+from detector.config.notify import OWN_LABELS
 from detector.delivery.alert import Reason, Regime
 from detector.delivery.notification import fingerprint, generator_url, labels_of
 from detector.delivery.wording import (
@@ -38,6 +39,10 @@ def test_carried_labels_get_legal_names_and_hide_none_of_ours() -> None:
     assert labels["entity"] == "web-17"
     assert labels["_"] == "y"
     assert "empty" not in labels
+
+
+def test_names_that_no_label_of_an_input_may_have_are_those_of_every_alert() -> None:
+    assert set(labels_of(msgspec.structs.replace(FIRING, labels={}))) == set(OWN_LABELS)
 
 
 def test_an_incident_has_no_entity_but_the_partition_where_it_began() -> None:
