@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.event import AlertEvent
@@ -16,7 +17,16 @@ from detector.alerting.incidents import IncidentEvent
 from detector.alerting.reopened import ToldAlert
 from detector.batch import Source
 from detector.stream.port import RawRecords
-from detector.stream.told_event import ToldEvent, absence_of, alert_of, decode, incident_of, seconds
+from detector.stream.told_event import (
+    ToldEvent,
+    ToldHead,
+    absence_of,
+    alert_of,
+    decode,
+    decode_head,
+    incident_of,
+    seconds,
+)
 
 TIMEOUT_S = 30.0
 """For reading the topic back; what was not read by then is not known."""
@@ -67,21 +77,22 @@ def recall(
         alive: Called now and then.
         clock: Monotonic seconds.
     """
-    newest: dict[tuple[str, ...], tuple[ToldEvent, float]] = {}
-    fired: dict[str, ToldEvent] = {}
+    newest: dict[tuple[str, ...], _Read] = {}
+    fired: dict[str, ToldHead] = {}
     began_s = clock()
     for raw in polls:
         alive()
-        for event, written_s in _events(raw):
-            if event.source not in sources:
+        for read in _read(raw):
+            told = read.head
+            if told.source not in sources:
                 continue
-            key = _key(event)
-            if key not in newest or event.newness >= newest[key][0].newness:
-                newest[key] = event, written_s
-            if event.state == "firing" and event.kind == "anomaly":
-                before = fired.setdefault(event.alert_id, event)
-                if event.newness > before.newness:
-                    fired[event.alert_id] = event
+            key = _key(told)
+            if key not in newest or told.newness >= newest[key].head.newness:
+                newest[key] = read
+            if told.state == "firing" and told.kind == "anomaly":
+                before = fired.setdefault(told.alert_id, told)
+                if told.newness > before.newness:
+                    fired[told.alert_id] = told
         if clock() - began_s > TIMEOUT_S:
             _log.error(
                 "the alerts topic was not read back within %.0f s: open alerts that were not met by then "
@@ -90,7 +101,10 @@ def recall(
             )
             break
     recalled = Recalled()
-    for event, written_s in newest.values():
+    for _, value, written_s in newest.values():
+        event = decode(value)
+        if event is None:
+            continue
         left_s = _expiry_s(event, written_s) - now_s
         is_open = event.state != "resolved" and left_s > 0.0
         if event.kind == "anomaly":
@@ -105,18 +119,27 @@ def recall(
     return recalled
 
 
-def _events(raw: RawRecords) -> Iterator[tuple[ToldEvent, float]]:
-    """Yield events of champions and when Kafka got them."""
+class _Read(NamedTuple):
+    """A record of the alerts topic: after a storm most are old, and only their heads are decoded."""
+
+    head: ToldHead
+    value: bytes
+    written_s: float
+    """When Kafka got it."""
+
+
+def _read(raw: RawRecords) -> Iterator[_Read]:
+    """Yield events of champions."""
     written_s = raw.timestamps_s().tolist()
     for i, value in enumerate(raw.value):
         if not value:
             continue
-        event = decode(value)
-        if event is not None and event.role == "champion":
-            yield event, written_s[i]
+        head = decode_head(value)
+        if head is not None and head.role == "champion":
+            yield _Read(head, value, written_s[i])
 
 
-def _key(event: ToldEvent) -> tuple[str, ...]:
+def _key(event: ToldHead) -> tuple[str, ...]:
     """Return what an event is about; of an entity only the newest alert matters."""
     if event.kind == "anomaly":
         return event.kind, event.detector, event.origin.topic, str(event.origin.partition), event.entity

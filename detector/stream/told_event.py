@@ -5,7 +5,7 @@ and passes over the rest. Here an alert is to go on, so a record that is not who
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -73,21 +73,36 @@ class _Origin(msgspec.Struct, frozen=True):
     last_offset: int = -1
 
 
-class ToldEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event of the alerts topic, but of vanished features, as this version and earlier ones write it."""
+class ToldHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event of the alerts topic is about: all that matters of one that a newer one makes old."""
 
     kind: Literal["anomaly", "incident", "absence"] = "anomaly"
     alert_id: str
     state: Literal["firing", "updated", "resolved"]
     detector: str
     role: str
+    entity: str = ""
+    time: _Time
+    origin: _Origin
+
+    @property
+    def source(self) -> Source:
+        return Source(self.origin.topic, self.origin.partition)
+
+    @property
+    def newness(self) -> tuple[datetime, int]:
+        """By which events of one alert are in order: after a crash some are written a second time."""
+        return self.time, self.origin.last_offset
+
+
+class ToldEvent(ToldHead, frozen=True, kw_only=True):
+    """An event of the alerts topic, but of vanished features, as this version and earlier ones write it."""
+
     version: str = ""
     input: str = ""
-    entity: str = ""
     severity: Literal["info", "warning", "critical"]
     reopened: int = 0
     labels: dict[str, str] = {}
-    time: _Time
     told: int = 0
     expires_at: _Time | None = None
     start: _Time
@@ -113,25 +128,25 @@ class ToldEvent(msgspec.Struct, frozen=True, kw_only=True):
     firing: int = 0
     members: tuple[_Member, ...] = ()
     features: tuple[_Shared, ...] = ()
-    origin: _Origin
-
-    @property
-    def source(self) -> Source:
-        return Source(self.origin.topic, self.origin.partition)
-
-    @property
-    def newness(self) -> tuple[datetime, int]:
-        """By which events of one alert are in order: after a crash some are written a second time."""
-        return self.time, self.origin.last_offset
 
 
-_decoder = msgspec.json.Decoder(ToldEvent)
+_Told = TypeVar("_Told", bound=ToldHead)
+_heads, _events = msgspec.json.Decoder(ToldHead), msgspec.json.Decoder(ToldEvent)
+
+
+def decode_head(value: bytes) -> ToldHead | None:
+    """Return what the event that a record of the alerts topic is begins with; None where it is none."""
+    return _decoded(_heads, value)
 
 
 def decode(value: bytes) -> ToldEvent | None:
     """Return the event that a record of the alerts topic is; None where it is none."""
+    return _decoded(_events, value)
+
+
+def _decoded(decoder: "msgspec.json.Decoder[_Told]", value: bytes) -> _Told | None:
     try:
-        return _decoder.decode(value)
+        return decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from detector.alerting.event import AlertEvent, FeatureReason
@@ -13,6 +14,7 @@ from detector.stream.absence_record import encode_absence
 from detector.stream.alert_record import AlertRecord, encode_alert
 from detector.stream.incident_record import encode_incident
 from detector.stream.recall import TIMEOUT_S, Recalled, recall
+from detector.stream.told_event import ToldEvent, decode
 from tests.delivery.events import TELEMETRY, event, incident
 from tests.stream.records import NOW_S, raw_records
 from tests.web.made_up import absence_of
@@ -111,3 +113,28 @@ def test_reading_back_takes_no_longer_than_allowed(caplog: pytest.LogCaptureFixt
     recalled = recall(polls, [TELEMETRY], NOW_S, lambda: None, lambda: next(times))
     assert recalled.open == 1
     assert "not read back" in caplog.text
+
+
+def test_of_many_events_of_an_entity_only_the_newest_is_decoded_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole: list[bytes] = []
+
+    def counted(value: bytes) -> ToldEvent | None:
+        whole.append(value)
+        return decode(value)
+
+    monkeypatch.setattr("detector.stream.recall.decode", counted)
+    elsewhere = firing(NOW_S, 8, source=Source("telemetry", 1))
+    updates = [firing(NOW_S + i, 9 + i, transition="updated", updated_because="peak") for i in range(20)]
+    records = written(firing(), elsewhere, *updates)
+    [told] = read(records).alerts
+    assert whole == [records[-1].value]
+    assert (told.newest.last_offset, told.fired_at) == (28, NOW_S)
+
+
+def test_a_newest_event_that_is_not_whole_tells_nothing() -> None:
+    [whole] = written(firing())
+    assert whole.value is not None
+    cut = msgspec.json.encode(msgspec.json.decode(whole.value) | {"severity": "shrill"})
+    assert read([AlertRecord(b"", cut, [])]).alerts == []
