@@ -113,11 +113,11 @@ def scoring_model(
         own,
         z,
         np.arange(records, dtype=float),
-        np.array([records]),
-        np.zeros(1, dtype=np.int64),
-        np.ones(records, dtype=bool),
-        1.0,
-        1,
+        lengths=np.array([records]),
+        model=np.zeros(1, dtype=np.int64),
+        held_out=np.ones(records, dtype=bool),
+        interval_s=1.0,
+        min_features=1,
         typicality=typicality,
     )
     names = tuple(f"f{j}" for j in range(family.n_features))

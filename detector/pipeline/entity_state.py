@@ -1,6 +1,7 @@
 """What a detector remembers of its entities, between one batch and the next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,9 @@ class EntityState:
     """The newest records where they are loud but fire nothing: tuples of ``Loud``, or None, shape (E,)."""
 
 
+_FIELDS = tuple(each.name for each in fields(EntityState))
+
+
 def initial_state(detector: Detector, entities: list[str]) -> EntityState:
     """Return the state of entities never seen, E rows."""
     members, densities = detector.model.members, detector.model.densities
@@ -62,80 +66,56 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
     n = len(entities)
     model = np.array([known.get(entity, len(known)) for entity in entities], dtype=np.int64)
     return EntityState(
-        np.full(n, -np.inf),
-        np.full(n, np.nan),
-        np.zeros(n),
-        np.full((n, detector.model.n_features), np.nan),
-        np.zeros(n, dtype=np.int64),
-        model,
-        tuple(density.predictor.initial_state(n) for density in densities),
-        tuple(density.family.initial_state(n) for density in densities),
-        tuple(member.initial_average(model) for member in members),
-        tuple(member.initial_sketch(n) for member in members),
-        initial_alert_state(n),
-        initial_aftermath(n),
-        np.full(n, None),
-        np.zeros(n, STEERING_STATE) if detector.steering is None else detector.steering.initial_state(n),
-        detector.model.transforms.initial_state(n),
-        (
+        time=np.full(n, -np.inf),
+        gap_s=np.full(n, np.nan),
+        silence_s=np.zeros(n),
+        values=np.full((n, detector.model.n_features), np.nan),
+        records=np.zeros(n, dtype=np.int64),
+        model=model,
+        predictor=tuple(density.predictor.initial_state(n) for density in densities),
+        family=tuple(density.family.initial_state(n) for density in densities),
+        average=tuple(member.initial_average(model) for member in members),
+        sketch=tuple(member.initial_sketch(n) for member in members),
+        alert=initial_alert_state(n),
+        aftermath=initial_aftermath(n),
+        explained=np.full(n, None),
+        steering=(
+            np.zeros(n, STEERING_STATE) if detector.steering is None else detector.steering.initial_state(n)
+        ),
+        counters=detector.model.transforms.initial_state(n),
+        override=(
             np.zeros(n, dtype=np.int64)
             if detector.entity_rules is None
             else detector.entity_rules.index_of(entities)
         ),
-        np.empty((n, 0)) if detector.feature_rules is None else detector.feature_rules.initial_state(n),
-        no_echo(n),
-        np.full(n, None),
+        matters=(
+            np.empty((n, 0)) if detector.feature_rules is None else detector.feature_rules.initial_state(n)
+        ),
+        echo=no_echo(n),
+        led_up=np.full(n, None),
     )
 
 
 def take(state: EntityState, rows: IntArray) -> EntityState:
     """Gather rows of a state."""
-    return EntityState(
-        state.time.take(rows),
-        state.gap_s.take(rows),
-        state.silence_s.take(rows),
-        state.values.take(rows, axis=0),
-        state.records.take(rows),
-        state.model.take(rows),
-        tuple(own.take(rows, axis=0) for own in state.predictor),
-        tuple(own.take(rows, axis=0) for own in state.family),
-        tuple(own.take(rows, axis=0) for own in state.average),
-        tuple(own.take(rows, axis=0) for own in state.sketch),
-        state.alert.take(rows),
-        state.aftermath.take(rows),
-        state.explained.take(rows),
-        state.steering.take(rows),
-        state.counters.take(rows, axis=0),
-        state.override.take(rows),
-        state.matters.take(rows, axis=0),
-        state.echo.take(rows),
-        state.led_up.take(rows),
-    )
+    taken: list[Any] = []
+    for name in _FIELDS:
+        own = getattr(state, name)
+        several = type(own) is tuple
+        taken.append(tuple(each.take(rows, 0) for each in own) if several else own.take(rows, 0))
+    return EntityState(*taken)
 
 
 def put(state: EntityState, rows: IntArray, new: EntityState) -> EntityState:
     """Scatter rows into a state, in place, and return it."""
-    state.time[rows] = new.time
-    state.gap_s[rows] = new.gap_s
-    state.silence_s[rows] = new.silence_s
-    state.values[rows] = new.values
-    state.records[rows] = new.records
-    state.model[rows] = new.model
-    several = zip(
-        state.predictor + state.family + state.average + state.sketch,
-        new.predictor + new.family + new.average + new.sketch,
-        strict=True,
-    )
-    for own, of_new in several:
-        own[rows] = of_new
-    # Structures by index would be assigned field by field, put() moves them whole.
-    np.put(state.alert, rows, new.alert)
-    np.put(state.steering, rows, new.steering)
-    state.aftermath[rows] = new.aftermath
-    state.explained[rows] = new.explained
-    state.counters[rows] = new.counters
-    state.override[rows] = new.override
-    state.matters[rows] = new.matters
-    state.echo[rows] = new.echo
-    state.led_up[rows] = new.led_up
+    for name in _FIELDS:
+        own, of_new = getattr(state, name), getattr(new, name)
+        if type(own) is tuple:
+            for each, of_each in zip(own, of_new, strict=True):
+                each[rows] = of_each
+        elif own.dtype.names is not None:
+            # Structures by index would be assigned field by field, put() moves them whole.
+            np.put(own, rows, of_new)
+        else:
+            own[rows] = of_new
     return state

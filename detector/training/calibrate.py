@@ -55,6 +55,7 @@ def calibrate(
     density: Density,
     z: FloatArray,
     time: FloatArray,
+    *,
     lengths: IntArray,
     model: IntArray,
     held_out: BoolArray,

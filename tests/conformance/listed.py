@@ -198,7 +198,16 @@ def calibrated(name: str) -> tuple[ScoringModel, Detector]:
     own, n = density(fitted(name)), 20_000
     rows = drawn(name, n, seed=1)
     one, all_rows, model = np.array([n]), np.ones(n, dtype=bool), np.zeros(1, dtype=np.int64)
-    calibration, examples, *_ = calibrate(own, rows, np.arange(n, dtype=float), one, model, all_rows, 1.0, 1)
+    calibration, examples, *_ = calibrate(
+        own,
+        rows,
+        np.arange(n, dtype=float),
+        lengths=one,
+        model=model,
+        held_out=all_rows,
+        interval_s=1.0,
+        min_features=1,
+    )
     member = Member(own, examples, calibration)
     scoring_model = ScoringModel(
         ("f0", "f1", "f2"), (None,) * 3, (), (member,), Committee(None), FeatureTransforms.none(3)

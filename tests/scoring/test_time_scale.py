@@ -26,11 +26,11 @@ def model_on(scale: TimeScale, records: int = 20_000) -> ScoringModel:
         own,
         z,
         np.arange(records, dtype=float),
-        np.array([records]),
-        np.zeros(1, dtype=np.int64),
-        np.ones(records, dtype=bool),
-        1.0,
-        1,
+        lengths=np.array([records]),
+        model=np.zeros(1, dtype=np.int64),
+        held_out=np.ones(records, dtype=bool),
+        interval_s=1.0,
+        min_features=1,
         time_scale=scale,
     )
     member = Member(own, calibrated.examples, calibrated.calibration, scale, calibrated.confirmation)
