@@ -35,7 +35,7 @@ from detector.pipeline.detector import Detector  # noqa: E402
 from detector.pipeline.entity_state import initial_state  # noqa: E402
 from detector.pipeline.reasons import account  # noqa: E402
 from detector.pipeline.run import run  # noqa: E402
-from detector.training.backtest import backtest, rows_of, warmup_rows  # noqa: E402
+from detector.training.backtest import backtest, warmup_rows  # noqa: E402
 from detector.training.job import train  # noqa: E402
 from detector.training.plan import plan_of  # noqa: E402
 
@@ -161,10 +161,10 @@ def _deviations(detector: Detector, series: Series, rng: np.random.Generator) ->
     for start in rng.choice(starts, min(_BAND_ROWS, len(starts)), replace=False).tolist():
         rows = series.batch(start - PAST, start + 1)
         past = np.arange(len(rows)) < PAST
-        before = rows_of(rows, past)
+        before = rows.take(past)
         state = initial_state(detector, [series.entity])
         state = run(detector, state, before, np.arange(PAST), np.array([PAST])).state
-        told = account(detector, state, rows_of(rows, ~past), 0)
+        told = account(detector, state, rows.take(~past), 0)
         off.append(
             [
                 (float(part.actual) - float(part.expected)) / part.std

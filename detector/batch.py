@@ -1,7 +1,7 @@
 """The columns that flow through everything: records in, scores out, no object per record."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -48,6 +48,19 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.entity)
+
+    def take(self, rows: IntArray | BoolArray) -> "Batch":
+        """Return some records: by number, shape (M,), or those that are marked, shape (N,), in order."""
+        numbers = np.arange(len(self))[rows].tolist()
+        return replace(
+            self,
+            source=self.source[rows],
+            offset=self.offset[rows],
+            entity=[self.entity[i] for i in numbers],
+            time=self.time[rows],
+            values=self.values[rows],
+            labels={name: [texts[i] for i in numbers] for name, texts in self.labels.items()},
+        )
 
 
 class Status(IntEnum):

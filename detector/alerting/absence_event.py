@@ -4,9 +4,9 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from detector.alerting.event import Transition
 from detector.batch import Source
 
-Transition = Literal["firing", "updated", "resolved"]
 Kind = Literal["absence", "vanished_feature"]
 ResolvedBecause = Literal["returned", "expired"]
 

@@ -9,12 +9,12 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import gammainc
 
-from detector.alerting.event import AlertEvent
+from detector.alerting.event import AlertEvent, Transition
 from detector.alerting.rules import IncidentRules
 from detector.batch import Source
 
@@ -46,7 +46,7 @@ class IncidentEvent:
     id: str
     """Unique per event and the same after a redelivery."""
     incident_id: str
-    transition: Literal["firing", "updated", "resolved"]
+    transition: Transition
     detector: str
     role: str
     version: str
@@ -433,7 +433,7 @@ def _told(incident: _Incident, *, resolved: bool = False) -> list[IncidentEvent]
     return events
 
 
-def _event(incident: _Incident, transition: Literal["firing", "updated", "resolved"]) -> IncidentEvent:
+def _event(incident: _Incident, transition: Transition) -> IncidentEvent:
     first, members = incident.first, list(incident.members.values())
     features = Counter(member.feature for member in members if member.feature is not None)
     # Who is read of late changes what is told, but not the time of the newest event.

@@ -164,7 +164,7 @@ def backtest(
     """
     try:
         from detector.training.backtest import backtest as run_backtest
-        from detector.training.backtest import latent_columns, rows_of, warmup_rows
+        from detector.training.backtest import latent_columns, warmup_rows
         from detector.training.backtest_file import check_suffix, write_backtest
         from detector.training.job import TrainingError
         from detector.training.labels import LabelFields
@@ -191,7 +191,7 @@ def backtest(
         else:
             batch = read_file(input_file, recipe.feature_names(), recipe.kinds, labels.names)
             skipped = warmup_rows(batch, warmup or 0)
-            trained = _trained(rows_of(batch, skipped), recipe)
+            trained = _trained(batch.take(skipped), recipe)
         rules = AlertRules(budget=Budget(budget.false_alarms, per, budget.every_s))
         detector = serve(trained, rules)
         result = run_backtest(detector, batch, skipped)

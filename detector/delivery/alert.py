@@ -4,17 +4,18 @@ import re
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple, get_args
 
 import msgspec
 
+from detector.alerting.absence_event import Kind
+from detector.alerting.event import Transition
 from detector.batch import Source
 from detector.stream.port import Header
 
-State = Literal["firing", "updated", "resolved"]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
-ABSENCES = ("absence", "vanished_feature")
+ABSENCES: tuple[str, ...] = get_args(Kind)
 """Kinds of alerts about what no longer comes."""
 
 MAX_ALERT_BYTES = 1 << 20
@@ -77,7 +78,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     longer comes; then ``detector`` is empty."""
     alert_id: str
     """The same for all events of one episode, or incident."""
-    state: State
+    state: Transition
     detector: str
     input: str = ""
     """From which something is absent."""

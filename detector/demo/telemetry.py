@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from detector.batch import Batch
 from detector.demo.evaluation import Incident
-from detector.training.backtest import rows_of
 from detector.training.sources import read_file
 
 INTERVAL_S = 300.0
@@ -66,7 +65,7 @@ def load_telemetry(folder: Path, servers: int, ends_at_s: float) -> Telemetry:
     """
     batch = read_file(folder / "test.parquet")
     names = list(dict.fromkeys(batch.entity))[:servers]
-    batch = rows_of(batch, np.array([entity in names for entity in batch.entity]))
+    batch = batch.take(np.array([entity in names for entity in batch.entity]))
     shift_s = float(np.floor(ends_at_s)) - float(batch.time.max())
     order = np.argsort(batch.time, kind="stable")
     records = replace(

@@ -1,10 +1,10 @@
 """The records of one entity around an episode, found by reading its partition backwards."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from detector.batch import Batch, IntArray
+from detector.batch import Batch
 from detector.stream.codec_json import JsonCodec
 from detector.stream.port import PartitionReader
 
@@ -64,22 +64,9 @@ def entity_records(
             batch, _ = codec.decode(raw, now_s)
             rows = np.array([i for i, name in enumerate(batch.entity) if name == entity], dtype=np.int64)
             if rows.size:
-                read.append(rows_of(batch, rows))
+                read.append(batch.take(rows))
                 found += rows.size
         pieces = read + pieces
         reached, chunk = begin, 2 * chunk
     bounded = found < wanted and reached > held_from
     return EntityRecords(tuple(pieces), max(end - reached, 0), reached, held_from, bounded)
-
-
-def rows_of(batch: Batch, rows: IntArray) -> Batch:
-    """Return some rows of a batch."""
-    return replace(
-        batch,
-        source=batch.source[rows],
-        offset=batch.offset[rows],
-        entity=[batch.entity[i] for i in rows.tolist()],
-        time=batch.time[rows],
-        values=batch.values[rows],
-        labels={name: [column[i] for i in rows.tolist()] for name, column in batch.labels.items()},
-    )

@@ -7,7 +7,6 @@ import numpy as np
 
 from detector.alerting.event import FeatureReason
 from detector.batch import Batch, OperatorRule, Scores, Status
-from detector.explain.records import rows_of
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import EntityState, initial_state, take
 from detector.pipeline.maintenance import run_around
@@ -64,9 +63,9 @@ def replay(
         n = min(len(piece), last + 1 - number)
         early = min(max(first - number, 0), n)
         if early:
-            state = _run(detector, state, rows_of(piece, np.arange(early)), maintenance).state
+            state = _run(detector, state, piece.take(np.arange(early)), maintenance).state
         for i in range(early, n):
-            record = rows_of(piece, np.array([i]))
+            record = piece.take(np.array([i]))
             outcome = _run(detector, state, record, maintenance)
             scores = outcome.scores
             skipped = Status(int(scores.status[0])) in (Status.LATE, Status.DUPLICATE)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 # First: where the library is not installed, this says what to do.
-from detector.stream.confluent_connection import Connection, milliseconds  # isort: skip
+from detector.stream.confluent_connection import Connection  # isort: skip
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
@@ -41,6 +41,7 @@ from detector.stream.port import (
     RawRecords,
     UnreadableBatchError,
     check_topics,
+    milliseconds,
 )
 from detector.stream.unreadable import FailedReads
 

@@ -159,8 +159,3 @@ class Connection:
 
 def _missing(topic: str) -> TopicMissingError:
     return TopicMissingError(f"topic {topic!r} does not exist; create it")
-
-
-def milliseconds(seconds: float) -> int:
-    """Kafka's unit, never negative."""
-    return max(0, round(seconds * 1000))

@@ -28,7 +28,6 @@ from detector.stream.kafka_python_connection import (
     connection_options,
     denied,
     fenced,
-    milliseconds,
     open_kafka_consumer,
     reachable,
     unavailable,
@@ -48,6 +47,7 @@ from detector.stream.port import (
     TopicMissingError,
     UnreadableBatchError,
     check_topics,
+    milliseconds,
 )
 from detector.stream.unreadable import FailedReads
 

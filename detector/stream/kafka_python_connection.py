@@ -17,6 +17,7 @@ from detector.stream.port import (
     ClientSettings,
     ClientSettingsError,
     KafkaClientError,
+    milliseconds,
 )
 
 Result = TypeVar("Result")
@@ -50,11 +51,6 @@ def _hear_last_words() -> None:
 
 
 _hear_last_words()
-
-
-def milliseconds(seconds: float) -> int:
-    """Kafka's unit, never negative."""
-    return max(0, round(seconds * 1000))
 
 
 def connection_options(settings: ClientSettings) -> dict[str, Any]:

@@ -463,3 +463,8 @@ def check_topics(topics: Iterable[str]) -> None:
             raise InvalidTopicError(
                 f"{topic!r} is not a Kafka topic name; use 1 to 249 of the letters a-z A-Z 0-9 . _ -"
             )
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a time in Kafka's unit, never negative."""
+    return max(0, round(seconds * 1000))

@@ -15,6 +15,7 @@ from detector.alerting.event import (
     FeatureReason,
     ResolvedBecause,
     Side,
+    Transition,
     UpdatedBecause,
     event_id,
 )
@@ -78,7 +79,7 @@ class ToldHead(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["anomaly", "incident", "absence"] = "anomaly"
     alert_id: str
-    state: Literal["firing", "updated", "resolved"]
+    state: Transition
     detector: str
     role: str
     entity: str = ""

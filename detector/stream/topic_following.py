@@ -6,8 +6,8 @@ from functools import partial
 from kafka import TopicPartition
 
 from detector.stream.kafka_python_client import columns
-from detector.stream.kafka_python_connection import ask, milliseconds, open_kafka_consumer
-from detector.stream.port import ClientSettings, Followed, TopicMissingError, check_topics
+from detector.stream.kafka_python_connection import ask, open_kafka_consumer
+from detector.stream.port import ClientSettings, Followed, TopicMissingError, check_topics, milliseconds
 from detector.stream.unreadable import poll_readable
 
 _POLL_RECORDS = 1000

@@ -9,8 +9,8 @@ from kafka import TopicPartition
 
 from detector.batch import Source
 from detector.stream.kafka_python_client import columns
-from detector.stream.kafka_python_connection import ask, milliseconds, open_kafka_consumer, unavailable
-from detector.stream.port import ClientSettings, RawRecords, TopicMissingError, check_topics
+from detector.stream.kafka_python_connection import ask, open_kafka_consumer, unavailable
+from detector.stream.port import ClientSettings, RawRecords, TopicMissingError, check_topics, milliseconds
 from detector.stream.unreadable import poll_readable
 
 _POLL_MS, _POLL_RECORDS = 200, 10_000

@@ -15,13 +15,14 @@ from typing import Any
 from kafka import TopicPartition, errors
 
 from detector.batch import Source
-from detector.stream.kafka_python_connection import ask, milliseconds, open_kafka_consumer, unavailable
+from detector.stream.kafka_python_connection import ask, open_kafka_consumer, unavailable
 from detector.stream.port import (
     AccessDeniedError,
     ClientFailedError,
     ClientSettings,
     FetchError,
     UnreadableBatchError,
+    milliseconds,
 )
 
 TRIES = 3

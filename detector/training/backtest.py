@@ -10,6 +10,7 @@ from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Statu
 from detector.models.sequences import runs_of, starts_of
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import initial_state, take
+from detector.pipeline.maintenance import merged
 from detector.pipeline.run import no_scores, run
 
 
@@ -31,22 +32,6 @@ def warmup_rows(batch: Batch, records: int) -> BoolArray:
     position = np.empty(len(batch), dtype=np.int64)
     position[order] = np.arange(len(batch)) - np.repeat(starts_of(lengths), lengths)
     return position < records
-
-
-def rows_of(batch: Batch, rows: BoolArray) -> Batch:
-    """Return the rows that are marked, in order."""
-    return replace(
-        batch,
-        source=batch.source[rows],
-        offset=batch.offset[rows],
-        entity=[entity for entity, kept in zip(batch.entity, rows.tolist(), strict=True) if kept],
-        time=batch.time[rows],
-        values=batch.values[rows],
-        labels={
-            name: [text for text, kept in zip(texts, rows.tolist(), strict=True) if kept]
-            for name, texts in batch.labels.items()
-        },
-    )
 
 
 def backtest(detector: Detector, batch: Batch, warmup: BoolArray | None = None) -> Backtest:
@@ -75,8 +60,7 @@ def backtest(detector: Detector, batch: Batch, warmup: BoolArray | None = None) 
     if order.size == 0:
         return Backtest(scores, [], 0.0)
     outcome = run(detector, state, batch, order, lengths)
-    for name in ("status", "log_likelihood", "p_value", "anomaly_score", "exceeds_threshold", "alert"):
-        getattr(scores, name)[order] = getattr(outcome.scores, name)[order]
+    scores = merged(scores, outcome.scores, order)
     return Backtest(scores, outcome.events, _scored_s(batch.time[order], scores.status[order], lengths))
 
 

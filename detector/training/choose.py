@@ -11,7 +11,6 @@ import numpy as np
 from detector.batch import Batch, BoolArray
 from detector.bundles.choice import Choice, LabelledTried, PredictorTried
 from detector.models.kinds import Kind
-from detector.training.backtest import rows_of
 from detector.training.choose_by_labels import FEWEST_RECORDS, choose_by_labels
 from detector.training.choose_committee import CommitteeChoice, candidates_for, choose_committee
 from detector.training.choose_predictor import PredictorChoice, choose_predictor, without_evidence
@@ -83,12 +82,12 @@ class Given(NamedTuple):
         """Return the records of entities that have an anomalous one."""
         labelled = set(compress(self.records.entity, anomalous.tolist()))
         theirs = np.fromiter((e in labelled for e in self.records.entity), np.bool_, len(self.records))
-        return Given(rows_of(self.records, theirs), anomalous[theirs])
+        return Given(self.records.take(theirs), anomalous[theirs])
 
     def newest(self, most: int, most_each: int) -> "Given":
         """Return records to try something on, as ``newest_to_fit``."""
         kept = newest_to_fit(self.records, self.anomalous, most, most_each)
-        return Given(rows_of(self.records, kept), None if self.anomalous is None else self.anomalous[kept])
+        return Given(self.records.take(kept), None if self.anomalous is None else self.anomalous[kept])
 
 
 def _predictors(given: Given, plan: TrainingPlan) -> Chosen:

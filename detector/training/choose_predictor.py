@@ -124,7 +124,7 @@ def _log_likelihood(material: Material, expectation: Expectation) -> FloatArray:
 
 
 def trimmed_mean(log_likelihood: FloatArray) -> float | None:
-    """Return the mean without the highest and lowest hundredth; None without a finite value."""
+    """Return the mean without the highest and lowest hundredth, which may ruin it; None without a value."""
     finite = np.sort(log_likelihood[np.isfinite(log_likelihood)])
     cut = finite.size // 100
     trimmed = finite[cut : finite.size - cut]

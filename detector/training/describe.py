@@ -10,10 +10,10 @@ from importlib.metadata import version as library_version
 import numpy as np
 
 from detector.alerting.budget import HeldOut
-from detector.batch import FloatArray
 from detector.bundles.choice import Choice
 from detector.bundles.manifest import FORMAT_VERSION, Manifest, ManifestFeature, ManifestMember, TrainingFacts
 from detector.scoring.scoring_model import ScoringModel
+from detector.training.choose_predictor import trimmed_mean
 from detector.training.fit_family import choices_of
 from detector.training.plan import TrainingPlan
 from detector.training.train_member import TrainedMember
@@ -99,17 +99,9 @@ def _described(member: TrainedMember) -> ManifestMember:
         confirming_weight=member.plan.time_scale.confirming,
         modelled_as=member.material.kinds,
         choices=choices_of(family) | {"typicality": typicality},
-        held_out_mean_log_likelihood=_trimmed_mean(in_units[rows.held_out]),
+        held_out_mean_log_likelihood=trimmed_mean(in_units[rows.held_out]),
         report=member.report,
     )
-
-
-def _trimmed_mean(log_likelihood: FloatArray) -> float | None:
-    """Return the mean without the highest and lowest hundredth: single rows would ruin a plain one."""
-    finite = np.sort(log_likelihood[np.isfinite(log_likelihood)])
-    cut = finite.size // 100
-    trimmed = finite[cut : finite.size - cut]
-    return float(trimmed.mean()) if trimmed.size else None
 
 
 def _digest(rows: TrainingRows) -> str:

@@ -13,7 +13,6 @@ References:
 """
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from detector.batch import FloatArray
 from detector.models.networks import Layer
+from detector.training.linear_layers import linear_layers
 
 _LEARNING_RATE = 1e-3
 _NOISE_LEARNING_RATE = 5e-3
@@ -49,9 +49,9 @@ class GanGame:
         self, n_features: int, latent: int, hidden: tuple[int, ...], noise_floor: float, n_steps: int
     ) -> None:
         self._latent, self._floor, self._n_steps = latent, noise_floor, n_steps
-        self._encoder = _linear_layers([n_features, *hidden, 2 * latent])
-        self._generator = _linear_layers([latent, *hidden, n_features])
-        self._critic = _linear_layers([n_features + latent, *hidden, 1])
+        self._encoder = linear_layers([n_features, *hidden, 2 * latent])
+        self._generator = linear_layers([latent, *hidden, n_features])
+        self._critic = linear_layers([n_features + latent, *hidden, 1])
         self._log_noise_std = nn.Parameter(torch.full((n_features,), math.log(_FIRST_NOISE_STD)))
         players = [*self._encoder.parameters(), *self._generator.parameters()]
         self._of_players = torch.optim.Adam(
@@ -149,15 +149,6 @@ class GanGame:
             id(parameter): average for parameter, average in zip(self._averaged, self._averages, strict=True)
         }
         return [at[id(parameter)] for parameter in wanted]
-
-
-def _linear_layers(sizes: list[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for i, (n_inputs, n_outputs) in enumerate(pairwise(sizes)):
-        if i > 0:
-            layers.append(nn.ReLU())
-        layers.append(nn.Linear(n_inputs, n_outputs))
-    return nn.Sequential(*layers)
 
 
 def _layers(parameters: list[Tensor]) -> tuple[Layer, ...]:

@@ -16,7 +16,6 @@ from detector.batch import Batch, Source
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.port import ClientSettings, read_range
 from detector.stream.reasons import Reason
-from detector.training.backtest import rows_of
 from detector.training.sources import SourceError
 
 
@@ -59,7 +58,7 @@ def read_topic(
         batch, bad = codec.decode(raw, now_s)
         inside = (batch.time >= from_time_s) & (batch.time < until_time_s)
         outside += int(np.count_nonzero(~inside))
-        batches.append(batch if inside.all() else rows_of(batch, inside))
+        batches.append(batch if inside.all() else batch.take(inside))
         rejected.update(rejection.reason for rejection in bad)
     if not any(len(batch) for batch in batches):
         counts = [f"{count} {reason.value}" for reason, count in rejected.items()]

@@ -1,7 +1,6 @@
 """The differentiable twin of the scored variational autoencoder: the same networks and bound, in torch."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from detector.batch import FloatArray
 from detector.models.networks import Layer
 from detector.models.vae import LOG_VARIANCE_LIMIT, VaeParameters
+from detector.training.linear_layers import linear_layers
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -31,8 +31,8 @@ class VaeNetwork(nn.Module):
         self._window = window
         self._variance_floor = variance_floor
         self._input_limit = input_limit
-        self.encoder = _linear_layers([2 * n_features + context, *hidden, 2 * latent])
-        self.decoder = _linear_layers([latent + context, *hidden, 2 * n_features])
+        self.encoder = linear_layers([2 * n_features + context, *hidden, 2 * latent])
+        self.decoder = linear_layers([latent + context, *hidden, 2 * n_features])
 
     def bound(self, x: Tensor, observed: Tensor, context: Tensor, noise: Tensor) -> Tensor:
         """Return the importance-weighted bound on each record's log-likelihood, shape (N,), nats.
@@ -74,15 +74,6 @@ class VaeNetwork(nn.Module):
             variance_floor=self._variance_floor,
             input_limit=self._input_limit,
         )
-
-
-def _linear_layers(sizes: list[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for i, (n_inputs, n_outputs) in enumerate(pairwise(sizes)):
-        if i > 0:
-            layers.append(nn.ReLU())
-        layers.append(nn.Linear(n_inputs, n_outputs))
-    return nn.Sequential(*layers)
 
 
 def _layers(network: nn.Sequential) -> tuple[Layer, ...]:

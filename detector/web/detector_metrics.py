@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from detector.alerting.budget import Threshold
-from detector.alerting.event import AlertEvent
+from detector.alerting.event import AlertEvent, Transition
 from detector.batch import Batch, BoolArray, IntArray, OperatorRule, Scores, Status
 from detector.web.calibration_health import CalibrationHealth
 from detector.web.watched_time import WatchedTime
@@ -155,7 +156,7 @@ class DetectorMetrics:
         self._aim.labels(facts.name).set(facts.threshold.aimed_rate * _DAY_S)
         self._borne.labels(facts.name)
         self._expected.labels(facts.name)
-        for transition in ("firing", "updated", "resolved"):
+        for transition in get_args(Transition):
             self._alerts.labels(facts.name, transition)
             self._incidents.labels(facts.name, transition)
         self._reopened.labels(facts.name)

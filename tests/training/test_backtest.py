@@ -10,7 +10,7 @@ from detector.batch import Batch, Scores, Source, Status
 from detector.bundles.serving import serve
 from detector.pipeline.detector import Detector
 from detector.stream.watch import Watch
-from detector.training.backtest import backtest, latent_columns, rows_of, warmup_rows
+from detector.training.backtest import backtest, latent_columns, warmup_rows
 from detector.training.job import TrainingPlan, train
 
 N_STEPS, WARMUP = 600, 400
@@ -56,7 +56,7 @@ def test_whole_file_gets_bit_for_bit_what_the_daemon_says_poll_by_poll(detector:
     for poll in np.array_split(np.arange(len(batch)), 37):
         rows = np.zeros(len(batch), dtype=bool)
         rows[poll] = True
-        part, part_events = watch.process(rows_of(batch, rows), slot[rows])
+        part, part_events = watch.process(batch.take(rows), slot[rows])
         events += part_events
         for name in ("status", "log_likelihood", "p_value", "anomaly_score", "alert"):
             np.testing.assert_array_equal(getattr(part, name), getattr(whole.scores, name)[rows])
@@ -90,7 +90,7 @@ def test_alert_of_the_warm_up_does_not_reach_into_the_rows_after_it(
 def test_entity_with_nothing_but_warm_up_gets_no_score(detector: Detector) -> None:
     batch = telemetry(3)
     short = [entity != "b" or i < 300 for i, entity in enumerate(batch.entity)]
-    kept = rows_of(batch, np.array(short))
+    kept = batch.take(np.array(short))
     result = backtest(detector, kept, warmup_rows(kept, WARMUP))
     of_b = np.array([entity == "b" for entity in kept.entity])
     assert (result.scores.status[of_b] == Status.WARMING_UP).all()

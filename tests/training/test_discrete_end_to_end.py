@@ -16,7 +16,6 @@ from detector.bundles.store import Bundle, BundleStore, load_bundle
 from detector.pipeline.detector import Detector
 from detector.stream.alert_record import encode_alert
 from detector.stream.codec_json import InputSchema, JsonCodec
-from detector.training.backtest import rows_of
 from detector.training.job import TrainingPlan, train
 from tests.made import batch
 from tests.pipelines import outcome_of, scores_of, watch
@@ -152,7 +151,7 @@ def test_scores_have_the_same_bits_after_a_restart_and_record_by_record(
     one_by_one = []
     polled = decoded(rows, used)
     for i in range(len(rows)):
-        part = rows_of(polled, np.arange(len(rows)) == i)
+        part = polled.take(np.arange(len(rows)) == i)
         one_by_one.append(own.process(part, np.zeros(1, dtype=np.int64))[0].log_likelihood[0])
     np.testing.assert_array_equal(whole.log_likelihood, one_by_one)
 

@@ -14,7 +14,7 @@ from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleStore, load_bundle
 from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.pipeline.detector import Detector
-from detector.training.backtest import backtest, latent_columns, rows_of
+from detector.training.backtest import backtest, latent_columns
 from detector.training.job import TrainingError, TrainingPlan, train
 from tests.made import batch
 from tests.pipelines import outcome_of, slots_of, watch
@@ -130,7 +130,7 @@ def test_scores_have_the_same_bits_record_by_record(detector: Detector) -> None:
     again, slots = watch(detector), slots_of(made)
     for i in range(len(made)):
         here = np.arange(len(made)) == i
-        single, _ = again.process(rows_of(made, here), slots[here])
+        single, _ = again.process(made.take(here), slots[here])
         assert single.status[0] == whole.status[i]
         for name in ("log_likelihood", "p_value"):
             np.testing.assert_array_equal(getattr(single, name)[0], getattr(whole, name)[i])
@@ -216,7 +216,7 @@ def test_what_is_behind_a_row_is_asked_of_rates_and_logarithms(bundle: Bundle) -
     detector, made = serve(two, AlertRules()), records(30, 14)
     latent = latent_columns(detector, made, outcome_of(detector, made)[0])
     transforms, density = two.model.transforms, two.model.density
-    one = rows_of(made, np.array([name == "eth0" for name in made.entity]))
+    one = made.take(np.array([name == "eth0" for name in made.entity]))
     values, _ = transforms.rates(transforms.initial_state(1), one.values, one.time, np.array([30]))
     model = np.zeros(30, dtype=np.int64)
     residual = density.scaling.standardise(transforms.scaled(values), model)

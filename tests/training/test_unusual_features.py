@@ -10,7 +10,7 @@ from detector.alerting.rules import AlertRules, Budget
 from detector.batch import FloatArray
 from detector.bundles.serving import serve
 from detector.pipeline.detector import Detector
-from detector.training.backtest import Backtest, backtest, rows_of
+from detector.training.backtest import Backtest, backtest
 from detector.training.job import TrainingPlan, train
 from detector.training.plan import AUTO
 from tests.made import batch
@@ -126,7 +126,7 @@ def test_rare_events_alone_are_neither_deaf_nor_loud(seed: int) -> None:
     errors[8 * 1440 : 8 * 1440 + 30] = 50.0
     errors[8 * 1440 + 720] = 20.0
     rows = batch(errors, time=INTERVAL_S * np.arange(float(len(errors))))
-    older, newer = (rows_of(rows, half) for half in (rows.time < 4 * 86400.0, rows.time >= 4 * 86400.0))
+    older, newer = (rows.take(half) for half in (rows.time < 4 * 86400.0, rows.time >= 4 * 86400.0))
     own = serve(train(older, TrainingPlan("watch", AUTO, AUTO), 1e9), AlertRules())
     result = backtest(own, newer)
     at = 4 * 1440
