@@ -1,7 +1,6 @@
 """From records to people: ``detector run``, ``detector notify``, Alertmanager, and a webhook behind it."""
 
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -27,6 +26,8 @@ EARLIER = HOSTS[2]
 """Is one step ahead of the others."""
 SILENT, BACK = HOSTS[15], 45
 """Stops when the others fall ill, and is back in this step."""
+MARKER, MORE = HOSTS[16], 15
+"""Stops for so many steps after all that: whoever hears of it has heard of the rest."""
 FEWEST = 5
 """Make an incident, by default."""
 
@@ -84,7 +85,7 @@ def test_of_an_incident_and_of_an_absence_people_are_told_once_that_it_is_and_on
     trained: Trained, kafka_broker: RealBroker, behind: FakeReceiver, tmp_path: Path
 ) -> None:
     settings, topics, told = settings_of(kafka_broker), new_topics(kafka_broker, partitions=2), Told(behind)
-    telemetry = Telemetry(TRAINING_STEPS + STEPS, seed=4)
+    telemetry = Telemetry(TRAINING_STEPS + STEPS + MORE + 3, seed=4)
     for host in TOGETHER:
         first = TRAINING_STEPS + FIRST - (host == EARLIER)
         ill = telemetry.values[first : TRAINING_STEPS + LAST + 1, HOSTS.index(host)]
@@ -117,8 +118,11 @@ def test_of_an_incident_and_of_an_absence_people_are_told_once_that_it_is_and_on
             told.wait_for("DetectorIncident", "", "resolved")
             told.wait_for("DetectorAnomaly", EARLIER, "resolved")
             back = told.wait_for("DetectorAbsence", SILENT, "resolved")
-            # Time for repetitions.
-            time.sleep(3.0)
+            # What is repeated comes before somebody else is gone and back.
+            send(STEPS, STEPS + MORE, [host for host in HOSTS if host != MARKER])
+            told.wait_for("DetectorAbsence", MARKER, "firing")
+            send(STEPS + MORE, STEPS + MORE + 3)
+            told.wait_for("DetectorAbsence", MARKER, "resolved")
             assert deliverer.terminate() == 0, deliverer.log()
             assert scorer.terminate() == 0, scorer.log()
 
