@@ -35,7 +35,8 @@ class TrainingFacts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    records: int = Field(description="Rows read.")
+    records: int = Field(description="Rows learnt from, the anomalous ones among them.")
+    left_out_records: int = Field(0, description="Rows read besides: older than training.max_records allows.")
     fitting_records: int = Field(description="Rows that shaped the density.")
     calibration_records: int = Field(description="Rows held out in time, after them.")
     anomalous_records: int = Field(0, description="Rows labelled anomalous: they took part in nothing.")

@@ -30,6 +30,7 @@ from detector.config import Config, ConfigError, load_config
 from detector.config.detectors import DetectorConfig
 from detector.logs import configure_logs
 from detector.training.job import Progress as Report
+from detector.training.newest_records import NewestRecords
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ def train(
             raise click.UsageError(f"{name!r} is a feature; a label is never one, so name another field")
     with _explained(end_with_stdin, SourceError, TrainingError, BundleError, KafkaClientError, PathError):
         try:
-            records = _records(loaded, chosen, files, from_time, until_time, fields.names)
+            newest = NewestRecords(chosen.training.max_records)
+            records = _records(loaded, chosen, files, from_time, until_time, fields.names, newest)
         except NoRecordsError:
             if fewest is None:
                 raise
@@ -122,6 +124,7 @@ def train(
                 report,
                 anomalous=_not_normal(labels.anomalous, loaded, chosen.name, records),
                 regime=labels.regime,
+                left_out=newest.seen - len(records),
             )
         store = BundleStore(chosen.store)
         folder = store.save(bundle.manifest, bundle.model, bundle.held_out)
@@ -134,6 +137,11 @@ def train(
         f"{facts.anomalous_records} labelled anomalous{' or in maintenance' if loaded.maintenance else ''}; "
         f"{bundle.manifest.family} with predictor {bundle.manifest.predictor}"
     )
+    if facts.left_out_records:
+        click.echo(
+            f"  {facts.left_out_records} older records left out: training.max_records is "
+            f"{chosen.training.max_records}"
+        )
     click.echo(f"  their times: {range_text(float(records.time.min()), float(records.time.max()))}")
     if bundle.manifest.choice is not None:
         for reason in bundle.manifest.choice.reasons:
@@ -222,18 +230,20 @@ def _records(
     from_time: str | None,
     until_time: str | None,
     labels: tuple[str, ...],
+    newest: NewestRecords,
 ) -> Batch:
     """Read the training records from where the command line, else the configuration, says."""
-    from detector.training.sources import read_file
-    from detector.training.topic_source import concatenated, read_topic
+    from detector.training.sources import read_parts
+    from detector.training.topic_source import read_topic
 
     paths = tuple(files)
     if not paths and not (from_time or until_time):
         paths = detector.training.paths()
     if paths:
-        return concatenated(
-            [read_file(path, detector.feature_names, detector.kinds, labels) for path in paths]
-        )
+        for path in paths:
+            for batch in read_parts(path, detector.feature_names, detector.kinds, labels):
+                newest.add(batch)
+        return newest.batch()
 
     from detector.from_config import client_settings, input_schema
 
@@ -248,7 +258,7 @@ def _records(
     schema = input_schema(config, entry, detector)
     paths_of_labels = dict(schema.labels) | {name: tuple(name.split(".")) for name in labels}
     schema = replace(schema, labels=tuple(paths_of_labels.items()))
-    batch, rejected = read_topic(client_settings(config), entry.topics, schema, start, end, now_s)
+    batch, rejected = read_topic(client_settings(config), entry.topics, schema, start, end, now_s, newest)
     for reason, count in rejected.items():
         _log.warning("left out %d records of %s: %s", count, ", ".join(entry.topics), reason.value)
     return batch

@@ -70,6 +70,11 @@ class TrainingConfig(FamilyOptions):
         description="Whether averages of surprise are calibrated on while they are scored; auto: where fewer "
         "than 2,000 records are held out, or 300 of an entity.",
     )
+    max_records: int = Field(
+        1_000_000,
+        ge=1000,
+        description="At most so many are learnt from: the newest, of each entity that has more equally many.",
+    )
     seed: int = Field(0, ge=0, description="Of everything random in the job.")
     models: Literal["pooled", "per_entity"] = Field(
         "pooled",

@@ -30,6 +30,7 @@ def describe(
     now_s: float,
     *,
     records: int,
+    left_out: int = 0,
     choice: Choice | None = None,
 ) -> Manifest:
     """Return the manifest, but for the files.
@@ -41,6 +42,7 @@ def describe(
         held_out: What the committee says of held-out traffic.
         now_s: The time of the version, seconds since 1970 UTC.
         records: How many were given, the anomalous ones too.
+        left_out: How many more there were.
         choice: Why this committee, where the plan left it open.
     """
     material = members[0].material
@@ -48,6 +50,7 @@ def describe(
     regimes = tuple(dict.fromkeys(name for member in members for name in member.regimes))
     facts = TrainingFacts(
         records=records,
+        left_out_records=left_out,
         fitting_records=len(material.to_fit.time),
         calibration_records=int(held_out.p_value.size),
         anomalous_records=records - len(rows.time),

@@ -25,6 +25,7 @@ def train(
     *,
     anomalous: BoolArray | None = None,
     regime: Sequence[str | None] | None = None,
+    left_out: int = 0,
 ) -> Bundle:
     """Fit, calibrate and describe a model; saving it is the caller's.
 
@@ -41,6 +42,7 @@ def train(
         anomalous: Which records are labelled anomalous, shape (N,).
         regime: Which normal regime was at work, by name, length N; None is unknown. Of use to the family
             ``naive_bayes`` alone.
+        left_out: How many more records there were, for the manifest.
 
     Raises:
         TrainingError: The records cannot give a model.
@@ -64,7 +66,9 @@ def train(
         convened.committee,
         material.transforms,
     )
-    manifest = describe(plan, model, members, convened.held_out, now_s, records=len(records), choice=choice)
+    manifest = describe(
+        plan, model, members, convened.held_out, now_s, records=len(records), left_out=left_out, choice=choice
+    )
     return Bundle(manifest, model, convened.held_out)
 
 

@@ -7,7 +7,8 @@ is a column of text, or of whatever else counts as text in a record.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from detector.stream.field_text import category_text
 
 DEFAULT_ENTITY = "default"
 _TOO_LARGE_FROM = 1e14
+_PARQUET = (".parquet", ".pq")
+_ROWS_OF_A_PART = 100_000
 
 _ZONE = r"^.{10,}[Zz]$|^.{16,}[+-]\d\d:?\d\d$"
 _DATE_ONLY = r"^\d{4}-\d\d-\d\d$"
@@ -56,11 +59,57 @@ def read_file(
         SourceError: The file cannot be read, lacks a column, or holds an unusable value.
     """
     kinds = kinds or {}
-    texts = {name for name, kind in kinds.items() if kind == "categorical"} | set(labels)
+    table = _read_table(path, _texts(path, features, kinds, labels))
+    return _batch(table, path, features, kinds, labels)
+
+
+def read_parts(
+    path: Path, features: Sequence[str], kinds: Mapping[str, Kind], labels: Sequence[str]
+) -> Iterator[Batch]:
+    """Yield the rows of a file as ``read_file`` has them, part by part; of Parquet no more is in memory."""
+    texts, first = _texts(path, features, kinds, labels), 0
+    try:
+        for table in _tables(path, texts):
+            part = _batch(table, path, features, kinds, labels)
+            yield replace(part, offset=part.offset + first)
+            first += len(part)
+    except SourceError:
+        # In a part rows count from its own beginning: the whole file says which one it is.
+        read_file(path, features, kinds, labels)
+        raise
+
+
+def _texts(
+    path: Path, features: Sequence[str] | None, kinds: Mapping[str, Kind], labels: Sequence[str]
+) -> set[str]:
+    """Return the columns that are text, whatever they look like."""
     for name in labels:
         if name in (features or ()) or name in kinds:
             raise SourceError(f"{path}: column {name!r} is a label and a feature; it can only be one of them")
-    table = _read_table(path, texts)
+    return {name for name, kind in kinds.items() if kind == "categorical"} | set(labels)
+
+
+def _tables(path: Path, texts: set[str]) -> Iterator[Any]:
+    if path.suffix.lower() not in _PARQUET:
+        table = _read_table(path, texts)
+        yield from (table.slice(i, _ROWS_OF_A_PART) for i in range(0, table.num_rows, _ROWS_OF_A_PART))
+        return
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_table(file.schema_arrow.names, file.metadata.num_rows, path)
+            for rows in file.iter_batches(_ROWS_OF_A_PART):
+                yield pa.Table.from_batches([rows])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SourceError(f"{path}: cannot be read: {error}") from error
+
+
+def _batch(
+    table: Any,
+    path: Path,
+    features: Sequence[str] | None,
+    kinds: Mapping[str, Kind],
+    labels: Sequence[str],
+) -> Batch:
     names = tuple(features) if features is not None else _all_features(table, path, kinds, labels)
     for name in ("time", *names, *labels):
         if name not in table.column_names:
@@ -96,18 +145,22 @@ def _read_table(path: Path, texts: set[str]) -> Any:
             # Types of these are ours to tell: inference would read the entity "007" as 7.
             as_text = {name: pa.string() for name in ("time", "entity", *texts)}
             table = pa_csv.read_csv(path, convert_options=pa_csv.ConvertOptions(column_types=as_text))
-        elif suffix in (".parquet", ".pq"):
+        elif suffix in _PARQUET:
             table = pq.read_table(path)
         else:
             raise SourceError(f"{path}: unknown kind of file {suffix!r}; give a .csv or .parquet file")
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(f"{path}: cannot be read: {error}") from error
-    repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    _check_table(table.column_names, table.num_rows, path)
+    return table
+
+
+def _check_table(columns: Sequence[str], rows: int, path: Path) -> None:
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
         raise SourceError(f"{path}: column {repeated[0]!r} appears twice; rename one of them")
-    if table.num_rows == 0:
+    if rows == 0:
         raise SourceError(f"{path}: no rows")
-    return table
 
 
 def _is_numeric(kind: Any) -> bool:
@@ -217,10 +270,13 @@ def _floats(column: Any) -> FloatArray:
 def _entities(table: Any, path: Path) -> list[str]:
     if "entity" not in table.column_names:
         return [DEFAULT_ENTITY] * table.num_rows
-    names: list[str | None] = pc.cast(table["entity"], pa.string()).to_pylist()
-    entities = [name for name in names if name]
-    if len(entities) < len(names):
-        row = next(row for row, name in enumerate(names, start=1) if not name)
+    # One text for all rows of an entity.
+    encoded = pc.cast(table["entity"], pa.string()).combine_chunks().dictionary_encode()
+    names: list[str | None] = [*encoded.dictionary.to_pylist(), None]
+    index = pc.fill_null(encoded.indices, len(names) - 1).to_numpy().tolist()
+    entities = [name for name in map(names.__getitem__, index) if name]
+    if len(entities) < len(index):
+        row = next(row for row, i in enumerate(index, start=1) if not names[i])
         raise SourceError(f"{path}: row {row} names no entity; fill it in, or leave the column out")
     return entities
 

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from detector.batch import Batch, Source
+from detector.batch import Batch
 from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.port import ClientSettings, read_range
 from detector.stream.reasons import Reason
+from detector.training.newest_records import NewestRecords
 from detector.training.sources import SourceError
 
 
@@ -30,6 +31,7 @@ def read_topic(
     from_time_s: float,
     until_time_s: float,
     now_s: float,
+    newest: NewestRecords | None = None,
 ) -> tuple[Batch, Counter[Reason]]:
     """Read the records of a range of event times, without joining a group.
 
@@ -40,10 +42,11 @@ def read_topic(
         from_time_s: Seconds since 1970, inclusive.
         until_time_s: Seconds since 1970, exclusive; infinite for all.
         now_s: Wall clock; bounds how far ahead an event time may be.
+        newest: What keeps the records; None: one that keeps them all.
 
     Returns:
-        The good records, in offset order within each partition, and how many of the others there
-        were by reason: the daemon would have made dead letters of them, training leaves them out.
+        The good records that were kept, in offset order within each partition, and how many of the bad
+        ones there were by reason: the daemon would have made dead letters of them, training leaves them out.
 
     Raises:
         NoRecordsError: The range holds no usable record.
@@ -51,16 +54,16 @@ def read_topic(
         TopicMissingError: A topic does not exist.
     """
     codec = JsonCodec(schema)
-    batches: list[Batch] = []
+    newest = newest or NewestRecords()
     rejected: Counter[Reason] = Counter()
     outside = 0
     for raw in read_range(settings, topics, from_time_s - schema.max_future_s):
         batch, bad = codec.decode(raw, now_s)
         inside = (batch.time >= from_time_s) & (batch.time < until_time_s)
         outside += int(np.count_nonzero(~inside))
-        batches.append(batch if inside.all() else batch.take(inside))
+        newest.add(batch if inside.all() else batch.take(inside))
         rejected.update(rejection.reason for rejection in bad)
-    if not any(len(batch) for batch in batches):
+    if not newest.seen:
         counts = [f"{count} {reason.value}" for reason, count in rejected.items()]
         counts += [f"{outside} of other times"] if outside else []
         wanted = range_text(from_time_s, until_time_s)
@@ -68,7 +71,7 @@ def read_topic(
             f"topics {', '.join(topics)}: no usable record with a time {wanted} (found: "
             f"{', '.join(counts) or 'no record'}); check the time range and the input's fields"
         )
-    return concatenated(batches), rejected
+    return newest.batch(), rejected
 
 
 def range_text(from_time_s: float, until_time_s: float) -> str:
@@ -78,31 +81,3 @@ def range_text(from_time_s: float, until_time_s: float) -> str:
         for s in (from_time_s, until_time_s)
     )
     return f"from {first} until {end}" if end else f"from {first} on"
-
-
-def concatenated(batches: Sequence[Batch]) -> Batch:
-    """Return the rows of batches of one input, in order, as one batch."""
-    sources: dict[Source, int] = {}
-    for batch in batches:
-        for source in batch.sources:
-            sources.setdefault(source, len(sources))
-    renumbered = [
-        np.array([sources[source] for source in batch.sources], dtype=np.int64)[batch.source]
-        for batch in batches
-    ]
-    # Successive batches of one codec share most of their texts, or all.
-    texts = {id(batch.category_texts): batch.category_texts for batch in batches}
-    return Batch(
-        input=batches[0].input,
-        feature_names=batches[0].feature_names,
-        sources=tuple(sources),
-        source=np.concatenate(renumbered),
-        offset=np.concatenate([batch.offset for batch in batches]),
-        entity=[entity for batch in batches for entity in batch.entity],
-        time=np.concatenate([batch.time for batch in batches]),
-        values=np.concatenate([batch.values for batch in batches]),
-        labels={
-            name: [text for batch in batches for text in batch.labels[name]] for name in batches[0].labels
-        },
-        category_texts={code: text for each in texts.values() for code, text in each.items()},
-    )

@@ -160,11 +160,13 @@ def _in_order(records: Batch) -> tuple[list[str], IntArray, IntArray]:
     """
     if len(records) == 0:
         raise TrainingError("there are no records to train on; check the file, the topic and the time range")
-    names, entity = np.unique(np.array(records.entity, dtype=object), return_inverse=True)
+    names = sorted(set(records.entity))
+    number = {name: i for i, name in enumerate(names)}
+    entity = np.fromiter(map(number.__getitem__, records.entity), np.int64, len(records))
     # Stable in both keys: records of the same time stay in the order in which they came.
     by_time = np.argsort(records.time, kind="stable")
     order = by_time[np.argsort(entity[by_time], kind="stable")]
-    return [str(name) for name in names], entity[order].astype(np.int64), order
+    return names, entity[order], order
 
 
 def _held_out(anomalous: BoolArray, lengths: IntArray) -> BoolArray:

@@ -109,6 +109,28 @@ def test_several_files_are_one_training_set(project: Project) -> None:
     assert BundleStore(project.store).load("hosts").manifest.training.records == 1200
 
 
+def test_of_more_records_than_allowed_the_newest_are_learnt_from_and_the_manifest_says_so(
+    project: Project,
+) -> None:
+    text = project.config.read_text()
+    project.config.write_text(text.replace("training: {", "training: {max_records: 1000, "))
+    values = np.random.default_rng(4).normal(size=(1500, 2))
+    of = ["old" if i < 40 else "ab"[i % 2] for i in range(1500)]
+    rows = [
+        f"{1.7e9 + 60 * i},{entity},{a},{b}"
+        for i, (entity, (a, b)) in enumerate(zip(of, values, strict=True))
+    ]
+    project.data.write_text("time,entity,cpu,rps\n" + "\n".join(rows) + "\n")
+    result = project.train("hosts", "--input", str(project.data))
+    assert result.exit_code == 0, result.output
+    assert "1000 records, " in result.stdout
+    assert "500 older records left out: training.max_records is 1000" in result.stdout
+    facts = BundleStore(project.store).load("hosts").manifest.training
+    assert (facts.records, facts.left_out_records) == (1000, 500)
+    # An entity that has no more than its part loses nothing.
+    assert facts.from_time_s == 1.7e9
+
+
 def test_models_per_entity_of_the_configuration_reach_the_bundle_and_generate(project: Project) -> None:
     text = project.config.read_text()
     project.config.write_text(text.replace("n_components: 1", "n_components: 1, models: per_entity, jobs: 1"))

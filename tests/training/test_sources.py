@@ -1,15 +1,19 @@
 """Tests for detector.training.sources."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
 from detector.batch import Batch, Source
 from detector.models.vocabulary import category_code
-from detector.training.sources import DEFAULT_ENTITY, SourceError, read_file
+from detector.training import sources
+from detector.training.newest_records import concatenated
+from detector.training.sources import DEFAULT_ENTITY, SourceError, read_file, read_parts
 
 NOON = 1_700_049_600.0  # 2023-11-15T12:00:00Z
 
@@ -207,3 +211,40 @@ def test_file_of_another_kind_or_absent_is_refused(tmp_path: Path) -> None:
         read_file(tmp_path / "a.xlsx")
     with pytest.raises(SourceError, match="cannot be read"):
         read_file(tmp_path / "absent.csv")
+
+
+HALF_HOURS = "".join(
+    f"{1700049600 + 1800 * i},{'ab'[i % 2]},{i / 2},{'on' if i % 2 else 'off'}\n" for i in range(5)
+)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_parts_of_a_file_together_are_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(sources, "_ROWS_OF_A_PART", 2)
+    path = written(tmp_path / "a.csv", f"time,entity,cpu,up\n{HALF_HOURS}")
+    if suffix == "parquet":
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa_csv.read_csv(tmp_path / "a.csv"), path)
+    options: dict[str, Any] = {"kinds": {"up": "categorical"}, "labels": ()}
+    whole, parts = read_file(path, ["cpu", "up"], **options), [*read_parts(path, ["cpu", "up"], **options)]
+    assert [len(part) for part in parts] == [2, 2, 1]
+    joined = concatenated(parts)
+    for name in ("entity", "category_texts", "sources"):
+        assert getattr(joined, name) == getattr(whole, name)
+    for name in ("time", "offset", "values"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_bad_value_in_a_later_part_is_named_by_its_row_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(sources, "_ROWS_OF_A_PART", 2)
+    path = written(tmp_path / "a.csv", "time,cpu\n" + "1700049600,1.5\n" * 4 + "1700049600,inf\n")
+    if suffix == "parquet":
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa_csv.read_csv(tmp_path / "a.csv"), path)
+    with pytest.raises(SourceError, match="row 5, column 'cpu' is infinite"):
+        list(read_parts(path, ["cpu"], {}, ()))
