@@ -77,6 +77,15 @@ def initial_aftermath(n: int) -> AftermathRows:
     return np.full(n, None)
 
 
+def levels_kept(state: AftermathRows) -> AftermathRows:
+    """Return the state, shape (E,), with levels that are normal by now, and without what is going on."""
+    kept = initial_aftermath(len(state))
+    for e in np.flatnonzero(state != None).tolist():  # noqa: E711
+        if state[e].released:
+            kept[e] = replace(state[e], loud_since=None)
+    return kept
+
+
 def of_released(opened: float, time: float) -> Aftermath:
     """Return what is known of an entity whose level was taken for normal at a time, and no more than that.
 

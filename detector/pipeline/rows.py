@@ -108,6 +108,7 @@ def score(
             rows.gap_s,
             rows.lengths,
             before.model,
+            rows.gap_s / rows.heard.usual_s,
         )
         for i, density in enumerate(model.densities)
     ]

@@ -1,7 +1,7 @@
 """Scaling, predictor and family together: the likelihood of a record given its entity's past."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -16,6 +16,9 @@ from detector.models.predictors import predict, predictor_from_arrays
 from detector.models.scaling import Scaling, of_rows
 from detector.scoring.named_arrays import joined
 
+# Usual intervals from which on a gap is long, and the most that a past before it may be wrong by, as a
+# standard deviation: that of the difference of two records that have nothing to do with each other.
+_LONG_GAP, _UNRELATED = 4.0, 2.0**0.5
 # Of so many rows asked for one suffices, if these lack just the same features.
 _OF_MOST_ALIKE = 25
 # Bounds the memory that many patterns at once take: some dozen arrays of so many values.
@@ -179,6 +182,7 @@ class Density:
         gap_s: FloatArray,
         lengths: IntArray,
         model: IntArray,
+        intervals: FloatArray | None = None,
     ) -> Conditionals:
         """Score N standardised records of E entities, entity after entity, each in time order.
 
@@ -190,9 +194,11 @@ class Density:
             gap_s: Seconds since the entity's previous record, shape (N,).
             lengths: Records of each entity, shape (E,).
             model: Each entity's model, shape (E,).
+            intervals: The same gaps in usual intervals of the entity, shape (N,); None: all are usual.
         """
         prediction = self.predict(predictor_rows, z, time, lengths, model)
         of_row = np.repeat(model, lengths)
+        prediction = self._after_long_gaps(prediction, of_row, intervals)
         residual = z - prediction.expected
         residual /= of_rows(self.residual_scale, of_row)
         if prediction.spread is not None:
@@ -220,6 +226,27 @@ class Density:
             prediction.past_missing,
             prediction.spread,
         )
+
+    def _after_long_gaps(
+        self, prediction: Prediction, of_row: IntArray, intervals: FloatArray | None
+    ) -> Prediction:
+        """Expect less exactly what follows from a past before a long gap: as a random walk strays with time.
+
+        A predictor says where the next record lies, and how far from there it usually is; of a later one that
+        would be far too near.
+        """
+        if intervals is None or self.predictor.state_size == 0:
+            return prediction
+        late = np.flatnonzero(intervals > _LONG_GAP)
+        if late.size == 0:
+            return prediction
+        spread = np.ones(prediction.expected.shape) if prediction.spread is None else prediction.spread.copy()
+        columns = self.scaling.continuous
+        at = np.ix_(late, np.arange(spread.shape[1]) if columns is None else columns)
+        strays = np.sqrt(intervals[late])[:, None]
+        most = _UNRELATED / (self.residual_scale[of_row[late]][:, at[1][0]] * spread[at])
+        spread[at] *= np.minimum(strays, np.maximum(most, 1.0))
+        return replace(prediction, spread=spread)
 
     def arrays(self) -> dict[str, Arrays]:
         """Return the arrays of each part, ready for safetensors."""

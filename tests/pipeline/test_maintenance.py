@@ -181,6 +181,23 @@ def test_what_happened_inside_fires_nothing_afterwards_and_what_happens_afterwar
     assert 90 <= again.last_offset < 100
 
 
+def test_a_level_that_became_normal_stays_so_through_a_window() -> None:
+    rules = AlertRules(fire_m=1, fire_of=1, release_after_s=100.0, cooldown_s=0.0)
+    own = replace(ruled(ANYTHING, ANYTHING), feature_rules=None, rules=rules)
+    rows = normal(400)
+    rows[30:] += 9.0
+    kind = np.zeros(400, dtype=np.int8)
+    kind[200:250] = MAINTENANCE
+    runner = Runner(own, ["e"])
+    runner.process(batch(rows), kind)
+    told = [(event.transition, event.resolved_because) for event in runner.events]
+    assert [one for one in told if one[0] != "updated"] == [("firing", None), ("resolved", "new_normal")]
+    rows[300:310] += 30.0
+    runner = Runner(own, ["e"])
+    runner.process(batch(rows), kind)
+    assert [event.last_offset for event in runner.events if event.transition == "firing"] == [30, 300]
+
+
 def test_return_to_what_was_normal_is_no_jump_for_a_predictor() -> None:
     model, _ = scoring_model(gmm(2), predictor=EwmaPredictor(np.array([0.3]), 2))
     own = detector(model, threshold=1e-5, rules=AlertRules(fire_m=1, fire_of=1))

@@ -8,7 +8,7 @@ from detector.models.contract import Explanation
 from detector.models.gmm import Gmm
 from detector.models.scaling import Scaling
 from detector.scoring.density import Conditionals, Density
-from tests.made import predictor_called
+from tests.made import predictor_called, unbounded
 
 RNG = np.random.default_rng(5)
 LOCATION, SCALE = np.array([[10.0, -3.0]]), np.array([[2.0, 0.5]])
@@ -59,3 +59,49 @@ def test_a_value_that_leaves_its_level_within_the_range_is_explained_by_the_leve
     np.testing.assert_array_equal(found.expected[0, 1], of_level.expected[0, 1])
     np.testing.assert_array_equal(found.nats[0, 1], of_level.nats[0, 1])
     assert found.std[0, 1] < 0.2 * SCALE[0, 1]
+
+
+@pytest.mark.parametrize(("intervals", "usual"), [(1, True), (3, False), (50, True), (5000, True)])
+def test_less_is_expected_of_a_record_after_a_long_gap(intervals: int, usual: bool) -> None:
+    wanders, n = 0.98, 4000
+    left = (1 - wanders**2) ** 0.5
+    predictor = unbounded(wanders * np.eye(2)[None], np.zeros((1, 2)))
+    bell = Gmm(np.ones(1), np.zeros((1, 2)), np.ones((1, 2)))
+    own = Density(Scaling(LOCATION, SCALE), predictor, np.full((1, 2), left), bell)
+    before = RNG.normal(size=(n, 2))
+    stays = wanders**intervals
+    after = stays * before + (1 - stays**2) ** 0.5 * RNG.normal(size=(n, 2))
+    each, time = np.ones(n, dtype=np.int64), np.full(n, 60.0 * intervals)
+
+    def residual(gaps: FloatArray | None) -> FloatArray:
+        rows = predictor.initial_state(n)
+        rows[:, :2] = before
+        return own.conditionals(
+            rows, np.empty((n, 0)), after, time, time, each, np.zeros(n, dtype=np.int64), gaps
+        ).residual
+
+    known, unknown = residual(np.full(n, float(intervals))), residual(None)
+    # As far off as ever, or less: a random walk strays faster than what comes back to its mean.
+    assert 0.5 < known.std() < (1.05 if usual else 2.0)
+    if intervals <= 4:
+        np.testing.assert_array_equal(known, unknown)
+    else:
+        assert unknown.std() > 4.0
+
+
+def test_a_long_gap_changes_no_other_row_by_a_bit() -> None:
+    own, n = density("autoregressive"), 200
+    z, gaps = RNG.normal(size=(n, 2)), np.ones(n)
+    gaps[[20, 90]] = 40.0
+    time = 60.0 * np.cumsum(gaps)
+    state = own.predictor.initial_state(1), own.family.initial_state(1)
+    plain, wide = (
+        own.conditionals(*state, z, time, 60.0 * gaps, n * ONE, MODEL, given) for given in (None, gaps)
+    )
+    others = np.delete(np.arange(n), [20, 90])
+    for column in ("surprise", "log_likelihood", "expected"):
+        np.testing.assert_array_equal(getattr(plain, column)[others], getattr(wide, column)[others])
+    assert (wide.surprise[[20, 90]] < plain.surprise[[20, 90]]).all()
+    assert plain.spread is None
+    assert wide.spread is not None
+    assert (wide.spread[others] == 1.0).all()
