@@ -12,6 +12,8 @@ from detector.scoring.density import Density
 
 LED_UP = 2
 """So many records before the one that fires are looked at, if they were loud as well."""
+_BROKEN_NATS, _MOST_BROKEN = 3.0, 3
+"""From so much surprise on a feature is broken rather than unusual; so many are left out of the others'."""
 
 
 class Seen(NamedTuple):
@@ -39,13 +41,39 @@ class Loud(NamedTuple):
     ) -> Explanation:
         """Return what was expected, in the units of the data; nats are those beyond the usual.
 
-        In units of the data a feature in bytes would surprise more than one in gigabytes.
+        A feature is expected from all others, so a broken one would have healthy ones look improbable. The
+        most improbable one is therefore left out of what the others are expected from, and so on with the
+        others, for as long as one of them is improbable all the same.
         """
         seen = self.by_member[member]
+        residual, told = seen.residual.copy(), self._told(seen, seen.residual, density, model, transforms)
+        for _ in range(_MOST_BROKEN):
+            left = np.where(np.isnan(residual[0]), -np.inf, np.nan_to_num(told.nats[0], nan=-np.inf))
+            worst = int(left.argmax())
+            if left[worst] < _BROKEN_NATS:
+                break
+            residual[0, worst] = np.nan
+            rest, broken = self._told(seen, residual, density, model, transforms), np.isnan(residual)
+            told = Explanation(
+                np.where(broken, told.nats, rest.nats),
+                np.where(broken, told.expected, rest.expected),
+                np.where(broken, told.std, rest.std),
+            )
+        return told
+
+    def _told(
+        self,
+        seen: Seen,
+        residual: FloatArray,
+        density: Density,
+        model: int,
+        transforms: FeatureTransforms,
+    ) -> Explanation:
         explanation = density.explain(
-            seen.family_row, seen.residual, seen.expected, self.gap_s, np.array([model]), seen.spread
+            seen.family_row, residual, seen.expected, self.gap_s, np.array([model]), seen.spread
         )
         in_units = transforms.explained_in_units(explanation, self.scaled)
+        # In units of the data a feature in bytes would surprise more than one in gigabytes.
         return Explanation(explanation.excess(), in_units.expected, in_units.std)
 
 
