@@ -92,7 +92,6 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     start: Time
     end: Time | None = None
     records: int = 0
-    surprise_nats: float | None = None
     anomaly_score: float | None = None
     return_period: str = ""
     side: str = "unlikely"

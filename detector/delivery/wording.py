@@ -1,8 +1,12 @@
 """An alert in plain words, for somebody who was woken by it."""
 
+from collections.abc import Sequence
+
 from detector.delivery.alert import ABSENCES, Alert, Reason
 
 _REASONS_TOLD = 3
+_REMARKABLE_NATS = 2.0
+_REMARKABLE_SHARE = 0.1
 _MEMBERS_TOLD = 3
 _MEMBERS_DESCRIBED = 20
 _TIMES = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
@@ -14,7 +18,8 @@ def firing_summary(alert: Alert) -> str:
         return _incident_summary(alert)
     if alert.kind in ABSENCES:
         return _absence_summary(alert)
-    told = [_reason(reason) for reason in alert.reasons if reason.actual is not None][:_REASONS_TOLD]
+    present = [reason for reason in alert.reasons if reason.actual is not None]
+    told = [_reason(reason) for reason in remarkable(present, alert.side)][:_REASONS_TOLD]
     if alert.side == "too_likely":
         start = f"{alert.entity}: more typical than normal traffic ever is"
         return f"{start}: {'; '.join(told)}" if told else start
@@ -24,7 +29,7 @@ def firing_summary(alert: Alert) -> str:
 
 
 def resolved_summary(alert: Alert) -> str:
-    """Say that it is over: ``web-17: as usual again after 12 minutes``."""
+    """Say that it is over: ``web-17: no longer unusual after 12 minutes``."""
     lasted_s = (alert.time - alert.start).total_seconds()
     if alert.kind in ABSENCES:
         return _return_summary(alert, lasted_s)
@@ -33,7 +38,7 @@ def resolved_summary(alert: Alert) -> str:
         return f"{subject(alert)}: still unusual after {lasted}, taken to be normal from now on"
     if alert.resolved_because == "maintenance":
         return f"{subject(alert)}: in maintenance after {lasted}, so no alert any more"
-    return f"{subject(alert)}: as usual again after {lasted}"
+    return f"{subject(alert)}: no longer unusual after {lasted}"
 
 
 def expired_summary(alert: Alert, silent_s: float) -> str:
@@ -58,13 +63,40 @@ def description(alert: Alert) -> str:
     if alert.regime is not None and alert.regime.text:
         told.append(f"The entity: {alert.regime.text}.")
     if alert.records > 0:
-        nats = "" if alert.surprise_nats is None else f", {alert.surprise_nats:.1f} nats of surprise in all"
-        records = "1 record" if alert.records == 1 else f"{alert.records} records"
-        told.append(f"{records} since it began{nats}.")
+        told.append(f"{records_text(alert.records)} since it began.")
     if alert.reopened > 0:
-        times = "once" if alert.reopened == 1 else f"{alert.reopened} times"
-        told.append(f"It had resolved {times} before, not long ago.")
+        told.append(f"It had resolved {times_text(alert.reopened)} before, not long ago.")
     return " ".join(told)
+
+
+def remarkable(reasons: Sequence[Reason], side: str) -> list[Reason]:
+    """Return the first reason, and the others that would be worth telling of without it.
+
+    These are out of their valid range, or surprise by two nats and by a tenth of what the first does.
+
+    Args:
+        reasons: Of an alert, in its order.
+        side: Of its peak; if it was too likely, no reason is more surprising than usual.
+    """
+    if side == "too_likely":
+        return list(reasons)
+    first_nats = reasons[0].nats if reasons else None
+    least = max(_REMARKABLE_NATS, _REMARKABLE_SHARE * (first_nats or 0.0))
+    return [
+        reason
+        for i, reason in enumerate(reasons)
+        if i == 0 or reason.valid_range is not None or reason.nats is None or reason.nats >= least
+    ]
+
+
+def records_text(count: int) -> str:
+    """Return ``1 record``, ``5 records``."""
+    return f"{count} record{'' if count == 1 else 's'}"
+
+
+def times_text(count: int) -> str:
+    """Return ``once``, ``5 times``."""
+    return "once" if count == 1 else f"{count} times"
 
 
 def subject(alert: Alert) -> str:

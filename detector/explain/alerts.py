@@ -14,6 +14,7 @@ class Event(Alert, frozen=True, kw_only=True):
 
     peak: Time | None = None
     p_value: float | None = None
+    surprise_nats: float | None = None
     members_left_out: int = 0
 
 

@@ -58,7 +58,7 @@ def windows(maintenance: Maintenance, detector: str, from_s: float, until_s: flo
 
 def _until(time_s: float) -> str:
     try:
-        return f"until {datetime.fromtimestamp(time_s, UTC):%Y-%m-%d %H:%M:%S}"
+        return f"until {datetime.fromtimestamp(time_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (ValueError, OverflowError, OSError):
         return "for ever"
 

@@ -17,6 +17,7 @@ from detector.explain.alerts import AlertsRead, Episode, Event, overlapping, rea
 from detector.explain.changes import BEFORE_S, Change, file_changes, version_changes, windows
 from detector.explain.records import EntityRecords, entity_records
 from detector.explain.replay import Moment, replay
+from detector.explain.times import time_text
 from detector.from_config import client_settings, detector_of, input_schema, maintenance
 from detector.stream.codec_json import JsonCodec
 from detector.stream.control_topic import AnnouncedWindows
@@ -41,6 +42,10 @@ AROUND_S = 600.0
 _OTHERS_LISTED = 20
 _FEATURES = 3
 _SAME = 0.005
+_NOT_SCORED = {
+    "absence": "records that did not come cannot be scored",
+    "vanished_feature": "a feature that did not come cannot be scored; its records were, by what they had",
+}
 
 
 class ExplainError(RuntimeError):
@@ -64,10 +69,20 @@ class Explanation:
     others: list[Episode] = field(default_factory=list)
     others_left_out: int = 0
     changes: list[Change] = field(default_factory=list)
+    """From the day before until soon after its end, in order."""
 
     @property
     def peak_s(self) -> float | None:
         return None if self.alert.peak is None else self.alert.peak.timestamp()
+
+    @property
+    def changes_before(self) -> list[Change]:
+        """What changed before it fired: any of it may be the reason."""
+        return [change for change in self.changes if change.time_s <= self.firing.time.timestamp()]
+
+    @property
+    def changes_since(self) -> list[Change]:
+        return self.changes[len(self.changes_before) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +144,7 @@ def explain(config: Config, path: Path, alert_id: str, offsets: int, access: Acc
     if found.alert.kind == "incident":
         found.notes.append("an incident: its members' alerts explain themselves by their own ids")
     elif found.alert.kind in ABSENCES:
-        found.notes.append("records that did not come cannot be scored")
+        found.notes.append(_NOT_SCORED[found.alert.kind])
     else:
         _add_replay(found, config, watching[0], offsets, access, work)
     return found
@@ -284,8 +299,3 @@ def _alike(replayed: float, told: float) -> bool:
 def part_of(moment: Moment, feature: str) -> FeatureReason | None:
     """Return a feature's part in a record."""
     return next((reason for reason in moment.features if reason.feature == feature), None)
-
-
-def time_text(seconds: float) -> str:
-    """Return seconds since 1970 as ``2026-11-20 15:00:00``, in UTC."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))

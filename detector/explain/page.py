@@ -8,8 +8,17 @@ import numpy as np
 
 from detector.batch import FloatArray
 from detector.bundles.html import page, plot, table
-from detector.explain.explanation import Explanation, part_of, time_text
-from detector.explain.text import BAND_STDS, facts, mark_of, no_changes, other_text, others_title
+from detector.explain.explanation import Explanation, part_of
+from detector.explain.text import (
+    BAND_STDS,
+    change_text,
+    changes_told,
+    facts,
+    mark_of,
+    other_text,
+    others_title,
+)
+from detector.explain.times import plain_time_text, time_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,9 +41,9 @@ def explanation_page(found: Explanation) -> str:
     parts += [f'<p class="note">{escape(note)}</p>' for note in found.notes]
     parts.append(f"<h2>{escape(others_title(found))}</h2>")
     parts.append(_listed([other_text(other) for other in found.others]))
-    parts.append("<h2>What changed in the day before</h2>")
-    changes = [f"{time_text(change.time_s)}  {change.what}" for change in found.changes]
-    parts.append(_listed(changes or [no_changes()]))
+    for heading, changes in changes_told(found):
+        parts.append(f"<h2>{escape(heading)}</h2>")
+        parts.append(_listed([change_text(change) for change in changes]))
     return page(title, parts)
 
 
@@ -58,11 +67,11 @@ def _feature(found: Explanation, name: str) -> list[str]:
     heading = f"<h2>{escape(name + unit)}</h2>"
     if not numbers or any(isinstance(part.actual, str) for part in numbers):
         rows = [
-            (time_text(m.time_s), str(p.actual), str(p.expected), f"{p.nats:.1f}", mark_of(found, m))
+            (plain_time_text(m.time_s), str(p.actual), str(p.expected), f"{p.nats:.1f}", mark_of(found, m))
             for m, p in zip(found.moments, parts, strict=True)
             if p is not None
         ]
-        return [heading, table([("Time", "actual", "expected", "nats", "")], rows)]
+        return [heading, table([("Time (UTC)", "actual", "expected", "nats", "")], rows)]
     actual, expected, std, nats = (
         np.array([_float(getattr(part, field, None)) for part in parts])
         for field in ("actual", "expected", "std", "nats")
@@ -90,7 +99,8 @@ def _axis_of_time(axes: "Axes", found: Explanation) -> None:
     """Label a few of the records by their time of day: they need not be evenly spaced."""
     every = max(len(found.moments) // 6, 1)
     ticks = list(range(0, len(found.moments), every))
-    axes.set_xticks(ticks, [time_text(found.moments[i].time_s)[11:] for i in ticks])
+    axes.set_xticks(ticks, [plain_time_text(found.moments[i].time_s)[11:] for i in ticks])
+    axes.set_xlabel("UTC")
 
 
 def _marked(axes: "Axes", found: Explanation, values: FloatArray) -> None:

@@ -13,16 +13,30 @@ from rich.text import Text
 from detector.alerting.absence_event import MANY_ENTITIES
 from detector.alerting.event import FeatureReason
 from detector.delivery.alert import ABSENCES, Reason
-from detector.delivery.wording import duration_text, firing_summary, resolved_summary, subject
+from detector.delivery.wording import (
+    duration_text,
+    firing_summary,
+    records_text,
+    remarkable,
+    resolved_summary,
+    subject,
+    times_text,
+)
 from detector.explain.alerts import Episode
-from detector.explain.explanation import Explanation, part_of, time_text
+from detector.explain.changes import Change
+from detector.explain.explanation import Explanation, part_of
 from detector.explain.replay import Moment
+from detector.explain.times import plain_time_text, time_text
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 _RECORD_WIDTH = 40
 _FEATURE_WIDTH = 40
 """About so many characters: fewer features are shown on a narrow terminal."""
+
+_NO_CHANGES = (
+    "In the day before, no version, deploy or maintenance began, and the configuration was not written"
+)
 
 BAND_STDS = 2.0
 """The expected band is so many standard deviations to either side."""
@@ -44,9 +58,10 @@ def print_explanation(found: Explanation, console: Console) -> None:
     if found.others_left_out:
         console.print(f"  and {found.others_left_out} more")
     console.print()
-    console.print(_shown("What changed in the day before" if found.changes else no_changes()), style="bold")
-    for change in found.changes:
-        console.print(_shown(f"  {time_text(change.time_s)}  {change.what}"), soft_wrap=True)
+    for title, changes in changes_told(found):
+        console.print(_shown(title), style="bold")
+        for change in changes:
+            console.print(_shown(f"  {change_text(change)}"), soft_wrap=True)
 
 
 def facts(found: Explanation) -> Iterator[tuple[str, str]]:
@@ -63,7 +78,7 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
         yield "input", alert.input
     yield "severity", alert.severity
     begun = time_text(firing.start.timestamp())
-    again = "" if not alert.reopened else f", and again {alert.reopened} times after it had resolved"
+    again = f", and again {times_text(alert.reopened)} after it had resolved" if alert.reopened else ""
     yield "began", f"{begun}; fired {time_text(firing.time.timestamp())}{again}"
     if found.peak_s is not None and alert.p_value is not None and alert.anomaly_score is not None:
         side = "" if alert.side == "unlikely" else ", for being more typical than normal traffic ever is"
@@ -78,11 +93,11 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
         yield "member", alert.member
     if firing.regime is not None and firing.regime.text:
         yield "regime", firing.regime.text
-    if alert.surprise_nats is not None:
-        yield "so far", f"{alert.records} records, {alert.surprise_nats:.1f} nats of surprise"
-    for reason in firing.reasons:
+    if alert.records:
+        yield "so far", records_text(alert.records)
+    for reason in remarkable(firing.reasons, firing.side):
         yield "because", _reason(reason)
-    for reason in alert.reasons if alert.reasons != firing.reasons else ():
+    for reason in remarkable(alert.reasons, alert.side) if alert.reasons != firing.reasons else ():
         # Of a record that was far more improbable than the one that fired.
         yield "later", _reason(reason)
     for member in alert.members:
@@ -129,9 +144,17 @@ def others_title(found: Explanation) -> str:
     return f"Who else alarmed within 10 minutes of it: {counted}{more}"
 
 
-def no_changes() -> str:
-    """Say that nothing changed, as far as is known."""
-    return "In the day before, no version, deploy or maintenance began, and the configuration was not written"
+def changes_told(found: Explanation) -> Iterator[tuple[str, list[Change]]]:
+    """Yield title and list of what changed before the alert fired, and of what did since, if anything."""
+    before = found.changes_before
+    yield "What changed in the day before" if before else _NO_CHANGES, before
+    if found.changes_since:
+        yield "What changed since then", found.changes_since
+
+
+def change_text(change: Change) -> str:
+    """Say in a line what changed."""
+    return f"{time_text(change.time_s)}  {change.what}"
 
 
 def _state(found: Explanation) -> str:
@@ -146,7 +169,7 @@ def _state(found: Explanation) -> str:
 
 
 def _records(found: Explanation, width: int) -> Table:
-    table = Table("time", "score", "", box=None, pad_edge=False, caption_justify="left")
+    table = Table("time (UTC)", "score", "", box=None, pad_edge=False, caption_justify="left")
     features = found.features[: max((width - _RECORD_WIDTH) // _FEATURE_WIDTH, 1)]
     for name in features:
         unit = found.unit.get(name)
@@ -155,7 +178,7 @@ def _records(found: Explanation, width: int) -> Table:
         table.add_column("nats", justify="right")
     for moment in found.moments:
         mark = mark_of(found, moment)
-        cells = [time_text(moment.time_s), _number(moment.anomaly_score, ".2f"), mark]
+        cells = [plain_time_text(moment.time_s), _number(moment.anomaly_score, ".2f"), mark]
         for name in features:
             part = part_of(moment, name)
             cells += ["", "", ""] if part is None else _cells(part)
@@ -240,4 +263,4 @@ def _shown(text: str) -> Text:
 
 
 def _rfc3339(seconds: float) -> str:
-    return f"{time_text(seconds).replace(' ', 'T')}Z"
+    return f"{plain_time_text(seconds).replace(' ', 'T')}Z"

@@ -1,7 +1,9 @@
 """Tests for detector.delivery.notification and wording: what people and their tools are told."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 
@@ -66,7 +68,7 @@ def test_an_incident_is_told_by_its_members_and_what_they_share() -> None:
         "Members: web-1, web-2, web-3, web-4, web-5."
     )
     _, over = read_incident(incident("resolved", 1.8e9 + 720, start_s=1.8e9), 0)
-    assert resolved_summary(over) == "5 entities of detector hosts: as usual again after 12 minutes"
+    assert resolved_summary(over) == "5 entities of detector hosts: no longer unusual after 12 minutes"
 
 
 def test_fingerprint_ignores_order_and_sees_every_character() -> None:
@@ -113,6 +115,27 @@ def test_a_summary_says_what_is_and_what_was_expected() -> None:
     )
 
 
+def test_a_summary_leaves_out_what_is_not_remarkable_beside_the_first() -> None:
+    def told(*nats: float | None, **changes: Any) -> str:
+        reasons = tuple(Reason(f"f{i}", 1.0, 0.0, None, each) for i, each in enumerate(nats))
+        summary = firing_summary(msgspec.structs.replace(FIRING, reasons=reasons, **changes))
+        return " ".join(re.findall(r"f\d", summary))
+
+    assert told(364.5, 36.5, 36.4) == "f0 f1"
+    assert told(15.0, 2.0, 1.9) == "f0 f1"
+    # Beyond all numbers, which JSON has no word for.
+    assert told(None, None, 3.0, 1.0) == "f0 f1 f2"
+    assert told(0.5, 0.4) == "f0"
+    # Of what is too typical all that is listed is close to what was expected.
+    assert told(-1.0, -0.9, side="too_likely") == "f0 f1"
+
+
+def test_what_is_out_of_its_range_is_told_however_usual_it_is() -> None:
+    reasons = (Reason("cpu", 1.0, 0.0, None, 50.0), Reason("load", -1.0, 0.0, None, 0.1, None, (0.0, None)))
+    summary = firing_summary(msgspec.structs.replace(FIRING, reasons=reasons))
+    assert "load -1, expected 0 (0.1 nats), valid from 0" in summary
+
+
 def test_a_summary_without_reasons_still_says_something() -> None:
     alert = msgspec.structs.replace(FIRING, reasons=())
     assert firing_summary(alert) == "web-17: improbable under detector hosts"
@@ -120,7 +143,7 @@ def test_a_summary_without_reasons_still_says_something() -> None:
 
 
 def test_the_end_says_how_long_it_was() -> None:
-    assert resolved_summary(RESOLVED) == "web-17: as usual again after 12 minutes"
+    assert resolved_summary(RESOLVED) == "web-17: no longer unusual after 12 minutes"
     assert expired_summary(FIRING, 86_400.0) == (
         "web-17: no news for 1 day, taken to be over; does detector hosts still run?"
     )
@@ -131,7 +154,7 @@ def test_a_description_adds_what_else_is_known() -> None:
     assert description(alert) == (
         "Detector hosts, version v1. At its peak normally once in 23 days on this entity. "
         "Most improbable to gmm on none. "
-        "The entity: left state 3. 5 records since it began, 31.5 nats of surprise in all."
+        "The entity: left state 3. 5 records since it began."
     )
 
 

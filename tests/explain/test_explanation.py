@@ -173,10 +173,15 @@ def test_it_is_printed_with_feature_band_and_marks(rig: Rig) -> None:
     found = rig.explain()
     text = printed(found)
     assert "because      cpu" in text
+    # The event lists it, but it is as it should be.
+    assert "disk" in {reason.feature for reason in found.firing.reasons}
+    assert "because      disk" not in text
+    assert "fired 2027-01-14 18:11:40 UTC\n" in text
+    assert "time (UTC)" in text
     assert "expected: ± 2 standard deviations" in text
     assert text.count("suspicious") == 5
     assert text.count("peak") >= 2
-    assert "as usual again" in text
+    assert "no longer unusual" in text
     assert "Nobody else alarmed" in text
     narrow = io.StringIO()
     print_explanation(found, Console(file=narrow, width=80))
@@ -315,6 +320,31 @@ def test_an_absence_is_told_and_not_replayed(rig: Rig) -> None:
     assert "telegraf: absence, web-17" in printed(rig.explain())
 
 
+def test_of_a_vanished_feature_the_records_are_there(rig: Rig) -> None:
+    record, alert = absence(
+        "firing", START + 310, start=START + 250, kind="vanished_feature", features=("cpu",)
+    )
+    rig.alerts.append(record.value)
+    assert rig.explain(alert.alert_id).notes == [
+        "a feature that did not come cannot be scored; its records were, by what they had"
+    ]
+
+
+def test_what_came_after_it_fired_is_told_apart(rig: Rig) -> None:
+    window = {"from": START + 303, "until": START + 304, "kind": "deploy"}
+    rig.control = [msgspec.json.encode(window | {"selector": {"entities": "db-*"}})]
+    _, later = printed(rig.explain()).split("What changed since then\n")
+    assert later.startswith("  2027-01-14 18:11:43 UTC  deploy of db-*")
+    assert "trained" not in later
+
+
+def test_it_says_how_often_it_fired_again(rig: Rig) -> None:
+    for reopened, told in ((1, "and again once after it had resolved"), (2, "and again 2 times after")):
+        again = replace(rig.events[-1], reopened=reopened)
+        rig.alerts[-1] = encode_alert(again, "g").value
+        assert told in printed(rig.explain(again.alert_id))
+
+
 def test_as_json_it_has_every_record_with_its_features(rig: Rig) -> None:
     said = msgspec.json.decode(msgspec.json.encode(as_data(rig.explain())))
     assert said["alert"]["alert_id"] == rig.id()
@@ -328,6 +358,7 @@ def test_the_page_has_a_plot_for_the_score_and_two_for_each_feature(rig: Rig) ->
     page = explanation_page(rig.explain())
     assert page.count("<svg") == 1 + 2 * len(FEATURES)
     assert "cpu 1" in page
+    assert " UTC</h1>" in page
 
 
 def test_the_command_prints_text_or_json_and_draws(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
