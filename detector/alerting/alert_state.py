@@ -21,7 +21,8 @@ ALERT_STATE = np.dtype(
         ("loud", np.bool_),  # since m of the last n records were suspicious, and ...
         ("loud_since", np.float64),
         ("quiet_since", np.float64),  # ... until a calm run or a release; -inf where nothing ever was loud
-        ("recurs", np.bool_),  # what was loud last: it began within the cooldown of what was loud before
+        ("away_since", np.float64),  # the first record a cooldown later; inf before it, -inf as above
+        ("recurs", np.bool_),  # what was loud last: it began while an alert fired, or within its cooldown
         ("firing", np.bool_),
         ("fired_at", np.float64),  # of the stretch, as the next three
         ("fired_score", np.float64),
@@ -78,5 +79,5 @@ def replaced(state: StateRows, where: IntArray, new: StateRows) -> StateRows:
 def initial_alert_state(n: int) -> StateRows:
     """Return the state of entities never seen, shape (n,), dtype ALERT_STATE."""
     state = np.zeros(n, dtype=ALERT_STATE)
-    state["quiet_since"] = -np.inf
+    state["quiet_since"] = state["away_since"] = -np.inf
     return state

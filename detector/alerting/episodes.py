@@ -187,14 +187,28 @@ def _decide_awake(
     latch = _latch(state, score, clock, lengths, calm_run, rules, own_fire)
     gets_loud, gets_quiet = latch.loud & ~latch.was_loud, latch.was_loud & ~latch.loud
     quiet_since = _at_last(gets_quiet, time, state["quiet_since"], starts, lengths)
-    cooled = time - lagged(quiet_since, state["quiet_since"], starts) >= rules.cooldown_s
-    recurs = _at_last(
-        gets_loud | (gets_quiet & latch.released), gets_loud & ~cooled, state["recurs"], starts, lengths
+    # What came back once may come back again: it is over only when it has stayed away for the cooldown.
+    stays_away = ~latch.loud & (time - quiet_since >= rules.cooldown_s)
+    gets_away = stays_away & ~lagged(stays_away, ~state["loud"] & (state["away_since"] < np.inf), starts)
+    away_since = _at_last(
+        gets_quiet | gets_away, np.where(stays_away, time, np.inf), state["away_since"], starts, lengths
     )
-    cooling = ~latch.loud & (time - quiet_since < rules.cooldown_s)
-    # What came back once may come back again: it is over with its cooldown.
-    firing = latch.loud | (cooling & recurs)
-    cooling &= ~firing
+    since_quiet = time - lagged(quiet_since, state["quiet_since"], starts)
+    since_away = time - lagged(away_since, state["away_since"], starts)
+    returns, stayed_away = since_quiet < rules.cooldown_s, since_away >= rules.cooldown_s
+    # Between these two it recurs if it did the last time, and so was not over yet.
+    recurs = _at_last(
+        (gets_loud & (returns | stayed_away)) | (gets_quiet & latch.released),
+        gets_loud & returns,
+        state["recurs"],
+        starts,
+        lengths,
+    )
+    firing = latch.loud | (recurs & ~stays_away)
+    since_resolved = np.where(lagged(recurs, state["recurs"], starts), since_away, since_quiet)
+    cooled = since_resolved >= rules.cooldown_s
+    resolved_at = np.where(recurs, away_since, quiet_since)
+    cooling = ~firing & (time - resolved_at < rules.cooldown_s)
     was_firing = lagged(firing, state["firing"], starts)
     fired_at = _since(firing, state["firing"], time, state["fired_at"], starts, lengths)
     begins, resolves = firing & ~was_firing, was_firing & ~firing
@@ -232,6 +246,7 @@ def _decide_awake(
         ("loud", latch.loud),
         ("loud_since", latch.loud_since),
         ("quiet_since", quiet_since),
+        ("away_since", away_since),
         ("recurs", recurs),
         ("firing", firing),
         ("fired_at", fired_at),

@@ -55,7 +55,7 @@ def reopened_state(told: ToldAlert, members: list[str]) -> StateRows:
         # What came back may have been calm since it fired: when is not told.
         ("loud_since", event.time if event.reopened else told.fired_at),
         ("quiet_since", -np.inf if told.is_open else event.time),
-        ("recurs", event.reopened > 0),
+        ("recurs", told.is_open and event.reopened > 0),
         ("firing", told.is_open),
         ("released", event.resolved_because == "new_normal"),
         ("fired_at", told.fired_at),

@@ -71,6 +71,7 @@ class ByHand:
     loud: bool = False
     loud_since: float = 0.0
     quiet_since: float = -np.inf
+    resolved_at: float = -np.inf
     recurs: bool = False
     released: bool = False
     firing: bool = False
@@ -88,7 +89,7 @@ class ByHand:
         self.calm = self.calm + 1 if score < rules.resolve_below else 0
         self.released = self.released and self.calm < rules.resolve_records
         over = self.span is not None and self.span.stretches > 0 and not self.firing
-        if over and time - self.quiet_since >= rules.cooldown_s:
+        if over and time - self.resolved_at >= rules.cooldown_s:
             self.span = None
         cooling = self.span is not None and self.span.stretches > 0
         if not (self.firing or any(self.last) or cooling):
@@ -113,7 +114,7 @@ class ByHand:
         if not self.loud:
             if suspicious and sum(self.last) >= rules.fire_m and lasted and not self.released:
                 self.loud, self.loud_since = True, time
-                self.recurs = time - self.quiet_since < rules.cooldown_s
+                self.recurs = self.firing or time - self.resolved_at < rules.cooldown_s
         elif self.calm >= rules.resolve_records or time - self.loud_since > rules.release_after_s:
             self.released = self.calm < rules.resolve_records
             self.loud, self.quiet_since = False, time
@@ -128,6 +129,7 @@ class ByHand:
             span.stretches += 1
             return "firing"
         if not self.firing:
+            self.resolved_at = time
             return "released" if self.released else "resolved"
         level, beats = self.told_level, int((time - self.fired_at) // rules.keep_alive_s)
         while score / self.fired_score >= RISE ** (level + 1):
@@ -137,8 +139,8 @@ class ByHand:
         return what
 
     def ended(self, time: float) -> None:
-        """Of a span that resolved when its cooldown was over, or without one, nothing is left."""
-        if not self.firing and time - self.quiet_since >= self.rules.cooldown_s:
+        """Of a span that resolved without a cooldown nothing is left."""
+        if not self.firing and time - self.resolved_at >= self.rules.cooldown_s:
             self.span = None
 
 
@@ -310,9 +312,19 @@ def test_what_came_back_is_over_only_when_it_stayed_away_for_the_cooldown() -> N
     # Calm at row 11, for 60 s at row 17.
     assert told(decision) == [(0, "firing"), (2, "resolved"), (4, "firing"), (17, "resolved")]
     assert decision.transitions[-1].span["last_suspicious"] == 90.0
-    # The cooldown is over with it.
-    after = one([*comes_and_goes, 2], AT_ONCE).transitions[-1].span
-    assert (int(after["stretches"]), int(after["first_offset"])) == (1, len(comes_and_goes))
+
+
+def test_what_came_back_has_a_cooldown_from_when_it_resolved() -> None:
+    came_back: list[float] = [2, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0]
+    # Calm at row 5, resolved 60 s later, at row 11.
+    assert told(one(came_back, AT_ONCE))[2:] == [(3, "firing"), (11, "resolved")]
+    for fires_at, stretches, first_offset in ((12, 3, 0), (16, 3, 0), (17, 1, 17)):
+        decision = one([*came_back, *[0.0] * (fires_at - 12), 2], AT_ONCE)
+        assert told(decision)[3:] == [(11, "resolved"), (fires_at, "firing")]
+        span = decision.transitions[-1].span
+        assert (int(span["stretches"]), int(span["first_offset"])) == (stretches, first_offset)
+    # It may come back for as long as it is not told to be over, at the last moment, too.
+    assert told(one([*came_back[:-1], 2, 0, 0, 0, 0, 0, 0, 0, 0], AT_ONCE))[3:] == [(19, "resolved")]
 
 
 def test_what_came_back_is_told_of_while_it_may_come_back_again() -> None:

@@ -118,6 +118,21 @@ def test_what_came_back_waits_for_its_cooldown_after_a_restart_too() -> None:
     assert (ended.resolved_because, ended.end, ended.time) == ("calm", events[3].end, events[3].time)
 
 
+def test_what_came_back_and_is_over_stays_over_after_a_restart_until_it_fires() -> None:
+    rules = replace(RULES, cooldown_s=6.0)
+    watcher = detector(scoring_model(gmm())[0], threshold=1e-3, rules=rules)
+    thrice = (slice(2, 5), slice(9, 11), slice(24, 26))
+    _, events = events_of(watcher, initial_state(watcher, ["e"]), rows(0, N), thrice)
+    assert [(event.transition, event.reopened) for event in events][3:] == [
+        ("resolved", 1),
+        ("firing", 2),
+        ("resolved", 2),
+    ]
+    over = ToldAlert(events[3], events[2].time, False)
+    _, again = events_of(watcher, known_again(watcher, over), rows(int(events[3].time) + 1, N), thrice)
+    assert [told(event) for event in again] == [told(event) for event in events[4:]]
+
+
 def test_a_level_that_became_normal_fires_at_no_restart_and_what_stands_out_of_it_does() -> None:
     rules = replace(RULES, release_after_s=6.0)
     watcher = detector(scoring_model(gmm())[0], threshold=1e-3, rules=rules)
