@@ -20,6 +20,7 @@ _LARGEST_TAUGHT = 20.0
 """Standard deviations; a value farther out moves the level no more than one so far out."""
 _FLOATS_AT_ONCE = 12_800
 _FEWEST_AT_ONCE = 16
+_FLOATS_WORTH_A_CALL = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +138,18 @@ class AutoregressivePredictor:
         bounded, level = self._bounded(rows[:, -self._n_features :], x, lengths, of_row)
         past_after, past, missing = _last_records(rows[:, : -self._n_features], bounded, lengths)
         expected = self.intercept.take(of_row, axis=0)
-        alone = self.coefficients[of_row[0]] if of_row.size and (of_row == of_row[0]).all() else None
-        # Few rows at a time, so that their coefficients stay in the processor's cache.
-        rows_at_once = max(_FEWEST_AT_ONCE, _FLOATS_AT_ONCE // self.coefficients[0].size)
-        for start in range(0, len(x), rows_at_once):
-            part = slice(start, start + rows_at_once)
-            # einsum adds up in the same order for any number of rows; a matrix product would not.
-            if alone is not None:
-                expected[part] += np.einsum("np,pd->nd", past[part], alone)
-            else:
-                own = self.coefficients.take(of_row[part], axis=0)
-                expected[part] += np.einsum("np,npd->nd", past[part], own)
+        models = np.flatnonzero(np.bincount(of_row))
+        if models.size == 1:
+            expected += _times(past, self.coefficients[models[0]])
+        elif models.size * _FLOATS_WORTH_A_CALL < len(x) * self.coefficients[0].size:
+            # Coefficients copied for every row would cost more than a call for every model.
+            for m in models.tolist():
+                own = np.flatnonzero(of_row == m)
+                expected[own] += _times(past[own], self.coefficients[m])
+        else:
+            for part in _parts(len(x), self.coefficients[0].size):
+                of_part = self.coefficients.take(of_row[part], axis=0)
+                expected[part] += np.einsum("np,npd->nd", past[part], of_part)
         return Prediction(np.hstack([past_after, level]), expected, missing)
 
     def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
@@ -257,6 +259,21 @@ def predictor_from_arrays(name: str, arrays: Arrays, n_features: int) -> Predict
     if name not in PREDICTORS:
         raise ValueError(f"no predictor is called {name!r}; this version knows {', '.join(PREDICTORS)}")
     return PREDICTORS[name].from_arrays(arrays, n_features)
+
+
+def _times(past: FloatArray, coefficients: FloatArray) -> FloatArray:
+    """Return ``past @ coefficients``, a row with the same bits in any batch."""
+    product = np.empty((len(past), coefficients.shape[1]))
+    for part in _parts(len(past), coefficients.size):
+        # einsum adds up in the same order for any number of rows; a matrix product would not.
+        np.einsum("np,pd->nd", past[part], coefficients, out=product[part])
+    return product
+
+
+def _parts(rows: int, size: int) -> list[slice]:
+    """Return few rows at a time, so that their coefficients, ``size`` each, stay in the processor's cache."""
+    at_once = max(_FEWEST_AT_ONCE, _FLOATS_AT_ONCE // size)
+    return [slice(start, start + at_once) for start in range(0, rows, at_once)]
 
 
 def _last_records(

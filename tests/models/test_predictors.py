@@ -1,5 +1,7 @@
 """Tests for detector.models.predictors."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,23 @@ def test_number_of_rows_changes_no_bit(rows: int) -> None:
     whole = predictor.scan(before, x, time, ones, model).expected
     part = predictor.scan(before[:rows], x[:rows], time[:rows], ones[:rows], model[:rows]).expected
     np.testing.assert_array_equal(part, whole[:rows])
+
+
+@pytest.mark.parametrize("models", [1, 3, 100])
+def test_wide_coefficients_are_not_copied_for_every_row_and_no_bit_changes(models: int) -> None:
+    d, n, rng = 250, 100, np.random.default_rng(6)
+    predictor, of_row = autoregressive(d=d, models=models), np.arange(n) % models
+    x, time, ones = rng.normal(size=(n, d)), np.zeros(n), np.ones(n, dtype=np.int64)
+    state = rng.normal(size=(n, 2 * d))
+    tracemalloc.start()
+    together = predictor.scan(state, x, time, ones, of_row).expected
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * predictor.coefficients[0].nbytes
+    for i in range(0, n, 9):
+        row = slice(i, i + 1)
+        alone = predictor.scan(state[row], x[row], time[row], ones[row], of_row[row]).expected
+        np.testing.assert_array_equal(together[row], alone)
 
 
 @pytest.mark.parametrize("name", PREDICTORS)
