@@ -74,6 +74,8 @@ class AlertEvent:
     """Of the record with the largest anomaly score so far."""
     end: float | None
     """Of the last suspicious record; None while firing."""
+    last_suspicious: float
+    """Of the newest suspicious record, while firing, too."""
     records: int
     """Scored records since ``start``, it included."""
     surprise_nats: float

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import gammainc
 
 from detector.alerting.event import AlertEvent, Transition
+from detector.alerting.reopened import ToldAlert
 from detector.alerting.rules import IncidentRules
 from detector.batch import Source
 
@@ -176,7 +177,8 @@ def group(
     members that came together with as many others as would make an incident. So it spreads as far as there is
     more to it than chance, and whoever begins later is told of by itself. It is over when all members are,
     and nobody may join any more. Somebody who began in its time and is read of later, opens it again. A
-    member that nothing is heard of is over when its own alert expires.
+    member that nothing is heard of is over when its own alert expires, and one that had been open before when
+    nothing of it was suspicious for ``rules.within_s``.
 
     Args:
         state: Before.
@@ -203,11 +205,14 @@ def group(
             _lapse(current, episode.time)
         if episode.transition != "firing":
             resolves = episode.transition == "resolved"
+            goes_on = not resolves and not _stays_away(episode, rules)
             if id in recent:
-                recent[id] = _Begun(recent[id].episode, not resolves)
+                recent[id] = _Begun(recent[id].episode, goes_on)
             elif current is not None and (id in current.firing or _was_in(current, episode)):
                 incident_of[id] = current.id
-                _noted(current, episode, firing=not resolves)
+                _noted(current, episode, firing=goes_on)
+            elif over is not None and _was_in(over, episode):
+                incident_of[id] = over.id
             elif id in elsewhere:
                 of = elsewhere.pop(id)
                 incident_of[id] = of.incident_id
@@ -281,25 +286,27 @@ def forget(state: IncidentState, entities: Collection[str]) -> IncidentState:
 
 
 def restore(
-    state: IncidentState, incidents: Sequence[IncidentEvent], episodes: Sequence[AlertEvent]
+    state: IncidentState, incidents: Sequence[IncidentEvent], alerts: Sequence[ToldAlert]
 ) -> IncidentState:
     """Return the state with what another process told of entities that are read here from now on.
 
     Args:
         state: Before.
         incidents: The newest event of each that goes on and began here: from now on this process tells of it.
-        episodes: The newest event of each open one.
+        alerts: Those that are open.
     """
     current, elsewhere = _copy(state.incident), dict(state.elsewhere)
     for told in incidents:
         if current is None:
             current = _restored(told)
-    for episode in episodes:
+    for alert in alerts:
+        episode = alert.newest
         # Who began before it was known to be an incident, does not say so.
         if current is not None and (episode.incident_id == current.id or _was_in(current, episode)):
             _heard(current, episode)
-            current.members[episode.entity] = _member(episode)
-            current.joined = max(current.joined, episode.start)
+            began = alert.fired_at if episode.reopened else episode.start
+            current.members[episode.entity] = _member(episode, began)
+            current.joined = max(current.joined, began)
         elif episode.incident_id is not None:
             of = _Elsewhere(episode.entity, episode.incident_id, _lasts_s(episode))
             elsewhere[episode.alert_id] = of
@@ -327,7 +334,7 @@ def _begin(first: AlertEvent, now: float) -> _Incident:
         first.entity, first.detector, first.role, first.version, first.source, first.first_offset
     )
     labels = dict(first.labels)
-    return _Incident(id, origin, first.start, first.time, first.time, first.severity, labels, clock_s=now)
+    return _Incident(id, origin, _began(first), first.time, first.time, first.severity, labels, clock_s=now)
 
 
 def _restored(told: IncidentEvent) -> _Incident:
@@ -349,16 +356,22 @@ def _restored(told: IncidentEvent) -> _Incident:
     )
 
 
-def _member(episode: AlertEvent) -> IncidentMember:
+def _began(fired: AlertEvent) -> float:
+    """Return when the episode that fires began: the start of an alert that is open again was long before."""
+    return fired.time if fired.reopened else fired.start
+
+
+def _member(episode: AlertEvent, began: float) -> IncidentMember:
     feature = episode.reasons[0].feature if episode.reasons else None
-    return IncidentMember(episode.entity, episode.alert_id, episode.start, feature)
+    return IncidentMember(episode.entity, episode.alert_id, began, feature)
 
 
 def _join(
     incident: _Incident, episode: AlertEvent, rules: IncidentRules, fewest: int, *, firing: bool
 ) -> None:
-    incident.members[episode.entity] = _member(episode)
-    incident.start = min(incident.start, episode.start)
+    began = _began(episode)
+    incident.members[episode.entity] = _member(episode, began)
+    incident.start = min(incident.start, began)
     incident.lately.append(episode.time)
     while incident.lately[0] <= episode.time - rules.within_s:
         incident.lately.popleft()
@@ -373,6 +386,11 @@ def _join(
 def _was_in(incident: _Incident, episode: AlertEvent) -> bool:
     member = incident.members.get(episode.entity)
     return member is not None and member.alert_id == episode.alert_id
+
+
+def _stays_away(episode: AlertEvent, rules: IncidentRules) -> bool:
+    """Return whether an alert that is open again only waits for whether it comes back once more."""
+    return episode.reopened > 0 and episode.time - episode.last_suspicious > rules.within_s
 
 
 def _in_time_of(incident: _Incident, episode: AlertEvent, rules: IncidentRules) -> bool:

@@ -74,8 +74,7 @@ def reopened_state(told: ToldAlert, members: list[str]) -> StateRows:
         ("peak_log_likelihood", event.log_likelihood),
         ("peak_member", members.index(event.member) if event.member in members else 0),
         ("peak_too_likely", event.side == "too_likely"),
-        # Of those that are known to be suspicious.
-        ("last_suspicious", event.peak if event.end is None else event.end),
+        ("last_suspicious", event.last_suspicious),
     ):
         state[name] = np.asarray(value)
     return state

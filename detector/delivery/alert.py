@@ -91,6 +91,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Event time of the record that caused the event."""
     start: Time
     end: Time | None = None
+    last_suspicious: Time | None = None
     records: int = 0
     anomaly_score: float | None = None
     return_period: str = ""

@@ -291,13 +291,14 @@ class Episodes:
         """Say whether a member fires on although its incident is over, so that nobody hears of it otherwise.
 
         Its other members may be another process's, which does not know of this one. Somebody who begins to
-        fire is no such case: the incident opens again with him.
+        fire is no such case: the incident opens again with him. Nor is who only waits for its cooldown.
         """
         if alert.state != "updated":
             return False
         incident = self._known.get(alert.incident_id or "")
         ends_s = None if incident is None or incident.closing is None else incident.closing.ends_at_s
-        return ends_s is not None and alert.time.timestamp() > ends_s
+        seen = alert.last_suspicious if alert.reopened and alert.last_suspicious else alert.time
+        return ends_s is not None and seen.timestamp() > ends_s
 
     def _firing_by_labels(self) -> Counter[frozenset[tuple[str, str]]]:
         """Count the open episodes that receivers know by the same labels.

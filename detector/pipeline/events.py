@@ -72,6 +72,7 @@ def event_of(
         start=float(span["start"]),
         peak=float(span["peak"]),
         end=float(span["last_suspicious"]) if over else None,
+        last_suspicious=float(span["last_suspicious"]),
         records=int(span["records"]),
         surprise_nats=float(span["surprise_nats"]),
         p_value=p_value,

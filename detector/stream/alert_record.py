@@ -85,6 +85,7 @@ def _value(event: AlertEvent) -> bytes:
         "start": time_text(event.start),
         "peak": time_text(event.peak),
         "end": None if event.end is None else time_text(event.end),
+        "last_suspicious": time_text(event.last_suspicious),
         "records": event.records,
         "surprise_nats": event.surprise_nats,
         "p_value": event.p_value,

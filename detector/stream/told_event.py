@@ -109,6 +109,7 @@ class ToldEvent(ToldHead, frozen=True, kw_only=True):
     start: _Time
     peak: _Time | None = None
     end: _Time | None = None
+    last_suspicious: _Time | None = None
     records: int = 0
     surprise_nats: _Number = None
     p_value: _Number = None
@@ -169,6 +170,8 @@ def alert_of(event: ToldEvent) -> AlertEvent:
         start=seconds(event.start),
         peak=seconds(event.peak or event.start),
         end=None if event.end is None else seconds(event.end),
+        # Earlier versions told it at the end alone.
+        last_suspicious=seconds(event.last_suspicious or event.end or event.time),
         records=event.records,
         surprise_nats=_number(event.surprise_nats, float("inf")),
         p_value=_number(event.p_value),

@@ -113,7 +113,7 @@ class Watch:
         self._told = {key: told for key, told in self._told.items() if key[0] not in sources}
         self._told |= {(told.newest.source, told.newest.entity): told for told in own}
         of_own = [incident for incident in incidents if incident.detector == self.name]
-        self._grouping = restore(self._grouping, of_own, [told.newest for told in own if told.is_open])
+        self._grouping = restore(self._grouping, of_own, [told for told in own if told.is_open])
 
     def forget(self, slots: IntArray, entities: Collection[str]) -> None:
         """Drop the state of entities whose partitions went elsewhere; their slots may be given to others."""

@@ -17,6 +17,7 @@ from detector.alerting.incidents import (
     group,
     restore,
 )
+from detector.alerting.reopened import ToldAlert
 from detector.alerting.rules import IncidentRules
 from tests.delivery.events import event
 
@@ -151,6 +152,45 @@ def test_a_member_whose_alert_opens_again_is_still_one_and_lets_nobody_else_join
     assert fleet.take(of("x", 1000.0)).incident_of == {}
 
 
+def test_an_alert_that_is_open_again_began_when_it_fired_this_time() -> None:
+    fleet = Fleet()
+    again = [replace(of(name, 5000.0), start=1000.0, reopened=1) for name in "abc"]
+    [fired] = fleet.take(*again).events
+    assert (fired.start, [member.start for member in fired.members]) == (5000.0, [5000.0] * 3)
+    fleet.take(*(of(name, 5100.0, "resolved") for name in "abc"), now=6000.0)
+    # On a partition that is behind, from before all of that.
+    assert fleet.take(of("d", 4000.0), now=6000.0).incident_of == {}
+
+
+def test_who_joined_last_is_known_after_a_restart_by_when_it_fired() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 5000.0) for name in "abc"))
+    [told] = fleet.told
+    news = replace(of("a", 6000.0, "updated"), start=1000.0, reopened=1, incident_id=told.incident_id)
+    restored = restore(IncidentState(), [told], [ToldAlert(news, 5000.0, True)]).incident
+    assert restored is not None
+    assert (restored.joined, restored.members["a"].start) == (5000.0, 5000.0)
+
+
+def test_a_member_that_is_open_again_and_calm_keeps_no_incident_open() -> None:
+    fleet = Fleet()
+    fleet.take(*(replace(of(name, 1000.0), reopened=1) for name in "abc"))
+    fleet.take(*(of(name, 1200.0, "resolved") for name in "ab"))
+
+    def goes_on(time_s: float, last_suspicious: float) -> AlertEvent:
+        return replace(of("c", time_s, "updated"), reopened=1, last_suspicious=last_suspicious)
+
+    fleet.take(goes_on(1300.0, 1000.0))
+    assert fleet.state.waits
+    # It was not over yet, and came back.
+    fleet.take(goes_on(1600.0, 1550.0))
+    assert fleet.told[-1].firing == 1
+    [over] = fleet.take(goes_on(1900.0, 1550.0)).events[-1:]
+    assert (over.transition, over.end) == ("resolved", 1900.0)
+    # Its own end, a cooldown after it became calm.
+    assert fleet.take(of("c", 3400.0, "resolved")).incident_of == {of("c", 0.0).alert_id: over.incident_id}
+
+
 def test_members_on_a_partition_that_is_behind_open_it_again_and_others_do_not() -> None:
     fleet = Fleet()
     fleet.take(*(of(name, 10.0) for name in "abc"), *(of(name, 15.0, "resolved") for name in "abc"))
@@ -249,13 +289,17 @@ def moved(fleet: Fleet, *entities: str) -> tuple[list[IncidentEvent], list[Alert
     return [incident], alerts
 
 
+def still_open(alerts: Sequence[AlertEvent]) -> list[ToldAlert]:
+    return [ToldAlert(alert, alert.time, True) for alert in alerts]
+
+
 def test_an_incident_is_told_of_by_whoever_reads_where_it_began() -> None:
     fleet = Fleet()
     fleet.take(*(of(name, 0.0) for name in "abcd"))
     incidents, alerts = moved(fleet, "a", "b")
     fleet.state = forget(fleet.state, ["a", "b"])
     other = Fleet()
-    other.state = restore(other.state, incidents, alerts)
+    other.state = restore(other.state, incidents, still_open(alerts))
     # The first says no more of it, but that its entities are in it.
     over = fleet.take(of("c", 10.0, "updated"), of("c", 20.0, "resolved"), of("d", 20.0, "resolved"), now=9e9)
     assert over.events == []
@@ -270,14 +314,14 @@ def test_an_incident_is_told_of_by_whoever_reads_where_it_began() -> None:
         incidents[0].first_offset,
     )
     # And it comes back.
-    third = restore(forget(fleet.state, ["c", "d"]), incidents, alerts).incident
+    third = restore(forget(fleet.state, ["c", "d"]), incidents, still_open(alerts)).incident
     assert third is not None
     assert set(third.firing) == {alert.alert_id for alert in alerts}
 
 
 def test_members_of_an_incident_that_began_elsewhere_say_so_and_are_forgotten_when_they_go() -> None:
     _, alerts = moved(told_of(Fleet()), "a", "b")
-    state = restore(IncidentState(), [], alerts)
+    state = restore(IncidentState(), [], still_open(alerts))
     assert state.incident is None
     assert set(state.elsewhere) == {alert.alert_id for alert in alerts}
     assert set(forget(state, ["a"]).elsewhere) == {alerts[1].alert_id}
@@ -287,7 +331,7 @@ def test_members_of_an_incident_elsewhere_are_forgotten_when_they_expire() -> No
     lasts_s, fleet = 900.0, Fleet()
     _, told = moved(told_of(Fleet()), "a", "b")
     alerts = [replace(alert, expires_at=alert.time + lasts_s) for alert in told]
-    fleet.state = restore(IncidentState(), [], alerts)
+    fleet.state = restore(IncidentState(), [], still_open(alerts))
     # Their partition is behind: they have as long as others.
     fleet.take(of("x", 9e6))
     assert set(fleet.state.elsewhere) == {alert.alert_id for alert in alerts}
@@ -416,6 +460,6 @@ def test_what_goes_on_after_a_restart_lapses_as_well() -> None:
         expiring(replace(of(name, 1000.0), incident_id=fleet.told[0].incident_id)) for name in "abc"
     ]
     other = Fleet()
-    other.state = restore(other.state, fleet.told, open_alerts)
+    other.state = restore(other.state, fleet.told, still_open(open_alerts))
     assert other.take(now=1899.0).events == []
     assert [told.transition for told in other.take(now=1900.0).events] == ["resolved"]

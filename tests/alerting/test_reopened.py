@@ -77,6 +77,17 @@ def test_an_alert_goes_on_from_its_newest_event_as_if_nothing_had_happened(watch
     assert {event.alert_id for event in after} == {fired.alert_id}
 
 
+def test_after_a_restart_an_alert_ends_where_it_was_suspicious_last(watcher: Detector) -> None:
+    _, events = events_of(watcher, initial_state(watcher, ["e"]), rows(0, N))
+    *_, kept_alive, resolved = events
+    assert kept_alive.peak < kept_alive.last_suspicious <= kept_alive.time
+    calm = rows(int(resolved.time) - 3, N)
+    _, [*_, over] = events_of(
+        watcher, known_again(watcher, ToldAlert(kept_alive, events[0].time, True)), calm
+    )
+    assert (over.resolved_because, over.end) == ("calm", kept_alive.last_suspicious)
+
+
 def test_a_member_that_the_detector_no_longer_has_stands_for_nothing(watcher: Detector) -> None:
     _, [fired, *_] = events_of(watcher, initial_state(watcher, ["e"]), rows(0, CUT))
     critical = replace(fired, severity="critical", side="too_likely", member="gone", reopened=2)

@@ -47,6 +47,7 @@ def event(
         start=start_s,
         peak=start_s,
         end=None if firing else time_s,
+        last_suspicious=time_s,
         records=5,
         surprise_nats=31.5,
         p_value=1e-6,

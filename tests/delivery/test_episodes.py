@@ -404,6 +404,18 @@ def test_a_member_that_outlasts_its_incident_is_told_of_to_its_end() -> None:
     assert told(topic.take(end, NOW + 240)) == ["resolved"]
 
 
+def test_a_member_that_only_waits_for_its_cooldown_does_not_outlast_its_incident() -> None:
+    topic = Topic(episodes())
+    member = replace(event("firing", NOW), incident_id="incident-0", reopened=1)
+    topic.take(member, NOW)
+    topic.episodes.take(*read_incident(incident("firing", NOW), 100), NOW, NOW)
+    topic.episodes.take(*read_incident(incident("resolved", NOW + 90, start_s=NOW), 101), NOW + 90, NOW + 90)
+    calm = replace(member, id="u-1", time=NOW + 120, last_suspicious=NOW + 10)
+    assert topic.take(calm, NOW + 120, state="updated") == (Reading.GROUPED, [])
+    came_back = replace(calm, id="u-2", time=NOW + 180, last_suspicious=NOW + 170)
+    assert told(topic.take(came_back, NOW + 180, state="updated")) == ["firing"]
+
+
 def test_a_member_of_an_incident_that_expired_is_told_of() -> None:
     topic = Topic(episodes())
     topic.episodes.take(*read_incident(incident("firing", NOW), 100), NOW, NOW)

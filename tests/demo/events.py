@@ -34,6 +34,7 @@ def alert_values(
         start=start,
         peak=start,
         end=None,
+        last_suspicious=start + 300.0,
         records=2,
         surprise_nats=20.0,
         p_value=1e-5,

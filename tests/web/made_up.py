@@ -94,6 +94,7 @@ def event_of(
         start=1.8e9,
         peak=1.8e9,
         end=None,
+        last_suspicious=1.8e9,
         records=1,
         surprise_nats=20.0,
         p_value=1e-9,
