@@ -1,6 +1,7 @@
 """The alert event: one when an alert fires, some while it goes on, one when it resolves."""
 
 import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -9,7 +10,7 @@ from detector.models.contract import Regime
 
 Transition = Literal["firing", "updated", "resolved"]
 Side = Literal["unlikely", "too_likely"]
-UpdatedBecause = Literal["severity", "peak", "keep_alive"]
+UpdatedBecause = Literal["severity", "peak", "spread", "keep_alive"]
 ResolvedBecause = Literal["calm", "new_normal", "maintenance"]
 
 # A keep-alive that is late or lost is no end yet.
@@ -121,6 +122,14 @@ def alert_id(source: Source, first_offset: int, detector: str, entity: str) -> s
 def event_id(alert: str, transition: Transition, offset: int) -> str:
     """Return the id of one event of an alert, caused by the record at ``offset``."""
     return str(uuid.uuid5(_NAMESPACE, f"{alert}|{transition}|{offset}"))
+
+
+def shared_labels(labels: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return those that all of one or more have in common."""
+    shared, *others = labels
+    for other in others:
+        shared = {name: text for name, text in shared.items() if other.get(name) == text}
+    return dict(shared)
 
 
 def expires_at(time: float, keep_alive_s: float, interval_s: float) -> float:

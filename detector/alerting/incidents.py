@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammainc
 
-from detector.alerting.event import AlertEvent, Transition
+from detector.alerting.event import AlertEvent, Transition, UpdatedBecause, shared_labels
 from detector.alerting.reopened import ToldAlert
 from detector.alerting.rules import IncidentRules
 from detector.batch import Source
@@ -38,6 +38,10 @@ class IncidentMember(NamedTuple):
     start: float
     feature: str | None
     """The one that surprised most."""
+    anomaly_score: float
+    """Of that episode's peak so far; NaN where that is not known."""
+    firing: bool
+    """Whether it goes on, as of this event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class IncidentEvent:
     """What surprised most, and in how many of the entities; commonest first."""
     labels: dict[str, str]
     """Those that all members have in common."""
+    updated_because: UpdatedBecause | None
+    """``severity``; ``spread``: more have joined; ``keep_alive``: nothing new; None unless updated."""
     source: Source
     """Where the first member's records are; with ``first_offset`` it says where the incident began."""
     first_offset: int
@@ -363,7 +369,9 @@ def _began(fired: AlertEvent) -> float:
 
 def _member(episode: AlertEvent, began: float) -> IncidentMember:
     feature = episode.reasons[0].feature if episode.reasons else None
-    return IncidentMember(episode.entity, episode.alert_id, began, feature)
+    return IncidentMember(
+        episode.entity, episode.alert_id, began, feature, episode.anomaly_score, firing=True
+    )
 
 
 def _join(
@@ -377,9 +385,7 @@ def _join(
         incident.lately.popleft()
     if len(incident.lately) >= fewest:
         incident.joined = max(incident.joined, episode.time)
-    incident.labels = {
-        name: text for name, text in incident.labels.items() if episode.labels.get(name) == text
-    }
+    incident.labels = shared_labels([incident.labels, episode.labels])
     _noted(incident, episode, firing=firing)
 
 
@@ -426,6 +432,9 @@ def _noted(incident: _Incident, episode: AlertEvent, *, firing: bool) -> None:
     if episode.expires_at is not None:
         incident.expires_at = max(incident.expires_at, episode.expires_at)
     incident.severity = max(incident.severity, episode.severity, key=_rank)
+    if _was_in(incident, episode):
+        member = incident.members[episode.entity]
+        incident.members[episode.entity] = member._replace(anomaly_score=episode.anomaly_score)
     if firing:
         _heard(incident, episode)
     else:
@@ -443,7 +452,7 @@ def _told(incident: _Incident, *, resolved: bool = False) -> list[IncidentEvent]
     )
     events = []
     if due and (first or not resolved):
-        events.append(_event(incident, "firing" if first else "updated"))
+        events.append(_event(incident, "firing") if first else _event(incident, "updated", _news(incident)))
         incident.told_time, incident.told_severity = incident.time, incident.severity
         incident.told_entities = len(incident.members)
     if resolved:
@@ -451,7 +460,15 @@ def _told(incident: _Incident, *, resolved: bool = False) -> list[IncidentEvent]
     return events
 
 
-def _event(incident: _Incident, transition: Transition) -> IncidentEvent:
+def _news(incident: _Incident) -> UpdatedBecause:
+    if incident.severity != incident.told_severity:
+        return "severity"
+    return "spread" if len(incident.members) > incident.told_entities else "keep_alive"
+
+
+def _event(
+    incident: _Incident, transition: Transition, updated_because: UpdatedBecause | None = None
+) -> IncidentEvent:
     first, members = incident.first, list(incident.members.values())
     features = Counter(member.feature for member in members if member.feature is not None)
     # Who is read of late changes what is told, but not the time of the newest event.
@@ -473,9 +490,12 @@ def _event(incident: _Incident, transition: Transition) -> IncidentEvent:
         # Of one that another process began, not every member may be known.
         entities=entities,
         firing=len(incident.firing),
-        members=tuple(members[:MEMBERS_LISTED]),
+        members=tuple(
+            member._replace(firing=member.alert_id in incident.firing) for member in members[:MEMBERS_LISTED]
+        ),
         features=tuple(features.most_common(_FEATURES_LISTED)),
         labels=dict(incident.labels),
+        updated_because=updated_because,
         source=first.source,
         first_offset=first.first_offset,
     )

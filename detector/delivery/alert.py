@@ -46,6 +46,8 @@ class Member(msgspec.Struct, frozen=True):
     entity: str
     alert_id: str = ""
     feature: str | None = None
+    anomaly_score: float | None = None
+    firing: bool | None = None
 
 
 class Shared(msgspec.Struct, frozen=True):

@@ -102,8 +102,10 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
         yield "later", _reason(reason)
     for member in alert.members:
         feature = f", {member.feature}" if member.feature else ""
+        score = "" if member.anomaly_score is None else f", anomaly score {member.anomaly_score:.3g}"
+        over = ", over" if member.firing is False else ""
         known = f": alert {member.alert_id}" if member.alert_id else ""
-        yield "member", f"{member.entity}{feature}{known}"
+        yield "member", f"{member.entity}{feature}{score}{over}{known}"
     if alert.members_left_out:
         yield "member", f"and {alert.members_left_out} more"
     incident = alert.incident_id or firing.incident_id

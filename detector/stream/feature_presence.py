@@ -16,6 +16,7 @@ from detector.alerting.absence_event import (
     listed,
     resolved,
 )
+from detector.alerting.event import shared_labels
 from detector.alerting.vanished import SUSPECTED_AT, after_records, vanished
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Source
 from detector.models.sequences import runs_of, starts_of
@@ -178,7 +179,8 @@ class FeaturePresence:
             self._state[many, j] = _WITH_OTHERS
             first = int(slots[np.argmin(self._since_offset[slots, j])])
             names = [entities[slot] for slot in many.tolist()]
-            event = self._event(first, j, feature, now_s, MANY_ENTITIES, names, alive, {}, source_of[first])
+            shared, source = shared_labels(labels[slot] for slot in many.tolist()), source_of[first]
+            event = self._event(first, j, feature, now_s, MANY_ENTITIES, names, alive, shared, source)
             self.told[key] = event
             return [event]
         events = []

@@ -48,11 +48,14 @@ def _data(event: IncidentEvent, listed: int) -> dict[str, Any]:
                 "alert_id": member.alert_id,
                 "start": time_text(member.start),
                 "feature": member.feature,
+                "anomaly_score": member.anomaly_score,
+                "firing": member.firing,
             }
             for member in event.members[:listed]
         ],
         "members_left_out": event.entities - listed,
         "features": [{"feature": name, "entities": count} for name, count in event.features],
+        "updated_because": event.updated_because,
         "origin": {
             "topic": event.source.topic,
             "partition": event.source.partition,

@@ -31,6 +31,7 @@ from detector.alerting.absence_event import (
     kept_alive,
     resolved,
 )
+from detector.alerting.event import shared_labels
 from detector.batch import Batch, FloatArray, IntArray, Source
 from detector.models.sequences import lagged, runs_of, starts_of
 from detector.stream.feature_presence import FeaturePresence
@@ -42,6 +43,8 @@ from detector.stream.recalled_absences import RecalledAbsences
 CHECK_S = 1.0
 """Of a stream's clock, between two looks at all entities, or longer where all have much more patience."""
 _CHECKS = 16
+_WHICH = "incident"
+"""Label of a further absence of many: its number."""
 """Within the shortest patience of all."""
 
 
@@ -395,17 +398,21 @@ class Presence:
 
     def _raise_incident(self, members: IntArray, clocks: FloatArray, *, silent: bool) -> None:
         rows = self._rows
-        recalled = {told.labels.get("incident", "1") for told in self._recalled.told() if told.absent > 1}
+        recalled = {told.labels.get(_WHICH, "1") for told in self._recalled.told() if told.absent > 1}
         number = FIRST_INCIDENT
         while number in self._incidents or str(number - 1) in recalled:
             number += 1
+        labels = shared_labels(self._labels[slot] for slot in members.tolist())
+        # With it receivers know a further one from the first, of which they were told.
+        labels.pop(_WHICH, None)
+        if number != FIRST_INCIDENT:
+            labels[_WHICH] = str(number - 1)
         stopped = Stopped(
             self._input,
             self._rules.severity,
             MANY_ENTITIES,
             [self._entity[slot] for slot in members.tolist()],
-            # Without it receivers would take a further one for the first, which they know.
-            {} if number == FIRST_INCIDENT else {"incident": str(number - 1)},
+            labels,
             alive=rows.alive().size,
         )
         time_s = float(clocks[rows.source[members]].max())

@@ -60,6 +60,8 @@ class _Member(msgspec.Struct, frozen=True):
     alert_id: str = ""
     start: _Time | None = None
     feature: str | None = None
+    anomaly_score: _Number = None
+    firing: bool = True
 
 
 class _Shared(msgspec.Struct, frozen=True):
@@ -211,12 +213,18 @@ def incident_of(event: ToldEvent) -> IncidentEvent:
         firing=event.firing,
         members=tuple(
             IncidentMember(
-                member.entity, member.alert_id, seconds(member.start or event.start), member.feature
+                member.entity,
+                member.alert_id,
+                seconds(member.start or event.start),
+                member.feature,
+                _number(member.anomaly_score),
+                member.firing,
             )
             for member in event.members
         ),
         features=tuple((shared.feature, shared.entities) for shared in event.features),
         labels=event.labels,
+        updated_because=event.updated_because,
         source=event.source,
         first_offset=event.origin.first_offset,
     )

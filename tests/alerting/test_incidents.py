@@ -259,6 +259,29 @@ def test_the_severity_is_the_worst_of_the_members_and_news_at_once() -> None:
     assert (told.transition, told.severity) == ("updated", "critical")
 
 
+def test_an_update_says_what_is_new() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 0.0) for name in "abc"))
+    fleet.take(of("d", 70.0))
+    fleet.take(replace(of("a", 140.0, "updated")))
+    fleet.take(replace(of("b", 150.0, "updated"), severity="critical"))
+    assert [(told.transition, told.updated_because) for told in fleet.told] == [
+        ("firing", None),
+        ("updated", "spread"),
+        ("updated", "keep_alive"),
+        ("updated", "severity"),
+    ]
+
+
+def test_it_says_of_members_how_loud_they_were_and_whether_they_are_over() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 0.0) for name in "abc"))
+    fleet.take(replace(of("b", 5.0, "updated"), anomaly_score=9.0))
+    fleet.take(of("c", 100.0, "resolved"))
+    told = {member.entity: (member.anomaly_score, member.firing) for member in fleet.told[-1].members}
+    assert told == {"a": (2.7, True), "b": (9.0, True), "c": (2.7, False)}
+
+
 def test_it_says_what_its_members_share() -> None:
     fleet = Fleet()
     [told] = fleet.take(

@@ -115,9 +115,13 @@ def incident(
         expires_at=None,
         entities=len(entities),
         firing=0 if transition == "resolved" else len(entities),
-        members=tuple(IncidentMember(entity, f"alert-{entity}", start_s, "cpu") for entity in entities),
+        members=tuple(
+            IncidentMember(entity, f"alert-{entity}", start_s, "cpu", 2.7, transition != "resolved")
+            for entity in entities
+        ),
         features=(("cpu", len(entities)),),
         labels={"team": "shop"},
+        updated_because="keep_alive" if transition == "updated" else None,
         source=TELEMETRY,
         first_offset=17,
     )

@@ -308,7 +308,7 @@ def test_an_incident_names_its_members_and_is_not_replayed(rig: Rig) -> None:
     assert found.moments == []
     text = printed(found)
     assert "5 entities of detector hosts at once" in text
-    assert "web-4, cpu: alert alert-web-4" in text
+    assert "web-4, cpu, anomaly score 2.7: alert alert-web-4" in text
 
 
 def test_an_absence_is_told_and_not_replayed(rig: Rig) -> None:

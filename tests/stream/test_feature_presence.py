@@ -93,6 +93,7 @@ def test_feature_that_vanishes_from_all_is_one_event(poll: int) -> None:
         ("resolved", MANY_ENTITIES),
     ]
     assert (events[0].absent, events[0].alive, len(events[0].entities)) == (20, 20, 20)
+    assert events[0].labels == {"team": "shop"}
     assert events[0].alert_id == events[1].alert_id
 
 

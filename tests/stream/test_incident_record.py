@@ -37,17 +37,26 @@ def test_golden_incident() -> None:
         "entities": 1,
         "firing": 0,
         "members": [
-            {"entity": "a", "alert_id": "alert-a", "start": "2026-11-20T14:59:00Z", "feature": "cpu"}
+            {
+                "entity": "a",
+                "alert_id": "alert-a",
+                "start": "2026-11-20T14:59:00Z",
+                "feature": "cpu",
+                "anomaly_score": 2.7,
+                "firing": False,
+            }
         ],
         "members_left_out": 0,
         "features": [{"feature": "cpu", "entities": 1}],
+        "updated_because": None,
         "origin": {"topic": "telemetry", "partition": 0, "first_offset": 17},
     }
 
 
 def test_long_names_leave_members_out_rather_than_grow_without_bound() -> None:
     long = tuple(
-        IncidentMember(f"{i:02d}{'x' * 4000}", f"alert-{i}", 1.8e9, None) for i in range(MEMBERS_LISTED)
+        IncidentMember(f"{i:02d}{'x' * 4000}", f"alert-{i}", 1.8e9, None, 2.7, firing=True)
+        for i in range(MEMBERS_LISTED)
     )
     value = encode_incident(replace(incident("firing", 1.8e9), members=long, entities=312), "g").value
     said = json.loads(value)

@@ -293,7 +293,7 @@ def test_silence_of_the_rest_is_a_further_incident() -> None:
     first, further = (event for event in stream.events if event.transition != "updated")
     assert (further.transition, further.absent, further.alive) == ("firing", 45, 45)
     assert further.alert_id != first.alert_id
-    assert (first.labels, further.labels) == ({}, {"incident": "2"})
+    assert (first.labels, further.labels) == ({"team": "shop"}, {"team": "shop", "incident": "2"})
     assert stream.presence.absent() == 100
     assert len(stream.presence.firing()) == 2
     play(stream, rounds(names, 60, 70, without=names[:55]))
@@ -311,7 +311,8 @@ def test_incident_beside_one_that_another_process_told_of_is_a_further_one_to_re
     stream.presence.recall([P0], before.presence.firing())
     play(stream, rounds(names, 60, 80, without=names[:55]))
     stream.idle(1000)
-    assert [event.labels for event in stream.events if event.transition == "firing"] == [{"incident": "2"}]
+    [further] = [event for event in stream.events if event.transition == "firing"]
+    assert further.labels == {"team": "shop", "incident": "2"}
 
 
 def test_many_of_the_rest_that_stop_are_a_further_incident_and_each_ends_by_itself() -> None:
