@@ -13,7 +13,7 @@ from detector.training.fit_family import no_report
 from detector.training.fitting_rows import Progress as Progress
 from detector.training.plan import TrainingPlan as TrainingPlan
 from detector.training.remarks import remark
-from detector.training.train_member import train_member
+from detector.training.train_member import TrainedMember, train_member
 from detector.training.training_rows import TrainingError as TrainingError
 
 
@@ -50,7 +50,10 @@ def train(
     report = progress or no_report
     try:
         plan, choice = choose(records, plan, report, anomalous)
-        members = [train_member(records, own, report, anomalous, regime) for own in plan.of_members()]
+        members: list[TrainedMember] = []
+        for own in plan.of_members():
+            prepared = members[0].material if members else None
+            members.append(train_member(records, own, report, anomalous, regime, prepared))
         material = members[0].material
         remark(material, plan)
         convened = convene([member.calibrated for member in members], material)

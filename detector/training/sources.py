@@ -73,6 +73,8 @@ def read_parts(
             part = _batch(table, path, features, kinds, labels)
             yield replace(part, offset=part.offset + first)
             first += len(part)
+        # Arrow keeps for another table what it has freed, and there is none.
+        pa.default_memory_pool().release_unused()
     except SourceError:
         # In a part rows count from its own beginning: the whole file says which one it is.
         read_file(path, features, kinds, labels)

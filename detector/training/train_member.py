@@ -64,15 +64,19 @@ def train_member(
     report: Progress,
     anomalous: BoolArray | None,
     regime: Sequence[str | None] | None,
+    prepared: "Material | None" = None,
 ) -> TrainedMember:
     """Fit and calibrate one member; arguments as ``detector.training.job.train``.
+
+    Args:
+        prepared: The same records as another member took them: not held twice, where both take them alike.
 
     Raises:
         TrainingError: The records cannot give a model.
         ValueError: So, too.
     """
     curves = Curves()
-    fitted = fit_member(records, plan, report, anomalous, regime, curves)
+    fitted = fit_member(records, plan, report, anomalous, regime, curves, prepared)
     material = fitted.material
     calibrated = fitted.calibrated
     member = Member(
@@ -113,18 +117,25 @@ def fit_member(
     anomalous: BoolArray | None,
     regime: Sequence[str | None] | None,
     curves: Curves,
+    prepared: "Material | None" = None,
 ) -> FittedMember:
     """Fit and calibrate one member; arguments as ``train_member``.
 
     Args:
         curves: Takes what the fit watches.
+        prepared: As in ``train_member``.
 
     Raises:
         TrainingError: The records cannot give a model.
         ValueError: So, too.
     """
     report("preparing", 0, 1)
-    material = prepare(records, plan, anomalous, regime)
+    if prepared is not None and prepared.serves(plan):
+        material = prepared
+    else:
+        material = prepare(records, plan, anomalous, regime)
+    if material.regimes and plan.family != "naive_bayes":
+        _log.info("family %s has no use for the labels of regimes; they are not used", plan.family)
     if material.only_discrete and plan.predictor != "none":
         _log.info("no feature is continuous, so nothing is predicted: predictor none, not %s", plan.predictor)
         plan = replace(plan, predictor="none")
@@ -171,6 +182,12 @@ class Material:
         """Return whether there is nothing to predict."""
         return self.discrete is not None and self.discrete.continuous.size == 0
 
+    def serves(self, plan: TrainingPlan) -> bool:
+        """Return whether the plan of another member of the committee takes the records alike."""
+        if plan.family not in FAMILIES or plan.models != "pooled":
+            return False
+        return kinds_for(plan.family, self.rows.feature_names, plan.kinds) == self.kinds
+
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
@@ -203,8 +220,6 @@ def prepare(
     if plan.family not in FAMILIES:
         raise TrainingError(f"no family is called {plan.family!r}; this version knows {', '.join(FAMILIES)}")
     codes, regimes = (None, ()) if regime is None else regime_codes(regime)
-    if regimes and plan.family != "naive_bayes":
-        _log.info("family %s has no use for the labels of regimes; they are not used", plan.family)
     every_row = with_rates(rows_in_order(records, anomalous, codes), plan.types)
     rows = every_row.without_anomalous()
     kinds = kinds_for(plan.family, rows.feature_names, plan.kinds)

@@ -11,13 +11,15 @@ from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, Scores, Status
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleStore, load_bundle
+from detector.models.kinds import Kind
 from detector.models.naive_bayes import NaiveBayes
 from detector.models.predictors import PREDICTORS
 from detector.models.vae import Vae
 from detector.scoring.time_scale import TimeScale
 from detector.scoring.typicality import Choice
-from detector.training import fit_vae
+from detector.training import fit_vae, train_member
 from detector.training.job import TrainingError, TrainingPlan, train
+from detector.training.plan import MemberPlan
 from tests.made import batch
 from tests.models.families_by_hand import random_vae
 from tests.pipelines import outcome_of, scores_of
@@ -46,6 +48,24 @@ def test_order_of_the_training_records_does_not_matter() -> None:
     assert one.manifest.training.data_sha256 == two.manifest.training.data_sha256
     for name, array in one.model.arrays().items():
         np.testing.assert_array_equal(array, two.model.arrays()[name], err_msg=name)
+
+
+@pytest.mark.parametrize(("kinds", "times"), [({}, 1), ({"f0": "count"}, 2)])
+def test_records_that_members_take_alike_are_put_in_order_once(
+    monkeypatch: pytest.MonkeyPatch, kinds: dict[str, Kind], times: int
+) -> None:
+    prepared: list[str] = []
+    prepare = train_member.prepare
+
+    def counted(records: Batch, plan: TrainingPlan, *labels: Any) -> train_member.Material:
+        prepared.append(plan.family)
+        return prepare(records, plan, *labels)
+
+    monkeypatch.setattr(train_member, "prepare", counted)
+    plan = replace(PLAN, kinds=kinds, others=(MemberPlan("naive_bayes", "none"),))
+    bundle = train(batch(np.round(rows())), plan, 1e9)
+    assert prepared == ["gmm", "naive_bayes"][:times]
+    assert [member.family for member in bundle.manifest.members] == ["gmm", "naive_bayes"]
 
 
 def test_incident_after_training_is_found_and_normal_traffic_keeps_quiet() -> None:
