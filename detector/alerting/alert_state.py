@@ -33,6 +33,7 @@ ALERT_STATE = np.dtype(
         ("first_offset", np.int64),
         ("stretches", np.int64),
         ("critical", np.bool_),
+        ("told_severity", np.int64),  # another process told of it with that one of SEVERITIES; 0: none did
         ("surprise_nats", np.float64),
         ("peak", np.float64),
         ("peak_score", np.float64),

@@ -11,7 +11,7 @@ from detector.models.contract import Regime
 Transition = Literal["firing", "updated", "resolved"]
 Side = Literal["unlikely", "too_likely"]
 UpdatedBecause = Literal["severity", "peak", "spread", "keep_alive"]
-ResolvedBecause = Literal["calm", "new_normal", "maintenance"]
+ResolvedBecause = Literal["calm", "new_normal", "maintenance", "muted"]
 
 # A keep-alive that is late or lost is no end yet.
 LASTS_KEEP_ALIVES = 3.0
@@ -103,7 +103,7 @@ class AlertEvent:
     """What is new: the severity, the peak, or nothing but that it goes on; None unless updated."""
     resolved_because: ResolvedBecause | None
     """``calm``; ``new_normal``: it lasted so long that it counts as normal; ``maintenance``: a window began
-    in which nothing fires. None while firing."""
+    in which nothing fires; ``muted``: nothing fires of its entity any more. None while firing."""
     source: Source
     first_offset: int
     """Of the first suspicious record that counted towards firing."""

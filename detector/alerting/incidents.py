@@ -16,7 +16,7 @@ from scipy.special import gammainc
 
 from detector.alerting.event import AlertEvent, Transition, UpdatedBecause, shared_labels
 from detector.alerting.reopened import ToldAlert
-from detector.alerting.rules import IncidentRules
+from detector.alerting.rules import SEVERITIES, IncidentRules
 from detector.batch import Source
 
 MEMBERS_LISTED = 50
@@ -24,7 +24,6 @@ MEMBERS_LISTED = 50
 _FEATURES_LISTED = 5
 _CHANCE_EVERY_S = 365 * 86_400.0
 _UPDATED_EVERY_S = 60.0
-_SEVERITIES = ("info", "warning", "critical")
 
 _NAMESPACE = uuid.UUID("2f1d6f0e-7c3a-5d0b-8a51-9f0c2b7f4e90")
 
@@ -513,4 +512,4 @@ def _copy(incident: _Incident | None) -> _Incident | None:
 
 
 def _rank(severity: str) -> int:
-    return _SEVERITIES.index(severity) if severity in _SEVERITIES else len(_SEVERITIES)
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)

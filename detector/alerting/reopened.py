@@ -12,7 +12,7 @@ import numpy as np
 
 from detector.alerting.alert_state import StateRows, initial_alert_state
 from detector.alerting.event import AlertEvent, Explained
-from detector.alerting.rules import CRITICAL, AlertRules
+from detector.alerting.rules import CRITICAL, SEVERITIES, AlertRules
 
 _DUE = -1
 """Keep-alives told so far: fewer than the none that are due at once."""
@@ -67,6 +67,7 @@ def reopened_state(told: ToldAlert, members: list[str]) -> StateRows:
         ("first_offset", event.first_offset),
         ("stretches", event.reopened + 1),
         ("critical", event.severity == CRITICAL),
+        ("told_severity", SEVERITIES.index(event.severity)),
         ("surprise_nats", event.surprise_nats),
         ("peak", event.peak),
         ("peak_score", event.anomaly_score),

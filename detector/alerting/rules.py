@@ -7,6 +7,7 @@ CRITICAL = "critical"
 """The severity that an alert rises to, ..."""
 INFO = "info"
 """... but for one that has this severity."""
+SEVERITIES = (INFO, "warning", CRITICAL)
 RECORDS_OF_A_LEVEL = 36
 """So many of an entity say what is usual now, at least."""
 

@@ -36,6 +36,8 @@ def resolved_summary(alert: Alert) -> str:
     lasted = duration_text(lasted_s)
     if alert.resolved_because == "new_normal":
         return f"{subject(alert)}: still unusual after {lasted}, taken to be normal from now on"
+    if alert.resolved_because == "muted":
+        return f"{subject(alert)}: muted after {lasted}, so no alert any more"
     if alert.resolved_because == "maintenance":
         return f"{subject(alert)}: in maintenance after {lasted}, so no alert any more"
     return f"{subject(alert)}: no longer unusual after {lasted}"

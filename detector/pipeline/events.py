@@ -11,7 +11,7 @@ from detector.alerting.event import (
     event_id,
     expires_at,
 )
-from detector.alerting.rules import CRITICAL, INFO
+from detector.alerting.rules import CRITICAL, INFO, SEVERITIES
 from detector.alerting.spans import Told, Transition
 from detector.batch import Batch
 from detector.pipeline.detector import Detector
@@ -22,6 +22,7 @@ _ENDS: dict[Told, ResolvedBecause] = {
     "resolved": "calm",
     "released": "new_normal",
     "interrupted": "maintenance",
+    "muted": "muted",
 }
 
 
@@ -57,6 +58,7 @@ def event_of(
     )
     over = kind == "resolved"
     p_value = float(span["peak_p_value"])
+    reached = CRITICAL if span["critical"] and severity != INFO else severity
     return AlertEvent(
         id=event_id(alert, kind, offset),
         alert_id=alert,
@@ -65,7 +67,7 @@ def event_of(
         role=detector.role,
         version=detector.version,
         entity=entity,
-        severity=CRITICAL if span["critical"] and severity != INFO else severity,
+        severity=SEVERITIES[max(SEVERITIES.index(reached), int(span["told_severity"]))],
         reopened=int(span["stretches"]) - 1,
         time=time,
         expires_at=None if over else expires_at(time, detector.rules.keep_alive_s, usual_s),
@@ -97,7 +99,16 @@ def resolved_by_maintenance(
     detector: Detector, batch: Batch, state: EntityState, e: int, at: int
 ) -> AlertEvent:
     """Return the end of the alert that entity e's state has open, because of row ``at`` of the batch."""
-    transition = Transition(at, e, "interrupted", explained=False, span=state.alert[e])
+    return _cut_off(detector, batch, state, e, at, "interrupted")
+
+
+def resolved_by_mute(detector: Detector, batch: Batch, state: EntityState, e: int, at: int) -> AlertEvent:
+    """Return the same where nothing fires of the entity any more."""
+    return _cut_off(detector, batch, state, e, at, "muted")
+
+
+def _cut_off(detector: Detector, batch: Batch, state: EntityState, e: int, at: int, told: Told) -> AlertEvent:
+    transition = Transition(at, e, told, explained=False, span=state.alert[e])
     severity = severity_of(detector, state.override[e])
     return event_of(detector, batch, transition, at, state.explained[e], severity, detector.interval_s)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.alerting.aftermath import Compared, judge_aftermath
-from detector.alerting.alert_state import Scored, replaced
+from detector.alerting.alert_state import Scored, initial_alert_state, replaced
 from detector.alerting.echo import with_echo
 from detector.alerting.episodes import decide
 from detector.alerting.event import (
@@ -22,7 +22,7 @@ from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Statu
 from detector.models.sequences import runs_of, starts_of
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import EntityState, put, take
-from detector.pipeline.events import event_of, severity_of
+from detector.pipeline.events import event_of, resolved_by_mute, severity_of
 from detector.pipeline.leads import Leads
 from detector.pipeline.operator_rules import ruled
 from detector.pipeline.reasons import Explainer, averages_surprise
@@ -70,6 +70,9 @@ def run(
         kept_lengths = kept_lengths[present]
     before = take(state, np.flatnonzero(present)) if unused is not None else state
     transforms = detector.model.transforms
+    events: list[AlertEvent] = []
+    if decides:
+        before, events = _muted(detector, before, batch, kept[starts_of(kept_lengths)])
     rows = rows_of(detector, before, batch, kept, kept_lengths)
 
     after, status, said = score(detector, before, batch, rows)
@@ -98,7 +101,6 @@ def run(
     scores.anomaly_score[out] = anomaly_score
     scores.exceeds_threshold[out] = anomaly_score >= 1.0
 
-    events: list[AlertEvent] = []
     if out.size and decides:
         if said.of_late is not None:
             judged = _still(judged, said.of_late[which], threshold, detector.rules.resolve_below)
@@ -108,11 +110,25 @@ def run(
                 rule = np.zeros(n, dtype=np.int8)
                 rule[out] = of_row
                 scores = replace(scores, rule=rule)
-        after, events = _decide(detector, before, after, batch, rows, scored, said, scores, threshold, judged)
+        after, told = _decide(detector, before, after, batch, rows, scored, said, scores, threshold, judged)
+        events += told
     if unused is not None:
         # Into a copy: whoever gave the state may still want to know what was before.
         after = put(take(state, np.arange(len(present))), np.flatnonzero(present), after)
     return Outcome(after, scores, events)
+
+
+def _muted(
+    detector: Detector, state: EntityState, batch: Batch, first: IntArray
+) -> tuple[EntityState, list[AlertEvent]]:
+    """Resolve what was open when its entity was muted, at the first row of each, shape (E,)."""
+    if detector.entity_rules is None:
+        return state, []
+    ends = np.flatnonzero(state.alert["firing"] & detector.entity_rules.muted[state.override])
+    if ends.size == 0:
+        return state, []
+    events = [resolved_by_mute(detector, batch, state, e, int(first[e])) for e in ends.tolist()]
+    return replace(state, alert=replaced(state.alert, ends, initial_alert_state(ends.size))), events
 
 
 def no_scores(detector: Detector, n: int, status: Status = Status.LATE) -> Scores:

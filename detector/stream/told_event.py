@@ -24,7 +24,7 @@ from detector.batch import Source
 from detector.models.contract import LeftRegime, Regime
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ENDS: tuple[ResolvedBecause, ...] = ("calm", "new_normal", "maintenance")
+_ENDS: tuple[ResolvedBecause, ...] = ("calm", "new_normal", "maintenance", "muted")
 
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 _Number = float | None

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from detector.alerting.aftermath import of_released
+from detector.alerting.entity_patterns import EntityPatterns
+from detector.alerting.entity_rules import EntityRules, Override
 from detector.alerting.event import AlertEvent
 from detector.alerting.reopened import ToldAlert, explained_before, reopened_state
 from detector.alerting.rules import AlertRules
@@ -86,6 +88,34 @@ def test_after_a_restart_an_alert_ends_where_it_was_suspicious_last(watcher: Det
         watcher, known_again(watcher, ToldAlert(kept_alive, events[0].time, True)), calm
     )
     assert (over.resolved_because, over.end) == ("calm", kept_alive.last_suspicious)
+
+
+def test_what_is_open_resolves_with_the_first_record_of_an_entity_that_is_muted(watcher: Detector) -> None:
+    _, [fired, *_] = events_of(watcher, initial_state(watcher, ["e"]), rows(0, CUT))
+    muting = EntityRules.of([Override(EntityPatterns(("e",)), mute=True)], [0.0])
+    muted = replace(watcher, entity_rules=muting)
+    newest = ToldAlert(fired, fired.time, True)
+    state, [over] = events_of(muted, known_again(muted, newest), rows(CUT, N))
+    assert (over.alert_id, over.transition, over.resolved_because) == (fired.alert_id, "resolved", "muted")
+    assert (over.time, over.end) == (CUT, fired.last_suspicious)
+    assert not state.alert["firing"].any()
+    assert not ToldAlert(over, fired.time, False).bears_on(over.time, RULES)
+
+
+def test_severity_does_not_fall_within_an_alert_though_a_lower_one_is_configured(watcher: Detector) -> None:
+    _, [fired, *_] = events_of(watcher, initial_state(watcher, ["e"]), rows(0, CUT))
+    for configured, told_before, goes_on in (
+        ("info", "warning", "warning"),
+        ("info", "critical", "critical"),
+        ("warning", "info", "warning"),
+    ):
+        lower = replace(watcher, rules=replace(RULES, severity=configured, cooldown_s=2.0))
+        newest = ToldAlert(replace(fired, severity=told_before), fired.time, True)
+        again = (ILL, slice(36, N))
+        _, events = events_of(lower, known_again(lower, newest), rows(CUT, N), again)
+        *same, other = events
+        assert {event.severity for event in same} == {goes_on}
+        assert (other.transition, other.severity) == ("firing", configured)
 
 
 def test_a_member_that_the_detector_no_longer_has_stands_for_nothing(watcher: Detector) -> None:

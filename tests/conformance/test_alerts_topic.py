@@ -55,6 +55,7 @@ WRITTEN = {
         replace(FIRING, log_likelihood=-float("inf"), return_period_s=float("inf")), "g"
     ),
     "alert that is over": encode_alert(event("resolved", NOW_S), "g"),
+    "alert that was muted": encode_alert(replace(event("resolved", NOW_S), resolved_because="muted"), "g"),
     "incident": encode_incident(replace(incident("firing", NOW_S), expires_at=EXPIRES_AT), "g"),
     "incident that is over": encode_incident(incident("resolved", NOW_S), "g"),
     "absence": encode_absence(ABSENT, "g"),
