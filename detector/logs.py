@@ -15,6 +15,14 @@ _LIBRARY_LEVELS = {
     "asyncio": logging.WARNING,
 }
 
+# What the Kafka client says as loud as a failure although nothing failed, by logger.
+_NO_NEWS = {
+    # A reader was closed while it asked.
+    "kafka.cluster": "Metadata refresh: failed Cancelled",
+    # Other work of this process had the CPU for a tenth of a second.
+    "kafka.net.selector": "blocking the event loop",
+}
+
 
 def configure_logs(level: str, format: Literal["json", "console"], stream: TextIO | None = None) -> None:
     """Send every log record of the process to one stream.
@@ -52,6 +60,7 @@ def configure_logs(level: str, format: Literal["json", "console"], stream: TextI
         logging.getLogger("kafka").setLevel(max(logging.WARNING, root.level))
     # The level of a child may be set below its parent's; only a filter on the handler is final.
     handler.addFilter(_at_least_its_library_level)
+    handler.addFilter(_is_news)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -81,3 +90,7 @@ def _renderers(format: Literal["json", "console"], *, colors: bool) -> list[Any]
 
 def _at_least_its_library_level(record: logging.LogRecord) -> bool:
     return record.levelno >= _LIBRARY_LEVELS.get(record.name.partition(".")[0], logging.NOTSET)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.name not in _NO_NEWS or _NO_NEWS[record.name] not in record.getMessage()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 import structlog
+from kafka import errors as kafka_errors
 
 from detector.logs import configure_logs
 
@@ -109,6 +110,22 @@ def test_the_kafka_client_never_speaks_at_debug_even_if_it_sets_its_own_level() 
     logging.getLogger("detector").debug("shown")
     assert [line["message"] for line in lines_of(stream)] == ["shown"]
     assert "hunter2" not in stream.getvalue()
+
+
+def test_what_the_kafka_client_takes_for_a_failure_and_is_none_is_not_told() -> None:
+    stream = io.StringIO()
+    configure_logs("info", "json", stream)
+    cluster, selector = logging.getLogger("kafka.cluster"), logging.getLogger("kafka.net.selector")
+    cluster.error("Metadata refresh: failed %s", kafka_errors.Cancelled())
+    cluster.error("Metadata refresh: failed %s", kafka_errors.KafkaConnectionError("refused"))
+    selector.warning("Task <x> ran for 0.122s (>0.100s threshold). It is blocking the event loop -- likely")
+    selector.warning("Task <x> failed")
+    logging.getLogger("detector").warning("somebody is blocking the event loop")
+    assert [line["message"] for line in lines_of(stream)] == [
+        "Metadata refresh: failed KafkaConnectionError: refused",
+        "Task <x> failed",
+        "somebody is blocking the event loop",
+    ]
 
 
 def test_configuring_twice_writes_each_event_once() -> None:

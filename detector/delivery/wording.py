@@ -1,5 +1,6 @@
 """An alert in plain words, for somebody who was woken by it."""
 
+import shlex
 from collections.abc import Sequence
 
 from detector.delivery.alert import ABSENCES, Alert, Reason
@@ -101,6 +102,11 @@ def times_text(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
+def explain_command(alert: Alert) -> str:
+    """Return what to type to hear more: replicas say the same, so it names no file of theirs."""
+    return f"detector explain CONFIG {shlex.quote(alert.alert_id)}"
+
+
 def subject(alert: Alert) -> str:
     """Say what it is about: ``web-17``, or ``312 entities of detector hosts``."""
     if alert.kind in ABSENCES and alert.entities > 1:
@@ -112,11 +118,8 @@ def subject(alert: Alert) -> str:
 
 
 def _incident_summary(alert: Alert) -> str:
-    names = [member.entity for member in alert.members[:_MEMBERS_TOLD]]
-    more = alert.entities - len(names)
-    listed = ", ".join(names) + (f" and {more} more" if more > 0 else "")
     feature = f"; mostly {alert.features[0].feature}" if alert.features else ""
-    return f"{subject(alert)} at once: {listed}{feature}"
+    return f"{subject(alert)} at once: {_listed(alert, _MEMBERS_TOLD)}{feature}"
 
 
 def _incident_description(alert: Alert) -> list[str]:
@@ -128,18 +131,25 @@ def _incident_description(alert: Alert) -> list[str]:
 
 
 def _members(alert: Alert) -> list[str]:
-    names = [member.entity for member in alert.members[:_MEMBERS_DESCRIBED]]
+    return [f"Members: {_listed(alert, _MEMBERS_DESCRIBED)}."]
+
+
+def _listed(alert: Alert, most: int) -> str:
+    names = [member.entity for member in alert.members[:most]]
     more = alert.entities - len(names)
-    return [f"Members: {', '.join(names)}{f' and {more} more' if more > 0 else ''}."]
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
 
 def _absence_summary(alert: Alert) -> str:
+    # Of all, names say no more.
+    some = 1 < alert.entities < alert.alive
+    who = f"{subject(alert)} ({_listed(alert, _MEMBERS_TOLD)})" if some else subject(alert)
     if alert.features:
-        return f"{subject(alert)}: no {_features(alert)} any more"
+        return f"{who}: no {_features(alert)} any more"
     silent = f"nothing for {duration_text((alert.time - alert.start).total_seconds())}"
     usual_s = alert.usual_interval_s
     usual = "" if usual_s is None else f", usually one record in {duration_text(usual_s)}"
-    return f"{subject(alert)}: {silent}{usual}"
+    return f"{who}: {silent}{usual}"
 
 
 def _return_summary(alert: Alert, lasted_s: float) -> str:

@@ -328,6 +328,13 @@ def test_what_fires_again_is_told_again_under_the_same_labels() -> None:
     assert told(topic.take(event("resolved", NOW + 180), NOW + 180)) == ["resolved"]
 
 
+def test_an_alert_says_what_to_type_to_hear_more() -> None:
+    firing = event("firing", NOW)
+    for alert_id, typed in ((firing.alert_id, firing.alert_id), ("$(reboot)", "'$(reboot)'")):
+        _, [letter] = Topic(episodes()).take(replace(firing, alert_id=alert_id), NOW)
+        assert letter.notification.annotations["explain"] == f"detector explain CONFIG {typed}"
+
+
 def test_what_counts_as_normal_now_is_not_said_to_be_as_usual() -> None:
     topic = Topic(episodes())
     topic.take(event("firing", NOW), NOW)

@@ -198,12 +198,22 @@ def test_absence_says_for_how_long_and_how_often_records_came() -> None:
 def test_absence_of_many_names_some_of_them() -> None:
     names = tuple(f"web-{i:02d}" for i in range(25))
     _, fired = absence("firing", 1.8e9 + 250.0, "*", entities=names, absent=30, labels={})
-    start = "30 of 40 entities of input telegraf"
+    start = "30 of 40 entities of input telegraf (web-00, web-01, web-02 and 27 more)"
     assert firing_summary(fired) == f"{start}: nothing for 4 minutes, usually one record in 1 minute"
     assert description(fired).endswith("web-18, web-19 and 10 more.")
     assert labels_of(fired)["partition"] == "telemetry/0"
     _, silent = absence("firing", 1.8e9 + 250.0, "*", entities=names, absent=40)
     assert firing_summary(silent).startswith("all 40 entities of input telegraf: ")
+    _, lost = absence(
+        "firing",
+        1.8e9 + 250.0,
+        "*",
+        entities=("a", "b"),
+        absent=2,
+        kind="vanished_feature",
+        features=("cpu",),
+    )
+    assert firing_summary(lost) == "2 of 40 entities of input telegraf (a, b): no cpu any more"
 
 
 def test_vanished_feature_is_named() -> None:
