@@ -7,7 +7,7 @@ import numpy as np
 
 from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.event import AlertEvent
-from detector.alerting.incidents import IncidentEvent
+from detector.alerting.incident_event import IncidentEvent
 from detector.batch import Batch, IntArray, Scores, Source
 from detector.stream.absence_record import encode_absence
 from detector.stream.alert_record import encode_alert

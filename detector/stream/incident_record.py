@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from detector.alerting.incidents import IncidentEvent
+from detector.alerting.incident_event import IncidentEvent
 from detector.stream.alert_record import LABEL_LENGTH, MAX_VALUE_BYTES, AlertRecord, cloud_event, time_text
 
 _encoder = msgspec.json.Encoder()

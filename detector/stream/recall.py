@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.event import AlertEvent
-from detector.alerting.incidents import IncidentEvent
+from detector.alerting.incident_event import IncidentEvent
 from detector.alerting.reopened import ToldAlert
 from detector.batch import Source
 from detector.stream.port import RawRecords

@@ -19,7 +19,7 @@ from detector.alerting.event import (
     UpdatedBecause,
     event_id,
 )
-from detector.alerting.incidents import IncidentEvent, IncidentMember
+from detector.alerting.incident_event import IncidentEvent, IncidentMember
 from detector.batch import Source
 from detector.models.contract import LeftRegime, Regime
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from detector.alerting.aftermath import of_released
 from detector.alerting.event import AlertEvent
-from detector.alerting.incidents import IncidentEvent, IncidentState, forget, group, restore
+from detector.alerting.incident_event import IncidentEvent
+from detector.alerting.incidents import IncidentState, forget, group, restore
 from detector.alerting.reopened import ToldAlert, explained_before, reopened_state
 from detector.alerting.steering import SteeringRows
 from detector.batch import Batch, BoolArray, IntArray, Scores, Source

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from detector.alerting.event import AlertEvent, Transition
+from detector.alerting.incident_event import MEMBERS_LISTED, IncidentEvent
 from detector.alerting.incidents import (
-    MEMBERS_LISTED,
     Grouped,
-    IncidentEvent,
     IncidentState,
     fewest_entities,
     forget,

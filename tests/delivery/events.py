@@ -8,7 +8,7 @@ import msgspec
 
 from detector.alerting.absence_event import AbsenceEvent, absence_id
 from detector.alerting.event import AlertEvent, FeatureReason, Transition, alert_id, event_id
-from detector.alerting.incidents import IncidentEvent, IncidentMember
+from detector.alerting.incident_event import IncidentEvent, IncidentMember
 from detector.batch import Source
 from detector.delivery.alert import Alert, AlertRecord, decode_alert
 from detector.stream.absence_record import encode_absence

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from detector.alerting.incidents import MEMBERS_LISTED, IncidentMember
+from detector.alerting.incident_event import MEMBERS_LISTED, IncidentMember
 from detector.stream.alert_record import MAX_VALUE_BYTES
 from detector.stream.incident_record import encode_incident
 from tests.delivery.events import incident
