@@ -18,6 +18,7 @@ from detector.batch import Source
 from detector.stream.kafka_python_connection import ask, open_kafka_consumer, unavailable
 from detector.stream.port import (
     AccessDeniedError,
+    BrokerUnavailableError,
     ClientFailedError,
     ClientSettings,
     FetchError,
@@ -30,6 +31,8 @@ TRIES = 3
 
 _BEGINNING = re.compile(r"at offset (\d+) failed crc check")
 """How kafka-python says which batch is bad."""
+_BROKEN = (errors.CorruptRecordError, errors.UnsupportedCodecError)
+"""Of kafka-python's own errors those that are about a batch: what others are about may be over soon."""
 _NOT_TOLD = -1
 """Of two such batches close together, with a good one between, all three are taken for one."""
 
@@ -74,13 +77,14 @@ def poll_readable(settings: ClientSettings, consumer: Any, timeout_ms: int, max_
     """
     try:
         return ask(settings, partial(consumer.poll, timeout_ms=timeout_ms, max_records=max_records))
-    except (AccessDeniedError, ClientFailedError):
+    except (AccessDeniedError, BrokerUnavailableError, ClientFailedError):
         raise
     # What is wrong with a batch surfaces as any kind of error: struct's, zlib's, kafka-python's own.
     except Exception as error:
         positions = {
-            Source(tp.topic, tp.partition): consumer.position(tp, timeout_ms=timeout_ms)
+            Source(tp.topic, tp.partition): position
             for tp in consumer.assignment()
+            if (position := ask(settings, partial(consumer.position, tp, timeout_ms=timeout_ms))) is not None
         }
         batches = unreadable_batches(settings, positions)
         if not batches:
@@ -161,10 +165,12 @@ class _Scout:
                 return None
             # What is wrong with a batch surfaces as any kind of error: struct's, zlib's, kafka-python's own.
             except Exception as error:
+                if isinstance(error, errors.KafkaError) and not isinstance(error, _BROKEN):
+                    raise unavailable(self._settings, error) from error
                 told = _BEGINNING.search(str(error))
                 return int(told[1]) if told else _NOT_TOLD
             # Markers of transactions are no records.
-            if polled or self._consumer.position(tp, timeout_ms=200) > offset:
+            if polled or ask(self._settings, partial(self._consumer.position, tp, timeout_ms=200)) > offset:
                 return None
         raise unavailable(self._settings, TimeoutError(f"silent for {self._settings.request_timeout_s} s"))
 
