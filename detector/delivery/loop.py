@@ -181,7 +181,7 @@ class DeliveryLoop:
             self._expire({source for source, records in lag.items() if records == 0})
             self._observer.lag(lag)
             self._observer.open_episodes(self._episodes.open_episodes())
-        self._session.works()
+        self._session.works(idle=raw is not None and len(raw) == 0)
 
     def _poll(self, consumer: Consumer) -> RawRecords | None:
         try:
@@ -205,6 +205,7 @@ class DeliveryLoop:
         self._forget(assigned)
         self._held = set(held)
         if assigned:
+            self._session.joined()
             self._restore(consumer, set(assigned))
         self._observer.assigned(len(held))
         _log.info("%d partitions of %s are ours", len(held), self._alerts_topic)

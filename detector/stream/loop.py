@@ -297,7 +297,7 @@ class Loop:
             self._commit_due_s = self._clock() + self._commit_interval_s
         # 9. Observe.
         if (sent is not None or commit_now) and not self._cannot_write(consumer):
-            self._session.works()
+            self._session.works(idle=sent is None)
         if sent is not None:
             for part in sent.answered:
                 part.report(self._observer, self._wall_clock())
@@ -379,6 +379,7 @@ class Loop:
         if revoked:
             _log.info("partitions given to others: %s", _listed(revoked))
         if assigned:
+            self._session.joined()
             _log.info("partitions assigned: %s", _listed(assigned))
         if revoked or assigned:
             self._observer.assigned(len(consumer.assigned()))

@@ -28,6 +28,10 @@ class Outage:
         self._logged_s = 0.0
         self._logged = ""
 
+    @property
+    def lasts(self) -> bool:
+        return self._failures > 0
+
     def failed(self, error: KafkaClientError) -> None:
         """Count a failure, and log it when it is new or lasts."""
         now = self._clock()

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from detector.stream.outage import Outage
 from detector.stream.port import (
+    IDLE_PROBE_S,
     ClientFailedError,
     ClientSettingsError,
     CommitError,
@@ -101,6 +102,7 @@ class Session:
         self._sleep = sleep
         self._outage = Outage(clock, consequence)
         self._commits_failed = 0
+        self._joined_s = 0.0
         self.stopping = False
 
     def stop(self) -> None:
@@ -138,6 +140,7 @@ class Session:
             consumer = self._open_consumer()
             try:
                 consumer.subscribe(sorted(self._topics))
+                self.joined()
                 work.connected()
                 self._turn_until_stopped(work, consumer, producer)
             finally:
@@ -188,8 +191,19 @@ class Session:
         """Note that offsets could be committed."""
         self._commits_failed = 0
 
-    def works(self) -> None:
-        """Note a turn in which the brokers answered, and took what there was to write."""
+    def joined(self) -> None:
+        """Note that partitions came, of which nothing was read yet."""
+        self._joined_s = self._clock()
+
+    def works(self, *, idle: bool) -> None:
+        """Note a turn in which the brokers answered, and took what there was to write.
+
+        Args:
+            idle: Whether nothing was there to be read. That nobody answers, or that reading is denied, looks
+                the same at first, so it ends an outage only when it lasts.
+        """
+        if idle and self._outage.lasts and self._clock() - self._joined_s < IDLE_PROBE_S:
+            return
         self._observer.broker(True)
         self._outage.over()
 

@@ -19,6 +19,7 @@ from detector.stream.codec_json import InputSchema, JsonCodec
 from detector.stream.input import Input
 from detector.stream.loop import Loop
 from detector.stream.port import (
+    IDLE_PROBE_S,
     AccessDeniedError,
     BrokerUnavailableError,
     ClientFailedError,
@@ -331,6 +332,52 @@ def test_polls_that_work_do_not_end_an_outage_of_writing(
     assert rig.observer.reachable[-1] is True
 
 
+def test_polls_that_bring_nothing_do_not_end_an_outage_of_reading(
+    watcher: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    broker = FakeBroker({P0: telemetry(10)})
+    rig = Rig(broker, watcher)
+    polls: dict[int, int] = {}
+
+    def denied(consumer: FakeConsumer) -> None:
+        # As confluent-kafka tells it: a group is joined, a partition comes, and fetching is refused.
+        polls[id(consumer)] = n = polls.get(id(consumer), 0) + 1
+        consumer._position = {} if n == 1 else {P0: 10}
+        if n == 4 and len(rig.consumers) <= 6:
+            raise AccessDeniedError("no READ")
+        if n == 4:
+            consumer.seek_to_committed()
+        assert n == 1 or n > 4 or len(rig.consumers) == 1 or rig.observer.reachable[-1] is False
+        rig.stop_when_all_is_committed(consumer)
+
+    rig.on_poll = denied
+    rig.loop.run()
+    assert broker.committed == {P0: 10}
+    assert sum("Kafka fails" in r.message for r in caplog.records) == 1
+    assert sum("Kafka works again" in r.message for r in caplog.records) == 1
+    assert sum(rig.clock.slept) == pytest.approx(0.25 * (2**6 - 1), abs=1e-2)
+    assert rig.observer.reachable[-1] is True
+
+
+def test_an_outage_is_over_where_nothing_comes_for_a_while_and_nothing_fails(watcher: Detector) -> None:
+    broker = FakeBroker({P0: []})
+    broker.fail_next["poll"] = [BrokerUnavailableError("away")]
+    rig = Rig(broker, watcher)
+    reachable: list[bool] = []
+
+    def quiet(_consumer: FakeConsumer) -> None:
+        reachable.append(rig.observer.reachable[-1])
+        rig.clock.sleep(1.0)
+        if len(reachable) == 6:
+            rig.loop.stop()
+
+    rig.on_poll = quiet
+    rig.loop.run()
+    # The partition comes with the first poll.
+    assert reachable == [False] * 4 + [True] * 2
+
+
 def test_what_could_not_be_written_is_no_matter_where_somebody_else_reads_it(watcher: Detector) -> None:
     broker = FakeBroker({P0: telemetry(10), P1: []})
     broker.fail_next["flush"] = [DeliveryError("refused", refused=1, pending=0)]
@@ -338,8 +385,9 @@ def test_what_could_not_be_written_is_no_matter_where_somebody_else_reads_it(wat
 
     def given_to_another(consumer: FakeConsumer) -> None:
         if len(rig.consumers) == 2:
-            assert rig.observer.reachable[-1] is (P0 not in consumer.assigned())
+            assert P0 not in consumer.assigned() or rig.observer.reachable[-1] is False
             consumer.assign([P1])
+            rig.clock.sleep(IDLE_PROBE_S)
             if rig.observer.reachable[-1]:
                 rig.loop.stop()
 
