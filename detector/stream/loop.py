@@ -5,7 +5,8 @@ What happens to a poll, and what a crash after each of the steps costs:
 1. poll        whatever is there, without waiting to fill a batch. Nothing is lost: offsets are not committed.
                Before it, versions that arrived take over.
 2. follow      partitions that went: their state is forgotten. Partitions that came: they start afresh, but
-               for alerts that are open, which the alerts topic tells.
+               for alerts that are open, which the alerts topic tells; where it cannot be read, they do so
+               again once it can.
 3. decode      bad records aside. Decoding remembers nothing.
 4. place       every entity has its slot in the state arrays; those that are gone for good lose theirs. Who
                sends how often is forgotten with a crash: nobody is missed before it is learnt again.
@@ -65,6 +66,8 @@ COMMIT_INTERVAL_S = 0.2
 """Between two commits while records wait: each costs a round trip, and a crash repeats what came since."""
 REJOIN_TIMEOUT_S = 60.0
 """Partitions held before an outage, where none is assigned so long after it, are somebody else's."""
+RECALL_AGAIN_S, LONGEST_RECALL_AGAIN_S = 2.0, 30.0
+"""After the alerts topic could not be read back: at first, and after doubling again and again."""
 CONTROL_TIMEOUT_S = 10.0
 """For windows of maintenance to be known before the first record is scored."""
 
@@ -134,6 +137,10 @@ class Loop:
         """Partitions whose alerts and absences are shown; during an outage those of before."""
         self._recalled: set[Source] = set()
         """Partitions of which it is known what was told."""
+        self._untold: set[Source] = set()
+        """Partitions whose records are scored although that could not be read back."""
+        self._recall_due_s = 0.0
+        self._recall_again_s = RECALL_AGAIN_S
         self._wall_clock = wall_clock
         self._clock = clock
         self._sleep = sleep
@@ -211,7 +218,7 @@ class Loop:
         self._turned_s = self._clock()
         # 2. Follow the assignment.
         self._follow_assignment(consumer, producer)
-        self._recall(consumer)
+        self._recall(consumer, producer)
         self._pass_over(consumer, producer)
         raw = self._not_processed(raw)
         if raw is None or len(raw) == 0:
@@ -376,6 +383,9 @@ class Loop:
             self._input_of[source.topic].forget(self._observer, source)
         if revoked or assigned:
             self._show_only(consumer.assigned(), revoked)
+            self._untold = (self._untold & consumer.assigned()).difference(revoked, assigned)
+            if not self._untold:
+                self._observer.not_recalled(0)
         if revoked:
             _log.info("partitions given to others: %s", _listed(revoked))
         if assigned:
@@ -384,19 +394,31 @@ class Loop:
         if revoked or assigned:
             self._observer.assigned(len(consumer.assigned()))
 
-    def _recall(self, consumer: Consumer) -> None:
-        """Go on with the alerts that are open on partitions whose state starts afresh."""
+    def _recall(self, consumer: Consumer, producer: Producer) -> None:
+        """Go on with the alerts that are open on partitions whose state starts afresh.
+
+        Where the alerts topic cannot be read, records are scored all the same, and it is tried again. What
+        was decided by then is on that topic as well, so their state starts afresh once more.
+        """
         if self._read_back is None:
             return
         came = consumer.assigned() - self._recalled
-        if not came:
+        if not came or (came <= self._untold and self._clock() < self._recall_due_s):
             return
-        self._recalled |= came
+        late = came & self._untold
+        if late:
+            self._settle(consumer, producer, commit_now=True)
         try:
             recalled = self._read_back(came, self._session.alive)
         except KafkaClientError as error:
-            _log.warning("what alerts are open is not known, so they expire: %s", error)
+            self._not_recalled(came, error)
             return
+        self._recalled |= came
+        self._untold, self._recall_again_s = set(), RECALL_AGAIN_S
+        self._observer.not_recalled(0)
+        if recalled.any:
+            for source in late:
+                self._input_of[source.topic].forget(self._observer, source)
         for input in self._inputs:
             for watch in input.watches:
                 watch.recall(came, recalled.alerts, recalled.incidents)
@@ -406,6 +428,18 @@ class Loop:
         self._observe_absent()
         if recalled.open:
             _log.info("%d alerts are open on %s, and go on", recalled.open, _listed(sorted(came)))
+
+    def _not_recalled(self, came: frozenset[Source], error: KafkaClientError) -> None:
+        if not self._untold:
+            _log.warning(
+                "what alerts are open on %s is not known, so they may be raised anew; trying again: %s",
+                _listed(sorted(came)),
+                error,
+            )
+        self._untold = set(came)
+        self._observer.not_recalled(len(came), str(error))
+        self._recall_due_s = self._clock() + self._recall_again_s
+        self._recall_again_s = min(2 * self._recall_again_s, LONGEST_RECALL_AGAIN_S)
 
     def _show_only(self, held: frozenset[Source], revoked: Collection[Source] = ()) -> None:
         """Leave what is open on partitions that went to their new owner to show."""
@@ -475,6 +509,7 @@ class Loop:
         self._unreadable = {}
         self._processed = {}
         self._recalled = set()
+        self._recall_due_s = 0.0
         self._observer.interrupted()
         for input in self._inputs:
             input.forget_everything(self._observer)

@@ -60,6 +60,15 @@ class Observer(Protocol):
         """
         ...
 
+    def not_recalled(self, partitions: int, problem: str = "") -> None:
+        """Set of how many partitions it is not known what was told of their entities.
+
+        Args:
+            partitions: How many of those that this process owns.
+            problem: Why the alerts topic could not be read, for people.
+        """
+        ...
+
     def interrupted(self) -> None:
         """Keep what fires as if another process had told of it, although all entities are forgotten next:
         Kafka failed, and what is open is not over for that. ``still_firing`` says what becomes of it."""

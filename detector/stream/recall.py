@@ -56,6 +56,11 @@ class Recalled:
         ]
 
     @property
+    def any(self) -> bool:
+        """Whether anything was told."""
+        return bool(self.alerts or self.incidents or self.absences)
+
+    @property
     def open(self) -> int:
         """How many things go on."""
         return sum(alert.is_open for alert in self.alerts) + len(self.incidents) + len(self.absences)

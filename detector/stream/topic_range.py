@@ -42,6 +42,10 @@ def read_range(
         # A partition without any record that late has no start.
         unread = {tp: ends[tp] for tp in partitions if starts[tp] and starts[tp].offset < ends[tp]}
         if not unread:
+            # Nobody is told that reading is denied who does not read.
+            consumer.assign(partitions)
+            consumer.seek_to_end()
+            poll_readable(settings, consumer, _POLL_MS, 1)
             return
         consumer.assign(list(unread))
         for tp in unread:

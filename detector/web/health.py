@@ -22,7 +22,7 @@ class Health:
         self.assigned_partitions = 0
         self.models_loaded = False
         self.notes: dict[str, str] = {}
-        """What is to be known of detectors that do not score yet; they do not stop the others."""
+        """What is to be known of detectors that do not score yet, or of an output; it stops nothing else."""
 
     def heartbeat(self, monotonic_s: float) -> None:
         """Note that the loop made progress at this time of the clock."""
@@ -36,11 +36,11 @@ class Health:
         """Return whether the loop makes progress; the broker's absence does not matter here."""
         return self.heartbeat_age_s() <= self._late_after_s
 
-    def note(self, detector: str, text: str) -> None:
-        """Set what is to be known of a detector that does not score yet; empty for nothing."""
+    def note(self, what: str, text: str) -> None:
+        """Set what is to be known of a detector or an output, see ``notes``; empty for nothing."""
         # A new dictionary: the web server's thread may be reading the old one.
-        others = {name: said for name, said in self.notes.items() if name != detector}
-        self.notes = {**others, detector: text} if text else others
+        others = {name: said for name, said in self.notes.items() if name != what}
+        self.notes = {**others, what: text} if text else others
 
     def missing(self) -> dict[str, str]:
         """Return what is not there yet and why that matters; empty when ready."""

@@ -115,6 +115,10 @@ class Metrics(ConsumerMetrics):
             "entity",
             "severity",
         )
+        self._not_recalled = gauge(
+            "detector_partitions_not_recalled",
+            "Partitions of which it is not known what alerts are open: the alerts topic cannot be read.",
+        )
         self._batch_seconds = Histogram(
             "detector_batch_duration_seconds",
             "From poll to commit.",
@@ -228,6 +232,12 @@ class Metrics(ConsumerMetrics):
     ) -> None:
         """Set what fires of entities of these partitions that sent nothing yet."""
         self._per_entity.still_firing(detector, sources, alerts)
+
+    def not_recalled(self, partitions: int, problem: str = "") -> None:
+        """Set of how many partitions it is not known what alerts are open, and why."""
+        self._not_recalled.set(partitions)
+        note = f"open alerts of {partitions} partitions are not known, and may be raised anew: {problem}"
+        self._health.note("outputs.alerts_topic", note if partitions else "")
 
     def interrupted(self) -> None:
         """Keep what fires, although all entities are forgotten next."""

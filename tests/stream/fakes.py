@@ -202,6 +202,7 @@ class RecordingObserver:
         self.absent_entities = 0
         self.gone: list[str] = []
         self.told: dict[tuple[Source, str], float] = {}
+        self.untold: list[int] = []
         self.on_two_sources = 0
         self.partitions = 0
         self.reachable: list[bool] = []
@@ -234,6 +235,9 @@ class RecordingObserver:
     ) -> None:
         others = {key: left_s for key, left_s in self.told.items() if key[0] not in sources}
         self.told = {**others, **{(event.source, event.entity): left_s for event, left_s in alerts}}
+
+    def not_recalled(self, partitions: int, problem: str = "") -> None:
+        self.untold.append(partitions)
 
     def interrupted(self) -> None:
         """Nothing is added up."""

@@ -14,7 +14,7 @@ from detector.alerting.rules import AlertRules, IncidentRules
 from detector.batch import Source
 from detector.pipeline.detector import Detector
 from detector.stream.alert_record import time_text
-from detector.stream.port import BrokerUnavailableError, CommitError, KafkaClientError
+from detector.stream.port import AccessDeniedError, BrokerUnavailableError, CommitError, KafkaClientError
 from detector.stream.presence import Presence
 from detector.stream.recall import Recalled, recall
 from tests.made import detector, gmm, scoring_model
@@ -267,6 +267,74 @@ def test_what_cannot_be_read_back_stops_nothing(watcher: Detector, caplog: pytes
     assert [event["state"] for event in told(broker)] == ["firing", "resolved"]
     assert "not known" in caplog.text
     assert len(rig.scores()) == 60
+
+
+def read_back_late(broker: FakeBroker, watcher: Detector, fails: int) -> Rig:
+    """Read all records, one a second, the alerts topic being readable from the attempt after some on."""
+    broker.fail_next["recall"] = [AccessDeniedError("no READ on alerts")] * fails
+    rig = Rig(broker, watcher)
+    rig.made(OUTPUTS, max_poll_records=1)
+
+    def a_second_passes(consumer: FakeConsumer) -> None:
+        rig.clock.sleep(1.0)
+        rig.stop_when_all_is_committed(consumer)
+
+    rig.on_poll = a_second_passes
+    recalling(rig).loop.run()
+    return rig
+
+
+def test_an_open_alert_goes_on_once_the_alerts_topic_can_be_read_again(watcher: Detector) -> None:
+    slow = replace(watcher, rules=replace(watcher.rules, resolve_records=8))
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 30))})
+    first_until(broker, slow, 30)
+    [fired] = told(broker)
+    broker.log = []
+    rig = read_back_late(broker, slow, fails=2)
+    # After two seconds, and after four more.
+    assert broker.log.count("recall") == 3
+    assert (rig.observer.untold[0], max(rig.observer.untold), rig.observer.untold[-1]) == (0, 1, 0)
+    assert [event["state"] for event in told(broker) if event["state"] != "updated"] == ["firing", "resolved"]
+    assert {event["alert_id"] for event in told(broker)} == {fired["alert_id"]}
+    assert len(rig.scores()) == 60
+    assert broker.committed == {P0: 60}
+
+
+def test_what_opened_before_the_alerts_topic_could_be_read_goes_on_as_well(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(10, 40))})
+    read_back_late(broker, watcher, fails=4)
+    assert broker.log.count("recall") == 5
+    assert [event["state"] for event in told(broker) if event["state"] != "updated"] == ["firing", "resolved"]
+    assert len({event["alert_id"] for event in told(broker)}) == 1
+
+
+def test_nothing_is_forgotten_where_the_alerts_topic_tells_nothing_in_the_end() -> None:
+    # It needs one record of an entity's past.
+    forecaster = detector(scoring_model(gmm(), predict=True)[0])
+    broker = FakeBroker({P0: telemetry(30)})
+    rig = read_back_late(broker, forecaster, fails=2)
+    assert broker.log.count("recall") == 3
+    assert [score["status"] for score in rig.scores()].count("warming_up") == 1
+
+
+def test_partitions_that_come_are_read_back_at_once_and_others_when_it_is_their_turn(
+    watcher: Detector,
+) -> None:
+    broker = FakeBroker({P0: telemetry(5), P1: telemetry(5, entity="other")})
+    broker.fail_next["recall"] = [AccessDeniedError("no READ on alerts")] * 3
+    rig = recalling(Rig(broker, watcher))
+    polls: list[int] = []
+
+    def comes_later(consumer: FakeConsumer) -> None:
+        polls.append(broker.log.count("recall"))
+        consumer.assign([P0, P1] if 3 <= len(polls) < 6 else [P0] if len(polls) < 6 else [])
+        if len(polls) == 8:
+            rig.loop.stop()
+
+    rig.on_poll = comes_later
+    rig.loop.run()
+    assert polls == [0, 1, 1, 2, 2, 2, 2, 2]
+    assert rig.observer.untold == [0, 1, 2, 0]
 
 
 def test_records_of_a_topic_that_was_made_anew_are_decided(watcher: Detector) -> None:

@@ -175,6 +175,7 @@ def everything_reported(entities: Sequence[str]) -> CollectorRegistry:
     for entity in entities:
         metrics.absence(absence_of(entity))
     metrics.absent("telegraf", len(entities), [absence_of(entity) for entity in entities])
+    metrics.not_recalled(0)
     metrics.assigned(1)
     metrics.broker(True)
     return registry
