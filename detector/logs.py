@@ -1,6 +1,7 @@
 """Log lines for operators: one event a line on stderr, JSON or readable, from all libraries alike."""
 
 import logging
+import re
 import sys
 from typing import Any, Literal, TextIO
 
@@ -22,6 +23,9 @@ _NO_NEWS = {
     # Other work of this process had the CPU for a tenth of a second.
     "kafka.net.selector": "blocking the event loop",
 }
+
+REPEATED_AFTER_S = 60.0
+"""What the Kafka client says again and again, it says so often at most."""
 
 
 def configure_logs(level: str, format: Literal["json", "console"], stream: TextIO | None = None) -> None:
@@ -61,6 +65,7 @@ def configure_logs(level: str, format: Literal["json", "console"], stream: TextI
     # The level of a child may be set below its parent's; only a filter on the handler is final.
     handler.addFilter(_at_least_its_library_level)
     handler.addFilter(_is_news)
+    handler.addFilter(_Repetitions().are_over)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -94,3 +99,26 @@ def _at_least_its_library_level(record: logging.LogRecord) -> bool:
 
 def _is_news(record: logging.LogRecord) -> bool:
     return record.name not in _NO_NEWS or _NO_NEWS[record.name] not in record.getMessage()
+
+
+class _Repetitions:
+    """What the Kafka client said lately: while a broker is away, the same several times a second."""
+
+    _WAITS = re.compile(r"[0-9.]+ secs")
+
+    def __init__(self) -> None:
+        self._said_s: dict[tuple[str, str], float] = {}
+
+    def are_over(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] != "kafka":
+            return True
+        self._said_s = {
+            line: said_s
+            for line, said_s in self._said_s.items()
+            if record.created - said_s < REPEATED_AFTER_S
+        }
+        line = record.name, self._WAITS.sub("", record.getMessage())
+        if line in self._said_s:
+            return False
+        self._said_s[line] = record.created
+        return True

@@ -135,3 +135,21 @@ def test_configuring_twice_writes_each_event_once() -> None:
     logging.getLogger("detector").info("once")
     assert first.getvalue() == ""
     assert len(lines_of(second)) == 1
+
+
+def test_the_kafka_client_says_the_same_once_a_minute() -> None:
+    stream = io.StringIO()
+    configure_logs("info", "json", stream)
+    for second in range(120):
+        for name, message, waits_s in (
+            ("kafka.cluster", "Topic scores not found in cluster metadata", ()),
+            ("kafka.net.manager", "Bootstrap %s not ready; waiting %.2f secs", ("b-0", second / 7)),
+            ("detector.stream", "said as often as it is said", ()),
+        ):
+            logger = logging.getLogger(name)
+            record = logger.makeRecord(name, logging.ERROR, "", 0, message, waits_s, None)
+            record.created = 1.8e9 + second
+            logger.handle(record)
+    loggers = [line["logger"] for line in lines_of(stream)]
+    assert loggers.count("kafka.cluster") == loggers.count("kafka.net.manager") == 2
+    assert loggers.count("detector.stream") == 120

@@ -28,6 +28,7 @@ offsets: one way out of every failure is easier to trust than a way for each.
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +39,7 @@ from detector.stream.answered import Answered, Outputs
 from detector.stream.input import Input
 from detector.stream.observer import Observer
 from detector.stream.port import (
+    BrokerUnavailableError,
     Consumer,
     DeliveryError,
     FetchError,
@@ -61,6 +63,8 @@ POLL_TIMEOUT_S = 0.2
 DELIVERY_TIMEOUT_S = 60.0
 """For the brokers to acknowledge a batch, before the clients are opened anew."""
 DELIVERY_TIMEOUT_WHEN_STOPPING_S = 4.0
+MISSED_AFTER_S = 3.0
+"""When a flush waited so long, a topic may have been deleted: kafka-python waits for it to come back."""
 LAG_INTERVAL_S = 1.0
 COMMIT_INTERVAL_S = 0.2
 """Between two commits while records wait: each costs a round trip, and a crash repeats what came since."""
@@ -477,6 +481,7 @@ class Loop:
 
         Raises:
             DeliveryError: Something was refused, or not acknowledged in time.
+            TopicMissingError: A topic exists no more.
         """
         started_s = self._clock()
         while True:
@@ -486,8 +491,12 @@ class Loop:
             except DeliveryError as error:
                 self._session.alive()
                 limit_s = DELIVERY_TIMEOUT_WHEN_STOPPING_S if self._session.stopping else DELIVERY_TIMEOUT_S
-                if error.refused or self._clock() - started_s > limit_s:
+                waited_s = self._clock() - started_s
+                if error.refused or waited_s > limit_s:
                     raise
+                if waited_s > MISSED_AFTER_S:
+                    with suppress(BrokerUnavailableError):
+                        self._session.find_outputs(producer)
 
     def _observe_lag(self, consumer: Consumer) -> None:
         # It may ask the client for every partition, which is too dear for every turn.

@@ -135,7 +135,7 @@ class Session:
         self.alive()
         producer = self._open_producer()
         try:
-            self._find_outputs(producer)
+            self.find_outputs(producer)
             self.alive()
             consumer = self._open_consumer()
             try:
@@ -150,7 +150,7 @@ class Session:
             self.alive()
             producer.close()
 
-    def _find_outputs(self, producer: Producer) -> None:
+    def find_outputs(self, producer: Producer) -> None:
         """Return where all topics to be written to exist.
 
         Raises:

@@ -295,6 +295,33 @@ def test_missing_output_topics_are_named_before_anything_is_read(watcher: Detect
     assert rig.observer.problem == ""
 
 
+def test_an_output_topic_that_is_deleted_is_named_soon(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(30)})
+    broker.fail_next["flush"] = [DeliveryError("unacknowledged", refused=0, pending=1)] * 100
+    rig = Rig(broker, watcher)
+    failed_s: list[float] = []
+
+    def a_second_waited(name: str, call: Callable[[str], None] = broker.call) -> None:
+        if name == "flush":
+            rig.clock.now_s += 1.0
+            broker.missing_topics = {"scores"}
+        call(name)
+
+    def create_later(seconds: float) -> None:
+        failed_s.append(rig.clock.now_s)
+        assert "scores do not exist" in rig.observer.problem
+        assert rig.observer.reachable[-1] is False
+        broker.missing_topics = set()
+        broker.fail_next.clear()
+        rig.clock.sleep(seconds)
+
+    broker.call = a_second_waited  # type: ignore[method-assign]
+    rig.loop._session._sleep = create_later
+    rig.loop.run()
+    assert failed_s[0] < 10.0
+    assert broker.committed == {P0: 30}
+
+
 @pytest.mark.parametrize("call", ["send", "flush", "commit"])
 def test_polls_that_work_do_not_end_an_outage_of_writing(
     call: str, watcher: Detector, caplog: pytest.LogCaptureFixture
