@@ -1,4 +1,8 @@
-"""What a bundle says of itself: the manifest beside the arrays."""
+"""What a bundle says of itself: the manifest beside the arrays.
+
+Fields that this program does not know are passed over: within a format, new fields only inform. Whatever
+changes what the arrays or the fields mean raises ``FORMAT_VERSION``.
+"""
 
 from typing import Literal
 
@@ -12,13 +16,13 @@ from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.models.kinds import Kind
 from detector.models.vocabulary import Vocabulary
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 class ManifestFeature(BaseModel):
     """One feature, in the order of the arrays' columns."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     name: str
     unit: str | None = Field(None, description="Of a counter that of its rate.")
@@ -33,7 +37,7 @@ class ManifestFeature(BaseModel):
 class TrainingFacts(BaseModel):
     """What the bundle was learnt from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     records: int = Field(description="Rows learnt from, the anomalous ones among them.")
     left_out_records: int = Field(0, description="Rows read besides: older than training.max_records allows.")
@@ -52,7 +56,7 @@ class TrainingFacts(BaseModel):
 class ManifestMember(BaseModel):
     """One member of the committee, in the order of the arrays."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     family: str
     predictor: str
@@ -77,9 +81,10 @@ class ManifestMember(BaseModel):
 class Manifest(BaseModel):
     """A trained version: names, facts and the hash of every file. The arrays are in safetensors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
-    format_version: Literal[2]
+    format_version: Literal[3]
+    written_by: str = Field(description="Version of the detector that trained it.")
     detector: str
     version: str
     created_time_s: float

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from detector import __version__
 from detector.alerting.budget import HeldOut
 from detector.bundles.manifest import FORMAT_VERSION, Manifest
 from detector.models.contract import Arrays
@@ -243,7 +244,8 @@ def load_bundle(folder: Path) -> Bundle:
         held_out = HeldOut(held["p_value"], held["lengths"], held["span_s"], held["time"])
     except (ValueError, KeyError, SafetensorError) as error:
         raise BundleRejectedError(
-            f"{folder} does not hold a model that this version can use ({error}); train it again"
+            f"{folder} does not hold a model that can be used ({error}); "
+            f"{_whose(manifest.written_by)}: train it again"
         ) from error
     return Bundle(manifest, model, held_out)
 
@@ -261,13 +263,28 @@ def read_manifest(folder: Path) -> Manifest:
         fields = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise BundleRejectedError(f"{path} cannot be read: {error}") from error
-    found = fields.get("format_version") if isinstance(fields, dict) else None
+    if not isinstance(fields, dict):
+        raise BundleRejectedError(f"{path} is not a manifest; train again")
+    whose = _whose(fields.get("written_by", "of unknown version"))
+    found = fields.get("format_version")
     if found != FORMAT_VERSION:
-        raise BundleRejectedError(f"{path} has format version {found!r}; this version reads {FORMAT_VERSION}")
+        raise BundleRejectedError(
+            f"{path} has format version {found!r}, and {FORMAT_VERSION} is read; {whose}: train again, or "
+            "run the detector that wrote it"
+        )
     try:
         return Manifest.model_validate(fields)
     except ValidationError as error:
-        raise BundleRejectedError(f"{path} is not a manifest: {error}") from error
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleRejectedError(
+            f"{path} cannot be understood at {where}: {first['msg']}; {whose}: train again, or run the "
+            "detector that wrote it"
+        ) from error
+
+
+def _whose(writer: object) -> str:
+    return f"written by detector {writer}, this is {__version__}"
 
 
 def _checked(folder: Path, name: str, digest: str) -> bytes:

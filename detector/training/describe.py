@@ -9,6 +9,7 @@ from importlib.metadata import version as library_version
 
 import numpy as np
 
+from detector import __version__
 from detector.alerting.budget import HeldOut
 from detector.bundles.choice import Choice
 from detector.bundles.manifest import FORMAT_VERSION, Manifest, ManifestFeature, ManifestMember, TrainingFacts
@@ -64,6 +65,7 @@ def describe(
     )
     return Manifest(
         format_version=FORMAT_VERSION,
+        written_by=__version__,
         detector=plan.detector,
         version=_version(now_s, f"{digest}{plan}"),
         created_time_s=now_s,

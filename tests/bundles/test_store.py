@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detector import __version__
 from detector.alerting.rules import AlertRules
 from detector.batch import Batch
 from detector.bundles.serving import serve
@@ -131,9 +132,31 @@ def test_file_name_that_leads_elsewhere_is_rejected(store: BundleStore, bundle: 
 
 def test_other_format_version_is_named(store: BundleStore, bundle: Bundle) -> None:
     path = folder(store, bundle) / MANIFEST
-    fields = json.loads(path.read_text()) | {"format_version": 99}
+    fields = json.loads(path.read_text()) | {"format_version": 99, "written_by": "9.8.7"}
     path.write_text(json.dumps(fields))
-    with pytest.raises(BundleRejectedError, match="format version 99; this version reads 2"):
+    said = f"format version 99, and 3 is read; written by detector 9.8.7, this is {__version__}: train again"
+    with pytest.raises(BundleRejectedError, match=said):
+        store.load("hosts")
+
+
+def test_fields_that_only_a_newer_detector_knows_are_passed_over(store: BundleStore, bundle: Bundle) -> None:
+    path = folder(store, bundle) / MANIFEST
+    fields = json.loads(path.read_text())
+    for part in (fields, fields["training"], fields["features"][0], fields["members"][0]["report"]):
+        part["mood"] = "sunny"
+    path.write_text(json.dumps(fields))
+    assert store.load("hosts").manifest.model_copy(update={"files": {}}) == bundle.manifest
+
+
+def test_a_value_that_only_a_newer_detector_knows_is_refused_in_one_line(
+    store: BundleStore, bundle: Bundle
+) -> None:
+    path = folder(store, bundle) / MANIFEST
+    fields = json.loads(path.read_text()) | {"written_by": "9.8.7"}
+    fields["members"][0]["averaged"] = "regret"
+    path.write_text(json.dumps(fields))
+    said = r"understood at members\.0\.averaged: .*'surprise'.*; written by detector 9\.8\.7, this is [^\n]*$"
+    with pytest.raises(BundleRejectedError, match=said):
         store.load("hosts")
 
 
