@@ -25,7 +25,7 @@ ALERT_STATE = np.dtype(
         ("recurs", np.bool_),  # what was loud last: it began while an alert fired, or within its cooldown
         ("firing", np.bool_),
         ("fired_at", np.float64),  # of the stretch, as the next three
-        ("fired_score", np.float64),
+        ("fired_score", np.float64),  # the peak at that time
         ("rises", np.int64),  # how often its peak grew by another factor
         ("keep_alives", np.int64),
         ("records", np.int64),  # of the open span, as all that follows

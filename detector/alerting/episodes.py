@@ -16,10 +16,10 @@ from detector.alerting.alert_state import Scored, StateRows, initial_alert_state
 from detector.alerting.rules import AlertRules
 from detector.alerting.spans import Marks, Transition, follow_spans
 from detector.batch import BoolArray, FloatArray, IntArray
-from detector.models.sequences import lagged, running_last, starts_of
+from detector.models.sequences import lagged, running_last, running_maximum, starts_of
 
 RISE = 1.5
-"""A peak is told again when it reaches this times what fired, this squared times, and so on."""
+"""A peak is told again when it reaches this times what was told at firing, this squared times, and so on."""
 _RISES: FloatArray = np.power(RISE, np.arange(1.0, 60.0))
 
 Bits = NDArray[np.uint64]
@@ -223,13 +223,16 @@ def _decide_awake(
     severe_since = _since(severe, state["severe"], clock, state["severe_since"], starts, lengths)
     escalates = firing & severe & (clock - severe_since >= rules.critical_for_s)
 
-    fired_score = _at_last(begins, score, state["fired_score"], starts, lengths)
-    rises = _rises(firing, begins, score, fired_score, state["rises"], starts)
+    is_kept = (pending & ~resolves) | firing | cooling
+    peak = _running_peak(score, lagged(is_kept, state["records"] > 0, starts) & ~severed, state, starts)
+    fired_score = _at_last(begins, peak, state["fired_score"], starts, lengths)
+    rises = np.zeros(score.size, dtype=np.int64)
+    rises[firing] = np.searchsorted(_RISES, peak[firing] / fired_score[firing], side="right")
     keep_alives = np.where(firing, (time - fired_at) // rules.keep_alive_s, 0).astype(np.int64)
     goes_on = firing & was_firing
     marks = Marks(
         is_open=pending | firing | resolves | cooling,
-        is_kept=(pending & ~resolves) | firing | cooling,
+        is_kept=is_kept,
         severed=severed,
         begins=begins,
         resolves=resolves,
@@ -321,20 +324,9 @@ def _at_last(
     return np.where(last >= 0, value[np.maximum(last, 0)], np.repeat(before, lengths))
 
 
-def _rises(
-    firing: BoolArray,
-    begins: BoolArray,
-    score: FloatArray,
-    fired_score: FloatArray,
-    before: IntArray,
-    starts: IntArray,
-) -> IntArray:
-    """Return how many factors ``RISE`` a stretch has got above the score that fired, so far; 0 outside."""
-    level = np.zeros(score.size, dtype=np.int64)
-    level[firing] = np.searchsorted(_RISES, score[firing] / fired_score[firing], side="right")
-    fresh = begins | ~firing
-    level[starts] = np.where(fresh[starts], level[starts], np.maximum(level[starts], before))
-    fresh[starts] = True
-    # A running maximum that starts afresh with every stretch.
-    above = np.cumsum(fresh) * (_RISES.size + 1)
-    return np.asarray(np.maximum.accumulate(above + level) - above)
+def _running_peak(score: FloatArray, continues: BoolArray, state: StateRows, starts: IntArray) -> FloatArray:
+    """Return the largest score of each row's span up to it; a row that continues is of its predecessor's."""
+    known, begins = score.copy(), ~continues
+    known[starts] = np.where(begins[starts], known[starts], np.maximum(known[starts], state["peak_score"]))
+    begins[starts] = True
+    return running_maximum(known, np.cumsum(begins))

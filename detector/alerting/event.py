@@ -10,7 +10,7 @@ from detector.models.contract import Regime
 
 Transition = Literal["firing", "updated", "resolved"]
 Side = Literal["unlikely", "too_likely"]
-UpdatedBecause = Literal["severity", "peak", "spread", "keep_alive"]
+UpdatedBecause = Literal["severity", "peak", "feature", "spread", "keep_alive"]
 ResolvedBecause = Literal["calm", "new_normal", "maintenance", "muted"]
 
 # A keep-alive that is late or lost is no end yet.
@@ -92,7 +92,8 @@ class AlertEvent:
     member: str
     """To which member of the committee the peak was most improbable, and over how many records."""
     explained: float
-    """Of the record that fired, or of the newest one since whose score rose far above those before it."""
+    """Of the record that fired, or of the newest one since whose score rose far above those before it, or of
+    which another feature was the cause."""
     reasons: tuple[FeatureReason, ...]
     """Of that record, most surprising first (least, if it was too likely)."""
     regime: Regime | None
@@ -100,7 +101,8 @@ class AlertEvent:
     labels: dict[str, str]
     """Of the record that caused the event."""
     updated_because: UpdatedBecause | None
-    """What is new: the severity, the peak, or nothing but that it goes on; None unless updated."""
+    """What is new: the severity, the peak, the feature that is the cause, or nothing but that it goes on.
+    None unless updated."""
     resolved_because: ResolvedBecause | None
     """``calm``; ``new_normal``: it lasted so long that it counts as normal; ``maintenance``: a window began
     in which nothing fires; ``muted``: nothing fires of its entity any more. None while firing."""

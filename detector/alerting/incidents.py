@@ -313,10 +313,12 @@ def _began(fired: AlertEvent) -> float:
 
 
 def _member(episode: AlertEvent, began: float) -> IncidentMember:
-    feature = episode.reasons[0].feature if episode.reasons else None
-    return IncidentMember(
-        episode.entity, episode.alert_id, began, feature, episode.anomaly_score, firing=True
-    )
+    score, feature = episode.anomaly_score, _cause(episode)
+    return IncidentMember(episode.entity, episode.alert_id, began, feature, score, firing=True)
+
+
+def _cause(episode: AlertEvent) -> str | None:
+    return episode.reasons[0].feature if episode.reasons else None
 
 
 def _join(
@@ -379,7 +381,9 @@ def _noted(incident: _Incident, episode: AlertEvent, *, firing: bool) -> None:
     incident.severity = max(incident.severity, episode.severity, key=_rank)
     if _was_in(incident, episode):
         member = incident.members[episode.entity]
-        incident.members[episode.entity] = member._replace(anomaly_score=episode.anomaly_score)
+        incident.members[episode.entity] = member._replace(
+            feature=_cause(episode), anomaly_score=episode.anomaly_score
+        )
     if firing:
         _heard(incident, episode)
     else:

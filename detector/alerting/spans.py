@@ -26,10 +26,12 @@ _SPAN_FIELDS = (
     "last_suspicious",
 )
 
-Told = Literal["firing", "escalated", "rose", "kept_alive", "resolved", "released", "interrupted", "muted"]
-"""What happened: it fires; while firing it got critical, its peak rose, or it is time to say that it goes on;
-it is over, it lasted so long that it is taken for normal, or nothing may fire from here on, in a window or
-because its entity is muted."""
+Told = Literal[
+    "firing", "escalated", "rose", "moved", "kept_alive", "resolved", "released", "interrupted", "muted"
+]
+"""What happened: it fires; while firing it got critical, its peak rose, another feature became the cause, or
+it is time to say that it goes on; it is over, it lasted so long that it is taken for normal, or nothing may
+fire from here on, in a window or because its entity is muted."""
 
 
 class Transition(NamedTuple):

@@ -38,7 +38,7 @@ class Episode:
     """Of its newest event."""
     anomaly_score: float | None
     feature: str | None
-    """The one that surprised most."""
+    """The one that surprises most, by its newest event."""
     entities: int
     """In an incident, or absent."""
 
@@ -131,7 +131,7 @@ def _note(episodes: dict[str, Episode], event: Event, time_s: float) -> None:
         # It fired again. What is older was written twice.
         known.end_s = None
     known.severity, known.heard_s = event.severity, max(known.heard_s, time_s)
-    known.feature = known.feature or feature
+    known.feature = feature or known.feature
     known.entities = max(known.entities, event.entities)
     if event.anomaly_score is not None:
         known.anomaly_score = event.anomaly_score

@@ -12,7 +12,7 @@ from detector.batch import Batch, Source
 from detector.bundles.store import BundleError, BundleStore
 from detector.config.detectors import DetectorConfig
 from detector.config.root import Config
-from detector.delivery.alert import ABSENCES, Reason
+from detector.delivery.alert import ABSENCES
 from detector.explain.alerts import AlertsRead, Episode, Event, overlapping, read_alerts
 from detector.explain.changes import BEFORE_S, Change, file_changes, version_changes, windows
 from detector.explain.records import EntityRecords, entity_records
@@ -224,7 +224,7 @@ def _add_replay(
         return
     first, end = _window(records.pieces, origin.first_offset)
     found.moments = replay(served, records.pieces, alert.entity, first, end - 1, alert.member, work)
-    found.features = _worth_showing(found.firing.reasons, found.moments)
+    found.features = _worth_showing(_causes(found), found.moments)
     found.unit = {
         name: unit for name, unit in zip(served.model.feature_names, served.model.units, strict=True) if unit
     }
@@ -260,10 +260,16 @@ def _window(pieces: Sequence[Batch], first_offset: int) -> tuple[int, int]:
     return max(end - RECORDS, 0), end
 
 
-def _worth_showing(reasons: Sequence[Reason], moments: Sequence[Moment]) -> tuple[str, ...]:
+def _causes(found: Explanation) -> list[str]:
+    """Return the features that the alert first told of, after the causes of its first and newest event."""
+    first, newest = found.firing.reasons, found.alert.reasons
+    return list(dict.fromkeys(reason.feature for reason in (*first[:1], *newest[:1], *first)))
+
+
+def _worth_showing(causes: Sequence[str], moments: Sequence[Moment]) -> tuple[str, ...]:
     """Return the alert's own features, else those that surprised most over the suspicious records."""
     known = [reason.feature for moment in moments[:1] for reason in moment.features]
-    named = [reason.feature for reason in reasons if reason.feature in known]
+    named = [feature for feature in causes if feature in known]
     nats = dict.fromkeys(known, 0.0)
     for moment in moments:
         for reason in moment.features if moment.suspicious else ():

@@ -98,7 +98,7 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
     for reason in remarkable(firing.reasons, firing.side):
         yield "because", _reason(reason)
     for reason in remarkable(alert.reasons, alert.side) if alert.reasons != firing.reasons else ():
-        # Of a record that was far more improbable than the one that fired.
+        # Of a record that was far more improbable than the one that fired, or that had another cause.
         yield "later", _reason(reason)
     for member in alert.members:
         feature = f", {member.feature}" if member.feature else ""

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import numpy as np
+
 from detector.alerting.event import (
     AlertEvent,
     Explained,
@@ -17,13 +19,31 @@ from detector.batch import Batch
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import EntityState
 
-_UPDATES: dict[Told, UpdatedBecause] = {"escalated": "severity", "rose": "peak", "kept_alive": "keep_alive"}
+_UPDATES: dict[Told, UpdatedBecause] = {
+    "escalated": "severity",
+    "rose": "peak",
+    "moved": "feature",
+    "kept_alive": "keep_alive",
+}
 _ENDS: dict[Told, ResolvedBecause] = {
     "resolved": "calm",
     "released": "new_normal",
     "interrupted": "maintenance",
     "muted": "muted",
 }
+
+
+def without_old_severity(transition: Transition, severity: str) -> Transition:
+    """Return a transition as it is told of: an alert that was as severe before does not get so.
+
+    Args:
+        transition: As the rules have it.
+        severity: That the entity's alerts have at first.
+    """
+    span = transition.span
+    if transition.told != "escalated" or _reached(span, severity) != SEVERITIES[_told_before(span, severity)]:
+        return transition
+    return transition._replace(told="rose" if transition.explained else "kept_alive")
 
 
 def event_of(
@@ -47,9 +67,6 @@ def event_of(
         usual_s: Usual time between two records of the entity, seconds.
     """
     span, told = transition.span, transition.told
-    if severity == INFO and told == "escalated":
-        # Who asks for information alone does not expect to be woken.
-        told = "rose" if transition.explained else "kept_alive"
     source, entity = batch.sources[int(batch.source[at])], batch.entity[at]
     time, offset = float(batch.time[at]), int(batch.offset[at])
     alert = alert_id(source, int(span["first_offset"]), detector.name, entity)
@@ -58,7 +75,6 @@ def event_of(
     )
     over = kind == "resolved"
     p_value = float(span["peak_p_value"])
-    reached = CRITICAL if span["critical"] and severity != INFO else severity
     return AlertEvent(
         id=event_id(alert, kind, offset),
         alert_id=alert,
@@ -67,7 +83,7 @@ def event_of(
         role=detector.role,
         version=detector.version,
         entity=entity,
-        severity=SEVERITIES[max(SEVERITIES.index(reached), int(span["told_severity"]))],
+        severity=_reached(span, severity),
         reopened=int(span["stretches"]) - 1,
         time=time,
         expires_at=None if over else expires_at(time, detector.rules.keep_alive_s, usual_s),
@@ -117,3 +133,14 @@ def severity_of(detector: Detector, override: int) -> str:
     """Return the severity of an entity's alerts at first, by its override."""
     severity = detector.rules.severity
     return severity if detector.entity_rules is None else detector.entity_rules.severity(override, severity)
+
+
+def _reached(span: np.void, severity: str) -> str:
+    """Return how severe an alert is by now; who asks for information alone does not expect to be woken."""
+    critical = span["critical"] and severity != INFO
+    return CRITICAL if critical else SEVERITIES[_told_before(span, severity)]
+
+
+def _told_before(span: np.void, severity: str) -> int:
+    """Return how severe an alert is without what its records showed, as an index into SEVERITIES."""
+    return max(SEVERITIES.index(severity), int(span["told_severity"]))

@@ -17,6 +17,8 @@ from detector.scoring.lead_up import Loud, Seen, most_surprising
 from detector.scoring.member import Member
 
 _TOP_FEATURES = 5
+_CLEARLY_MORE, _LEAST_CAUSE_NATS = 2.0, 3.0
+"""Another feature is the cause if it surprises so many times as much as the one told of, and by more nats."""
 
 
 def account(detector: Detector, state: EntityState, batch: Batch, member: int) -> tuple[FeatureReason, ...]:
@@ -60,6 +62,13 @@ class Explainer:
         """
         time = float(self.batch.time[self.rows.order[row]])
         return Explained(time, self._reasons(row, led_up), self._regime(row))
+
+    def moved(self, row: int, before: Explained) -> Explained | None:
+        """Return the same of a row by itself if another feature is clearly the cause by now, else None."""
+        if self.said.too_likely[row]:
+            return None
+        now = self.explained(row, ())
+        return now if _is_other_cause(before.reasons, now.reasons) else None
 
     def loud(self, row: int, members: Sequence[int]) -> Loud:
         """Return a row as members saw it; rows of one entity must be asked for in rising order."""
@@ -189,6 +198,26 @@ class Explainer:
 
     def _entity(self, row: int) -> int:
         return int(np.searchsorted(self._starts, row, side="right")) - 1
+
+
+def _is_other_cause(before: tuple[FeatureReason, ...], now: tuple[FeatureReason, ...]) -> bool:
+    """Say whether the first feature of a record is clearly another than that of a record before.
+
+    Features that surprise about as much would otherwise take turns.
+    """
+    if not before or not now:
+        return bool(now)
+    first, *others = now
+    # Of what is not listed no more is known than that it surprises less than the last one that is.
+    weight = {reason.feature: _weight(reason) for reason in others}
+    told = before[0].feature
+    left = weight.get(told, min(weight.values(), default=0.0))
+    return told != first.feature and _weight(first) > max(_CLEARLY_MORE * left, _LEAST_CAUSE_NATS)
+
+
+def _weight(reason: FeatureReason) -> float:
+    """Return the nats of a reason; what is outside its range is the cause whatever they are."""
+    return float("inf") if reason.valid_range is not None else reason.nats
 
 
 def averages_surprise(member: Member) -> bool:

@@ -22,7 +22,7 @@ from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Statu
 from detector.models.sequences import runs_of, starts_of
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import EntityState, put, take
-from detector.pipeline.events import event_of, resolved_by_mute, severity_of
+from detector.pipeline.events import event_of, resolved_by_mute, severity_of, without_old_severity
 from detector.pipeline.leads import Leads
 from detector.pipeline.operator_rules import ruled
 from detector.pipeline.reasons import Explainer, averages_surprise
@@ -284,13 +284,20 @@ def _decide(
     loud = (judged >= detector.rules.resolve_below) & ~decision.loud
     leads = Leads(explainer, members, before.led_up, with_scores, lengths, position, loud)
     explained, events = before.explained.copy(), []
+    suspicious = decision.loud & (judged >= 1.0)
     for transition in decision.transitions:
         row, e = int(position[transition.row]), int(with_scores[transition.entity])
-        if transition.explained:
-            led_up = leads.up_to(transition.row, transition.entity) if transition.told == "firing" else ()
-            explained[e] = explainer.explained(row, led_up)
         severity = severity_of(detector, before.override[e])
+        what = without_old_severity(transition, severity)
+        if what.explained:
+            led_up = leads.up_to(what.row, what.entity) if what.told == "firing" else ()
+            explained[e] = explainer.explained(row, led_up)
+        elif suspicious[what.row] and not what.span["peak_too_likely"]:
+            moved = explainer.moved(row, explained[e])
+            if moved is not None:
+                explained[e] = moved
+                what = what._replace(told="moved") if what.told == "kept_alive" else what
         at = int(rows.order[row])
         usual_s = float(rows.heard.usual_s[row])
-        events.append(event_of(detector, batch, transition, at, explained[e], severity, usual_s))
+        events.append(event_of(detector, batch, what, at, explained[e], severity, usual_s))
     return replace(after, explained=explained, led_up=leads.after()), events

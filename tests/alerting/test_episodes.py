@@ -124,7 +124,7 @@ class ByHand:
         if not was_firing:
             if not self.firing:
                 return None
-            self.fired_at, self.fired_score = time, score
+            self.fired_at, self.fired_score = time, span.peak_score
             self.told_level = self.told_beats = 0
             span.stretches += 1
             return "firing"
@@ -132,7 +132,7 @@ class ByHand:
             self.resolved_at = time
             return "released" if self.released else "resolved"
         level, beats = self.told_level, int((time - self.fired_at) // rules.keep_alive_s)
-        while score / self.fired_score >= RISE ** (level + 1):
+        while span.peak_score / self.fired_score >= RISE ** (level + 1):
             level += 1
         what = "rose" if level > self.told_level else "kept_alive" if beats > self.told_beats else None
         self.told_level, self.told_beats = level, beats
@@ -377,6 +377,12 @@ def test_a_peak_is_told_once_for_every_factor_that_it_grew_by() -> None:
     decision = one([1, 1.4, 1.5, 1.6, 1.2, 2.2, 2.3, 1.5, 9.0], AT_ONCE)
     assert told(decision) == [(0, "firing"), (2, "rose"), (6, "rose"), (8, "rose")]
     assert [t.explained for t in decision.transitions] == [True] * 4
+
+
+def test_an_alert_that_fires_again_tells_a_peak_beyond_the_one_that_was_told_and_no_weaker_one() -> None:
+    decision = one([4, 0, 0, 0, 1.2, 2.4, 3.6, 5, 6.1], AT_ONCE)
+    assert told(decision) == [(0, "firing"), (2, "resolved"), (4, "firing"), (8, "rose")]
+    assert decision.transitions[-1].span["peak_score"] == 6.1
 
 
 def test_a_keep_alive_and_an_end_are_explained_by_what_was_told_before() -> None:

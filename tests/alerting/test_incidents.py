@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detector.alerting.event import AlertEvent, Transition
+from detector.alerting.event import AlertEvent, FeatureReason, Transition
 from detector.alerting.incident_event import MEMBERS_LISTED, IncidentEvent
 from detector.alerting.incidents import (
     Grouped,
@@ -256,6 +256,17 @@ def test_the_severity_is_the_worst_of_the_members_and_news_at_once() -> None:
     worse = replace(of("b", 5.0), transition="updated", severity="critical")
     [told] = fleet.take(worse).events
     assert (told.transition, told.severity) == ("updated", "critical")
+
+
+def test_a_member_whose_cause_moves_is_listed_with_the_new_one() -> None:
+    fleet = Fleet()
+    fleet.take(*(of(name, 0.0) for name in "abc"))
+    moved = replace(
+        of("b", 400.0), transition="updated", reasons=(FeatureReason("memory", 9.0, 1.0, 0.5, 30.0),)
+    )
+    [told] = fleet.take(moved).events
+    assert [member.feature for member in told.members] == ["cpu", "memory", "cpu"]
+    assert told.features == (("cpu", 2), ("memory", 1))
 
 
 def test_an_update_says_what_is_new() -> None:

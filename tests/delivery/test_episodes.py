@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from detector.alerting.event import AlertEvent
+from detector.alerting.event import AlertEvent, FeatureReason
 from detector.batch import Source
 from detector.delivery.episodes import Episodes, Reading
 from detector.delivery.mailbox import Letter
@@ -305,6 +305,19 @@ def test_news_keeps_an_episode_alive_and_wakes_nobody() -> None:
     assert letter.notification.quiet
     assert topic.episodes.expire([ALERTS], NOW + 599) == []
     assert len(topic.episodes.expire([ALERTS], NOW + 600)) == 1
+
+
+def test_a_cause_that_moves_is_in_the_text_and_wakes_nobody() -> None:
+    topic = Topic(episodes())
+    firing = event("firing", NOW)
+    topic.take(firing, NOW)
+    reasons = (FeatureReason("memory", 9.0, 1.0, 0.5, 30.0),)
+    moved = replace(
+        firing, id="moved", transition="updated", updated_because="feature", reasons=reasons, time=NOW + 60
+    )
+    reading, [letter] = topic.take(moved, NOW + 60)
+    assert (reading, letter.notification.quiet) == (Reading.REFRESHED, True)
+    assert letter.notification.annotations["summary"] == "web-17: memory 9, expected 1 ± 0.5 (30.0 nats)"
 
 
 def test_records_that_lag_behind_the_clock_expire_no_sooner() -> None:

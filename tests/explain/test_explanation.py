@@ -338,6 +338,14 @@ def test_what_came_after_it_fired_is_told_apart(rig: Rig) -> None:
     assert "trained" not in later
 
 
+def test_a_cause_that_moved_is_told_and_shown_beside_the_first_one(rig: Rig) -> None:
+    rig.alerts[-1] = encode_alert(replace(rig.events[-1], reasons=rig.events[-1].reasons[::-1]), "g").value
+    found = rig.explain(rig.events[-1].alert_id)
+    first, newest = rig.events[-1].reasons[0].feature, rig.events[-1].reasons[-1].feature
+    assert found.features[:2] == (first, newest)
+    assert f"later        {newest}" in printed(found)
+
+
 def test_it_says_how_often_it_fired_again(rig: Rig) -> None:
     for reopened, told in ((1, "and again once after it had resolved"), (2, "and again 2 times after")):
         again = replace(rig.events[-1], reopened=reopened)

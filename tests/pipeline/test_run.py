@@ -243,7 +243,9 @@ def test_alert_names_the_feature_that_went_wrong_and_what_was_expected(family: s
 
 
 @pytest.mark.parametrize("records_at_once", [1, 7, 100])
-def test_what_goes_on_is_told_with_the_reasons_of_what_was_worst(records_at_once: int) -> None:
+def test_what_goes_on_is_told_with_the_reasons_of_what_was_worst_or_is_the_cause_now(
+    records_at_once: int,
+) -> None:
     model, _ = scoring_model(gmm(), predict=True)
     rules = AlertRules(fire_m=1, fire_of=1, resolve_records=3, critical_for_s=300.0, keep_alive_s=240.0)
     own = replace(detector(model, threshold=1e-4, rules=rules), interval_s=60.0)
@@ -258,7 +260,7 @@ def test_what_goes_on_is_told_with_the_reasons_of_what_was_worst(records_at_once
     assert [(e.transition, e.updated_because, e.resolved_because, e.last_offset - 20) for e in events] == [
         ("firing", None, None, 0),
         ("updated", "peak", None, 2),
-        ("updated", "keep_alive", None, 4),
+        ("updated", "feature", None, 4),
         ("updated", "severity", None, 5),
         ("updated", "keep_alive", None, 8),
         ("resolved", None, "calm", 11),
@@ -269,10 +271,53 @@ def test_what_goes_on_is_told_with_the_reasons_of_what_was_worst(records_at_once
     # Three keep-alives, at intervals of a minute.
     assert [e.expires_at for e in events[:-1]] == [e.time + 720.0 for e in events[:-1]]
     assert events[-1].expires_at is None
-    assert [e.reasons[0].feature for e in events] == ["f0"] + ["f2"] * 5
-    assert [e.explained for e in events[1:]] == [events[1].time] * 5
-    assert [e.reasons for e in events[2:]] == [events[1].reasons] * 4
+    assert [e.reasons[0].feature for e in events] == ["f0", "f2"] + ["f0"] * 4
+    assert [e.explained for e in events] == [e.time for e in events[:3]] + [events[2].time] * 3
+    assert [e.reasons for e in events[3:]] == [events[2].reasons] * 3
     assert [e.labels for e in events] == [{"team": f"t{e.last_offset}"} for e in events]
+
+
+@pytest.mark.parametrize("records_at_once", [1, 7, 100])
+def test_an_alert_whose_cause_moves_says_so_once_and_names_the_new_one(records_at_once: int) -> None:
+    model, _ = scoring_model(gmm(), predict=True)
+    rules = AlertRules(fire_m=1, fire_of=1, resolve_records=3, keep_alive_s=2.0, severity="critical")
+    own = detector(model, threshold=1e-4, rules=rules)
+    rows = records_like(own.model.density, 60, np.random.default_rng(2))
+    rows[20:27, 0] += 30.0 * (-1.0) ** np.arange(7)
+    rows[27:34, 2] += 30.0 * (-1.0) ** np.arange(7)
+    records, runner, events = batch(rows), watch(own), []
+    for at in np.split(np.arange(60), range(records_at_once, 60, records_at_once)):
+        events += runner.process(part(records, at), np.zeros(len(at), dtype=np.int64))[1]
+    told = [(e.updated_because, e.reasons[0].feature, e.explained) for e in events if e.time < 34]
+    assert told == [
+        (None, "f0", 20.0),
+        *[("keep_alive", "f0", 20.0)] * 3,
+        ("feature", "f2", 28.0),
+        *[("keep_alive", "f2", 28.0)] * 2,
+    ]
+
+
+def test_features_that_surprise_about_as_much_do_not_take_turns() -> None:
+    model, _ = scoring_model(gmm())
+    own = detector(model, threshold=1e-4, rules=AlertRules(fire_m=1, fire_of=1, keep_alive_s=1.0))
+    rows = records_like(own.model.density, 60, np.random.default_rng(2))
+    rows[20:50, [0, 2]] += 30.0
+    rows[20:50, 0] += np.where(np.arange(30) % 2, 3.5, -3.5)
+    _, events = outcome_of(own, batch(rows))
+    assert "keep_alive" in {e.updated_because for e in events}
+    assert "feature" not in {e.updated_because for e in events}
+
+
+def test_an_alert_that_was_critical_from_the_beginning_does_not_get_so() -> None:
+    model, _ = scoring_model(gmm(), predict=True)
+    rules = AlertRules(fire_m=1, fire_of=1, resolve_records=3, critical_for_s=2.0, severity="critical")
+    own = detector(model, threshold=1e-4, rules=rules)
+    rows = records_like(own.model.density, 60, np.random.default_rng(2))
+    rows[20:29, 0] += 8.0 * (-1.0) ** np.arange(9)
+    _, events = outcome_of(own, batch(rows))
+    assert {event.severity for event in events} == {"critical"}
+    assert "updated" in {event.transition for event in events}
+    assert "severity" not in {event.updated_because for event in events}
 
 
 def test_information_never_becomes_critical() -> None:
