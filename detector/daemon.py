@@ -45,7 +45,7 @@ from detector.stream.presence import Presence
 from detector.stream.reasons import Reason
 from detector.stream.recall import Recalled, recall
 from detector.stream.watch import Watch
-from detector.stream.watchdog import STALLED_EXIT_CODE, Watchdog
+from detector.stream.watchdog import Watchdog
 from detector.web.health import Health
 from detector.web.metrics import Metrics
 from detector.web.server import WebServer, application
@@ -71,7 +71,7 @@ def run(config: Config, file: Path) -> None:
         PathError: An input's field paths contradict one another.
         WebError: The HTTP port cannot be served.
         ClientSettingsError: The Kafka settings can never work.
-        SystemExit: The Kafka client is beyond repair; a supervisor may start a new process.
+        SystemExit: The Kafka client is beyond repair, or another replica has the instance id.
     """
     with ExitStack() as resources:
         registry, health = CollectorRegistry(), Health()
@@ -131,8 +131,8 @@ def run(config: Config, file: Path) -> None:
         try:
             loop.run()
         except ClientFailedError as error:
-            _log.error("%s; ending with code %d", error, STALLED_EXIT_CODE)
-            raise SystemExit(STALLED_EXIT_CODE) from error
+            _log.error("%s; ending with code %d", error, error.exit_code)
+            raise SystemExit(error.exit_code) from error
         _log.info("stopped: everything read was written and committed, or will be read again")
 
 

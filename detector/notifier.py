@@ -33,7 +33,7 @@ from detector.stream.port import (
     open_producer,
     read_range,
 )
-from detector.stream.watchdog import STALLED_EXIT_CODE, Watchdog
+from detector.stream.watchdog import Watchdog
 from detector.web.health import Health
 from detector.web.notify_metrics import NotifyMetrics
 from detector.web.server import WebServer, application
@@ -57,7 +57,7 @@ def run(config: Config) -> None:
         NotConfiguredError: Nobody is to be told.
         WebError: The HTTP port cannot be served.
         ClientSettingsError: The Kafka settings can never work.
-        SystemExit: The Kafka client is beyond repair; a supervisor may start a new process.
+        SystemExit: The Kafka client is beyond repair, or another replica has the instance id.
     """
     notify = config.notify
     if notify is None:
@@ -119,8 +119,8 @@ def run(config: Config) -> None:
         try:
             loop.run()
         except ClientFailedError as error:
-            _log.error("%s; ending with code %d", error, STALLED_EXIT_CODE)
-            raise SystemExit(STALLED_EXIT_CODE) from error
+            _log.error("%s; ending with code %d", error, error.exit_code)
+            raise SystemExit(error.exit_code) from error
         _log.info("stopped: what was not delivered is not committed, and comes again")
 
 

@@ -15,8 +15,8 @@ def notify(config: Path) -> None:
 
     A process of its own, beside ``detector run``: it reads the alerts topic, so that a slow
     receiver never slows scoring. Exit codes: 0 after a clean stop, 2 for a configuration or a
-    port that cannot be used, 70 where the Kafka client hangs and only a new process helps, 1 for
-    anything unforeseen.
+    port that cannot be used or an instance id that another replica has, 70 where the Kafka client
+    hangs and only a new process helps, 1 for anything unforeseen.
     """
     with explained(ConfigError):
         loaded = load_config(config)

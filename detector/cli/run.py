@@ -14,7 +14,8 @@ def run(config: Path) -> None:
     """Score records as CONFIG says, until SIGTERM or SIGINT.
 
     Exit codes: 0 after a clean stop, 2 for a configuration, a bundle or a port that cannot be
-    used, 70 where the Kafka client hangs and only a new process helps, 1 for anything unforeseen.
+    used or an instance id that another replica has, 70 where the Kafka client hangs and only a
+    new process helps, 1 for anything unforeseen.
     """
     with explained(ConfigError):
         loaded = load_config(config)

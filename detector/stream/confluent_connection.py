@@ -13,6 +13,7 @@ from detector.stream.port import (
     ClientFailedError,
     ClientSettings,
     ClientSettingsError,
+    InstanceIdTakenError,
     KafkaClientError,
     TopicMissingError,
 )
@@ -34,7 +35,7 @@ _DENIED = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
-_FENCED = {KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED, KafkaError._FATAL}
+_FENCED = {KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED}
 _MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 _SILENT = {
     KafkaError._TRANSPORT,
@@ -100,11 +101,13 @@ class Connection:
                 f"{brokers} refuse group {settings.group_id!r} as user {settings.sasl_username!r}: "
                 f"{reason.str()}{because}; check the credentials and the ACLs"
             )
-        if reason.fatal() or code in _FENCED:
-            return ClientFailedError(
-                f"member {settings.instance_id!r} of group {settings.group_id!r} cannot go on: "
-                f"{reason.str()}; give every replica its own instance id, and start again"
+        if code in _FENCED or "fenced" in reason.str():
+            return InstanceIdTakenError(
+                f"another member of group {settings.group_id!r} has instance id {settings.instance_id!r}: "
+                f"{reason.str()}; give every replica its own kafka.instance_id"
             )
+        if reason.fatal() or code == KafkaError._FATAL:
+            return ClientFailedError(f"member of group {settings.group_id!r} cannot go on: {reason.str()}")
         if code in _MISSING:
             return TopicMissingError(f"a topic does not exist: {reason.str()}; create it")
         if code in _SILENT or reason.retriable():
@@ -145,7 +148,7 @@ class Connection:
             if found.error is None and found.partitions:
                 return
             if found.error is not None and found.error.code() in _DENIED:
-                raise self.error_for(found.error)
+                raise AccessDeniedError(f"topic {topic!r}: {self.error_for(found.error)}")
             if time.monotonic() >= deadline:
                 raise _missing(topic)
             time.sleep(_TOPIC_LOOKUP_PAUSE_S)

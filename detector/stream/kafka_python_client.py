@@ -28,6 +28,7 @@ from detector.stream.kafka_python_connection import (
     connection_options,
     denied,
     fenced,
+    not_found,
     open_kafka_consumer,
     reachable,
     unavailable,
@@ -296,7 +297,7 @@ class KafkaPythonConsumer:
             topic for topic in topics if not self._ask(partial(self._consumer.partitions_for_topic, topic))
         ]
         if missing:
-            raise TopicMissingError(f"topics {missing} do not exist; create them")
+            raise not_found(self._settings, self._consumer, missing)
 
     def _probe(self) -> None:
         if not self._topics:

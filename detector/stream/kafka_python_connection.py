@@ -2,21 +2,22 @@
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import kafka.codec
-from kafka import KafkaConsumer, errors
+from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.net import transport
 
 from detector.stream.port import (
     PROBE_TIMEOUT_S,
     AccessDeniedError,
     BrokerUnavailableError,
-    ClientFailedError,
     ClientSettings,
     ClientSettingsError,
+    InstanceIdTakenError,
     KafkaClientError,
+    TopicMissingError,
     milliseconds,
 )
 
@@ -194,9 +195,23 @@ def denied(settings: ClientSettings, error: BaseException) -> AccessDeniedError:
     )
 
 
-def fenced(settings: ClientSettings) -> ClientFailedError:
+def not_found(
+    settings: ClientSettings, consumer: Any, topics: Sequence[str]
+) -> AccessDeniedError | TopicMissingError:
+    """Return why topics are not among those that brokers tell of: what may not be seen is not, either."""
+    try:
+        asked = [TopicPartition(topic, 0) for topic in topics]
+        consumer.end_offsets(asked, timeout_ms=milliseconds(PROBE_TIMEOUT_S))
+    except errors.AuthorizationError as error:
+        return denied(settings, error)
+    except errors.KafkaError:
+        pass
+    return TopicMissingError(f"topics {', '.join(topics)} do not exist; create them")
+
+
+def fenced(settings: ClientSettings) -> InstanceIdTakenError:
     """Somebody else has our place."""
-    return ClientFailedError(
+    return InstanceIdTakenError(
         f"another member of group {settings.group_id!r} has instance id {settings.instance_id!r}; "
-        "give every replica its own"
+        "give every replica its own kafka.instance_id"
     )

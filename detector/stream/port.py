@@ -17,6 +17,7 @@ Errors, all of them ``KafkaClientError``::
       CommitError              the offsets were not committed: their records come again
       DeliveryError            the broker does not hold every record sent
       ClientFailedError        the client is beyond repair: end the process, a new one may work
+        InstanceIdTakenError   another member has our instance id: a new process would only end that one
 """
 
 import re
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from detector.batch import FloatArray, IntArray, Source
+from detector.stream.watchdog import STALLED_EXIT_CODE
 
 ClientName = Literal["kafka-python", "confluent"]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
@@ -115,10 +117,18 @@ class DeliveryError(KafkaClientError):
 
 
 class ClientFailedError(KafkaClientError):
-    """The client cannot go on: another member has our instance id, or its own state is broken.
+    """The client cannot go on, its own state is broken.
 
-    End the process without committing; a supervisor starts a new one.
+    End the process without committing, with ``exit_code``; a supervisor starts a new one.
     """
+
+    exit_code = STALLED_EXIT_CODE
+
+
+class InstanceIdTakenError(ClientFailedError):
+    """Another member has our instance id, and a new process would take it away from that one in turn."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)

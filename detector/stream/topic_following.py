@@ -6,8 +6,8 @@ from functools import partial
 from kafka import TopicPartition
 
 from detector.stream.kafka_python_client import columns
-from detector.stream.kafka_python_connection import ask, open_kafka_consumer
-from detector.stream.port import ClientSettings, Followed, TopicMissingError, check_topics, milliseconds
+from detector.stream.kafka_python_connection import ask, not_found, open_kafka_consumer
+from detector.stream.port import ClientSettings, Followed, check_topics, milliseconds
 from detector.stream.unreadable import poll_readable
 
 _POLL_RECORDS = 1000
@@ -21,7 +21,7 @@ def follow_topic(settings: ClientSettings, topic: str, poll_s: float) -> Iterato
     try:
         found = ask(settings, partial(consumer.partitions_for_topic, topic))
         if not found:
-            raise TopicMissingError(f"topic {topic!r} does not exist")
+            raise not_found(settings, consumer, [topic])
         partitions = [TopicPartition(topic, partition) for partition in sorted(found)]
         begins = ask(settings, lambda: consumer.beginning_offsets(partitions, timeout_ms=timeout_ms))
         ends = ask(settings, lambda: consumer.end_offsets(partitions, timeout_ms=timeout_ms))

@@ -9,7 +9,7 @@ from kafka import TopicPartition
 
 from detector.batch import Source
 from detector.stream.kafka_python_client import columns
-from detector.stream.kafka_python_connection import ask, open_kafka_consumer, unavailable
+from detector.stream.kafka_python_connection import ask, not_found, open_kafka_consumer, unavailable
 from detector.stream.port import ClientSettings, RawRecords, TopicMissingError, check_topics, milliseconds
 from detector.stream.unreadable import poll_readable
 
@@ -30,7 +30,7 @@ def read_range(
         for topic in topics:
             found = ask(settings, partial(consumer.partitions_for_topic, topic))
             if not found:
-                raise TopicMissingError(f"topic {topic!r} does not exist")
+                raise not_found(settings, consumer, [topic])
             partitions += [TopicPartition(topic, partition) for partition in sorted(found)]
         ends = ask(settings, lambda: consumer.end_offsets(partitions, timeout_ms=timeout_ms))
         starts = ask(
@@ -85,7 +85,9 @@ class KafkaPartitionReader:
         self._consumer = open_kafka_consumer(settings, group_id=None)
         try:
             found = ask(settings, lambda: self._consumer.partitions_for_topic(source.topic))
-            if source.partition not in (found or ()):
+            if not found:
+                raise not_found(settings, self._consumer, [source.topic])
+            if source.partition not in found:
                 raise TopicMissingError(f"topic {source.topic!r} has no partition {source.partition}")
             self.first_offset: int = self._bound(self._consumer.beginning_offsets)
             self.end_offset: int = self._bound(self._consumer.end_offsets)

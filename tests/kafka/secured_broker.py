@@ -1,4 +1,7 @@
-"""A broker that also listens with TLS: one port asks for a password, the other for a certificate."""
+"""A broker that also listens with TLS: one port asks for a password, the other for a certificate.
+
+Everybody may do everything, but with what an ACL names: there those alone whom it names, and who uses no TLS.
+"""
 
 import subprocess
 from pathlib import Path
@@ -18,6 +21,9 @@ ssl.keystore.location={folder}/broker.pem
 ssl.truststore.type=PEM
 ssl.truststore.location={folder}/ca.pem
 listener.name.certificate.ssl.client.auth=required
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+allow.everyone.if.no.acl.found=true
 """
 _MODULES = "org.apache.kafka.common.security"
 _LOG_IN = {

@@ -19,7 +19,6 @@ from detector.batch import FloatArray, Source
 from detector.stream.confluent_client import ConfluentConsumer
 from detector.stream.port import (
     BrokerUnavailableError,
-    ClientFailedError,
     ClientName,
     ClientSettings,
     CommitError,
@@ -27,6 +26,7 @@ from detector.stream.port import (
     Consumer,
     DeliveryError,
     FetchError,
+    InstanceIdTakenError,
     InvalidTopicError,
     OffsetOutOfRangeError,
     Producer,
@@ -520,18 +520,19 @@ def test_a_member_whose_instance_id_another_one_has_ends_although_nothing_comes(
     until(lambda: first.poll(10, 0.2) is not None and bool(first.assigned()), "the partition")
     second = resources.enter_context(closing(open_consumer(static)))
     second.subscribe([name])
-    told: list[str] = []
+    told: list[InstanceIdTakenError] = []
 
     def ended() -> bool:
         second.poll(10, 0.1)
         try:
             first.poll(10, 0.1)
-        except ClientFailedError as error:
-            told.append(str(error))
+        except InstanceIdTakenError as error:
+            told.append(error)
         return bool(told)
 
     until(ended, "the end of the first")
-    assert "instance id" in told[0]
+    assert "instance id" in str(told[0])
+    assert told[0].exit_code == 2
     assert second.assigned() == {Source(name, 0)}
 
 

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    ResourcePattern,
+    ResourceType,
+)
 
+from detector.batch import Source
 from detector.stream.port import (
     AccessDeniedError,
     BrokerUnavailableError,
@@ -16,8 +26,11 @@ from detector.stream.port import (
     ClientSettings,
     KafkaClientError,
     SaslMechanism,
+    follow_topic,
     open_consumer,
+    open_partition,
     open_producer,
+    read_range,
 )
 from tests.kafka.fixtures import create_topic
 from tests.kafka.secured_broker import PASSWORD, USER, Authority, SecuredBroker
@@ -124,3 +137,34 @@ def test_a_broker_of_another_authority_is_not_told_the_password(
     error = refusal(settings_with(broker.for_passwords, **security))
     assert isinstance(error, BrokerUnavailableError)
     assert "certificate verify failed" in str(error)
+
+
+def test_a_topic_that_may_not_be_seen_is_said_to_be_refused(
+    broker: SecuredBroker, settings_with: Callable[..., ClientSettings]
+) -> None:
+    topic = f"topic-{uuid.uuid4().hex[:12]}"
+    create_topic(broker, topic, 1)
+    others = ACL(
+        principal="User:somebody-else",
+        host="*",
+        operation=ACLOperation.READ,
+        permission_type=ACLPermissionType.ALLOW,
+        resource_pattern=ResourcePattern(ResourceType.TOPIC, topic, ACLResourcePatternType.LITERAL),
+    )
+    with closing(KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)) as admin:
+        admin.create_acls([others])
+    settings = settings_with(broker.for_passwords, **with_password())
+
+    def subscribe() -> None:
+        with closing(open_consumer(settings)) as consumer:
+            consumer.subscribe([topic])
+
+    reads: list[Callable[[], object]] = [
+        subscribe,
+        lambda: next(read_range(settings, [topic], 0.0)),
+        lambda: next(follow_topic(settings, topic, 0.1)),
+        lambda: open_partition(settings, Source(topic, 0)),
+    ]
+    for read in reads:
+        with pytest.raises(AccessDeniedError, match=topic):
+            read()
