@@ -43,7 +43,9 @@ class TrainingFacts(BaseModel):
     left_out_records: int = Field(0, description="Rows read besides: older than training.max_records allows.")
     fitting_records: int = Field(description="Rows that shaped the density.")
     calibration_records: int = Field(description="Rows held out in time, after them.")
-    anomalous_records: int = Field(0, description="Rows labelled anomalous: they took part in nothing.")
+    anomalous_records: int = Field(
+        0, description="Rows labelled anomalous, or in maintenance: they took part in nothing."
+    )
     regime_records: int = Field(0, description="Rows labelled with a regime.")
     regimes: tuple[str, ...] = Field((), description="Their names; the first classes of naive_bayes.")
     from_time_s: float = Field(description="Event time of the first row, seconds since 1970 UTC.")

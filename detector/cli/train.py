@@ -29,6 +29,7 @@ from detector.cli.failure import Failure
 from detector.config import Config, ConfigError, load_config
 from detector.config.detectors import DetectorConfig
 from detector.logs import configure_logs
+from detector.stream.maintenance import Maintenance
 from detector.training.job import Progress as Report
 from detector.training.newest_records import NewestRecords
 
@@ -131,10 +132,11 @@ def train(
         store.set_alias(chosen.name, bundle.manifest.version)
 
     facts = bundle.manifest.training
+    windows = " or in maintenance" if loaded.maintenance or loaded.control else ""
     click.echo(f"{folder}: champion")
     click.echo(
         f"  {facts.records} records, {facts.fitting_records} fitted, {facts.calibration_records} held out, "
-        f"{facts.anomalous_records} labelled anomalous{' or in maintenance' if loaded.maintenance else ''}; "
+        f"{facts.anomalous_records} labelled anomalous{windows}; "
         f"{bundle.manifest.family} with predictor {bundle.manifest.predictor}"
     )
     if facts.left_out_records:
@@ -167,19 +169,46 @@ def _explained(is_job: bool, *errors: type[Exception]) -> Iterator[None]:
 def _not_normal(
     anomalous: BoolArray | None, config: Config, detector: str, records: Batch
 ) -> BoolArray | None:
-    """Return which records are labelled anomalous, or in maintenance by the calendar; None where none are."""
+    """Return which records are labelled anomalous, or in maintenance; None where none are."""
     from detector.from_config import maintenance
 
-    windows = maintenance(config)
-    if windows is None:
-        return anomalous
+    calendar = maintenance(config)
+    parts = (
+        anomalous,
+        None if calendar is None else _inside(calendar, detector, records),
+        None if config.control is None else _announced(config, config.control.topic, detector, records),
+    )
+    marked = [part for part in parts if part is not None]
+    return np.logical_or.reduce(marked) if marked else None
+
+
+def _announced(config: Config, topic: str, detector: str, records: Batch) -> BoolArray | None:
+    """Return which records are inside windows that a control topic announces, None where none is."""
+    from detector.from_config import client_settings
+    from detector.stream.control_topic import windows_announced
+    from detector.stream.port import KafkaClientError
+
+    try:
+        windows = windows_announced(client_settings(config), topic, float(records.time.min()))
+    except KafkaClientError as error:
+        _log.warning(
+            "control topic %s cannot be read: %s; what was announced there is learnt from as normal traffic",
+            topic,
+            error,
+        )
+        return None
+    inside = _inside(Maintenance(windows), detector, records)
+    left_out = 0 if inside is None else int(np.count_nonzero(inside))
+    _log.info("left out %d records inside the windows announced on control topic %s", left_out, topic)
+    return inside
+
+
+def _inside(windows: Maintenance, detector: str, records: Batch) -> BoolArray | None:
+    """Return which records are inside a window, shape (N,), None where none is."""
     _, entity = np.unique(records.entity, return_inverse=True)
     order = np.argsort(entity, kind="stable")
     kind = windows.inside(detector, records, order, np.bincount(entity))
-    if kind is None:
-        return anomalous
-    in_maintenance: BoolArray = kind != 0
-    return in_maintenance if anomalous is None else anomalous | in_maintenance
+    return None if kind is None else kind != 0
 
 
 def _check_enough(records: Batch, fewest: int | None) -> None:

@@ -26,6 +26,7 @@ from detector.stream.port import (
     RawRecords,
     TopicMissingError,
     follow_topic,
+    read_range,
 )
 
 Outcome = Literal["window", "withdrawn", "refused"]
@@ -105,6 +106,20 @@ class AnnouncedWindows:
             )
             return "refused"
         return "window"
+
+
+def windows_announced(settings: ClientSettings, topic: str, since_s: float) -> tuple[Window, ...]:
+    """Return what a control topic announces by now, but windows that ended long before ``since_s``.
+
+    What cannot be understood is not said again: whoever follows the topic says it.
+
+    Raises:
+        KafkaClientError: It cannot be read.
+    """
+    announced = AnnouncedWindows()
+    for records in read_range(settings, [topic], 0.0):
+        announced.take(records, since_s, lambda outcome: None, np.zeros(len(records), dtype=np.bool_))
+    return announced.all
 
 
 class ControlTopic:

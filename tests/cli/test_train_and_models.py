@@ -1,14 +1,19 @@
 """Tests for detector.cli.train and detector.cli.models: a bundle made, looked at, and found damaged."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from detector.batch import Source
 from detector.bundles.store import BundleStore
 from detector.cli.main import main
+from detector.stream import control_topic
+from detector.stream.port import BrokerUnavailableError, RawRecords
+from tests.stream.records import ListEnvelope
 
 
 class Project:
@@ -85,6 +90,42 @@ def test_a_young_version_says_so_and_how_many_records_it_lacks(project: Project)
     assert result.exit_code == 0, result.output
     assert "young: 90 records of an entity are held out, 910 too few" in result.stdout
     assert BundleStore(project.store).load("hosts").model.learns
+
+
+def announce(
+    project: Project, monkeypatch: pytest.MonkeyPatch, read: Callable[..., Iterator[RawRecords]]
+) -> None:
+    project.config.write_text(project.config.read_text() + "control: {topic: announced}\n")
+    monkeypatch.setattr(control_topic, "read_range", read)
+
+
+def test_what_lies_in_announced_windows_is_left_out_of_files_as_well(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = b'{"selector": {"entities": "a"}, "from": 1700006000, "until": 1700009000}'
+    others = b'{"selector": {"detectors": "others"}, "from": 1700000000, "until": 1700009000}'
+    envelope = ListEnvelope([None, None], [[], []])
+    records = RawRecords(
+        (Source("announced", 0),), np.zeros(2, int), np.arange(2), [window, others], envelope
+    )
+    announce(project, monkeypatch, lambda *_: iter([records]))
+    result = project.train("hosts", "--input", str(project.data))
+    assert result.exit_code == 0, result.output
+    assert "50 labelled anomalous or in maintenance" in result.stdout
+    assert "left out 50 records inside the windows announced on control topic announced" in result.stderr
+    assert BundleStore(project.store).load("hosts").manifest.training.anomalous_records == 50
+
+
+def test_a_control_topic_that_cannot_be_read_is_warned_of(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> Iterator[RawRecords]:
+        raise BrokerUnavailableError("no answer from localhost:9092")
+
+    announce(project, monkeypatch, read)
+    result = project.train("hosts", "--input", str(project.data))
+    assert result.exit_code == 0, result.output
+    assert "control topic announced cannot be read: no answer from localhost:9092; what was" in result.stderr
 
 
 def test_fewest_refuses_what_is_too_little_and_says_how_much_there_is(project: Project) -> None:

@@ -1,5 +1,6 @@
 """Tests for detector.stream.control_topic and control_record: what is announced and withdrawn."""
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -11,7 +12,14 @@ import pytest
 from detector.batch import Source
 from detector.stream import control_topic
 from detector.stream.control_record import MAX_CONTROL_BYTES, ControlRecordError, decode_window
-from detector.stream.control_topic import KEPT_S, NEWS_S, AnnouncedWindows, ControlTopic, Outcome
+from detector.stream.control_topic import (
+    KEPT_S,
+    NEWS_S,
+    AnnouncedWindows,
+    ControlTopic,
+    Outcome,
+    windows_announced,
+)
 from detector.stream.maintenance import Window
 from detector.stream.port import (
     BrokerUnavailableError,
@@ -112,6 +120,21 @@ def test_a_key_is_a_window_that_can_be_changed_and_withdrawn() -> None:
     assert take((b"deploy-1", b"oops"))[0] == (0, 60)
     assert take((b"deploy-1", None), (b"never", None)) == [(0, 3600)] * 2
     assert counts == {"window": 4, "refused": 1, "withdrawn": 2}
+
+
+def test_windows_announced_by_now_are_those_of_the_time_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hour = text(NOW_S, NOW_S + 3600)
+    old = text(NOW_S - KEPT_S - 7200, NOW_S - KEPT_S - 3600)
+    polls = [
+        raw((b"a", hour), (None, b"oops"), (b"old", old)),
+        raw((b"b", hour), (b"a", None), first_offset=3),
+    ]
+    monkeypatch.setattr(control_topic, "read_range", lambda *_: iter(polls))
+    assert [w.from_s for w in windows_announced(SETTINGS, "control", NOW_S)] == [NOW_S]
+    assert len(windows_announced(SETTINGS, "control", NOW_S - 7200)) == 2
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
 
 
 def test_windows_that_ended_long_ago_are_forgotten_and_others_are_bounded(

@@ -10,7 +10,7 @@ from detector.stream.port import ClientName
 from tests.kafka.broker import RealBroker
 from tests.kafka.fixtures import create_topic
 from tests.system.conftest import INCIDENTS, Trained, configuration, new_topics, settings_of
-from tests.system.process import Daemon, wait_until
+from tests.system.process import Daemon, run, wait_until
 from tests.system.telemetry import HOSTS, Incident, produce, read_all
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
@@ -18,6 +18,25 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 EARLY, LATER, OUTSIDE = INCIDENTS
 AROUND = 10
 """Steps of a window before and after an incident."""
+
+
+def test_training_leaves_out_what_was_announced(
+    trained: Trained, kafka_broker: RealBroker, tmp_path: Path
+) -> None:
+    control = f"control-{uuid.uuid4().hex[:8]}"
+    create_topic(kafka_broker, control, 2)
+    begin, end = (trained.telemetry.time_s(step) for step in (100, 150))
+    window = {"selector": {"entities": HOSTS[2:6]}, "from": begin, "until": end}
+    produce(settings_of(kafka_broker), control, [b"load test"], [json.dumps(window).encode()])
+    config = configuration(kafka_broker, trained.topics, tmp_path / "store") | {"control": {"topic": control}}
+    file = tmp_path / "train.yaml"
+    file.write_text(json.dumps(config))
+    done = run("train", str(file), "watch")
+    assert done.returncode == 0, done.stderr
+    assert "200 labelled anomalous or in maintenance" in done.stdout
+    config["control"]["topic"] = f"{control}-absent"
+    file.write_text(json.dumps(config))
+    assert f"control topic {control}-absent cannot be read: " in run("train", str(file), "watch").stderr
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
