@@ -20,7 +20,7 @@ RIDGE = 10.0
 """Records' worth of belief in the coefficients of the bundle."""
 _RIDGE_OF_INTERCEPT = 1e-3
 _LARGEST = 10.0
-"""Standardised; a regressor farther out counts as one so far out."""
+"""Standardised; a regressor farther beyond the training mean and the last block's counts as one so far."""
 _FARTHEST_TAUGHT = 5.0
 """Residual standard deviations; a value farther out teaches no more than one so far out."""
 _RATE = 0.15
@@ -41,7 +41,8 @@ class RegressionPredictor:
 
     Every feature is regressed on itself. The coefficients start as the bundle's, and become those of a
     ridge regression over all that the entity has sent since. They are known anew after every 64 records
-    of an entity, so a batch of any size sees the same. What is usual at an hour is the median of the last
+    of an entity, so a batch of any size sees the same. Absurd values are bounded, around what the last block
+    taught, so an entity may drift as far as it likes. What is usual at an hour is the median of the last
     three times that it came, working days and weekends apart, so one day's incident does not become it;
     of records so slow that a block holds several days, they are those of the last three blocks. A missing
     value is passed over.
@@ -93,8 +94,8 @@ class RegressionPredictor:
             run = np.repeat(np.arange(len(block.runs)), block.lengths)
             regressors = [
                 np.ones_like(x[at]),
-                *(np.clip(past[at], -_LARGEST, _LARGEST) for past in (last, before_last)),
-                np.clip(own.usual(run, hour[at]), -_LARGEST, _LARGEST),
+                *(own.bounded(past[at], run) for past in (last, before_last)),
+                own.bounded(own.usual(run, hour[at]), run),
             ]
             found = np.zeros_like(x[at])
             for i, regressor in enumerate(regressors):
@@ -141,7 +142,7 @@ class RegressionPredictor:
 class _State:
     """What is remembered of E entities; parts of ``rows``, (E, ..., D) each, but for the last two."""
 
-    _SIZES = (1, 1, 1, 1, N_REGRESSORS, len(_PAIRS), N_REGRESSORS, len(_PAIRS), N_REGRESSORS, 2)
+    _SIZES = (1, 1, 1, 1, 1, N_REGRESSORS, len(_PAIRS), N_REGRESSORS, len(_PAIRS), N_REGRESSORS, 2)
     PARTS = sum(_SIZES) + 6 * _SLOTS
 
     def __init__(self, rows: FloatArray, d: int) -> None:
@@ -154,16 +155,24 @@ class _State:
         self.last, self.before_last = parts[0][:, 0], parts[1][:, 0]
         self.variance, self.known_from = parts[2][:, 0], parts[3][:, 0]
         """Of residuals, and the weight of those it rests on."""
-        self.coefficients = parts[4]
-        self.products, self.targets = parts[5:7]
+        self.centre = parts[4][:, 0]
+        """The mean of what the last block taught, 0 before the first."""
+        self.coefficients = parts[5]
+        self.products, self.targets = parts[6:8]
         """Sums over all blocks: of products of two regressors, and of a regressor and the value."""
-        self.new_products, self.new_targets, self.new_squares = parts[7:10]
+        self.new_products, self.new_targets, self.new_squares = parts[8:11]
         """The same of the open block, and weight and sum of squared residuals."""
-        self.usual_value, self.usual_from, self.hour_sum, self.hour_weight = parts[10:14]
+        self.usual_value, self.usual_from, self.hour_sum, self.hour_weight = parts[11:15]
         """Of each hour, the weight of the values that it rests on, and sums over when it comes."""
-        self.mean_before, self.mean_before_that = parts[14:]
+        self.mean_before, self.mean_before_that = parts[15:]
         """Of each hour, when it came last and the time before that; NaN where it did not."""
         self.seen, self.time = rows[:, -2], rows[:, -1]
+
+    def bounded(self, regressor: FloatArray, run: IntArray) -> FloatArray:
+        """Return a regressor as it counts, (n, D)."""
+        # What was in training counts wherever the entity is, or its return would be news for a block.
+        lowest, highest = np.minimum(self.centre, 0.0) - _LARGEST, np.maximum(self.centre, 0.0) + _LARGEST
+        return np.asarray(np.clip(regressor, lowest[run], highest[run]))
 
     def usual(self, run: IntArray, hour: IntArray) -> FloatArray:
         """Return the usual value at each row's hour, (n, D): of working days, where weekends are unknown."""
@@ -213,6 +222,7 @@ class _State:
         n, squares = self.new_squares[done, 0], self.new_squares[done, 1]
         known = self.known_from[done]
         some = np.maximum(n, np.finfo(np.float64).tiny)
+        self.centre[done] = np.where(n > 0, self.new_targets[done, 0] / some, self.centre[done])
         rate = np.maximum(n / (known + some), np.minimum(_RATE_OF_VARIANCE * n, 1.0))
         moved = self.variance[done] + rate * (squares / some - self.variance[done])
         self.variance[done] = np.maximum(moved, _NARROWEST**2)

@@ -147,6 +147,43 @@ def test_an_outlier_bends_nothing() -> None:
     assert abs(calm - shaken)[700:].max() < 0.6
 
 
+def test_what_has_drifted_far_is_expected_as_before() -> None:
+    wave = np.sin(2 * np.pi * np.arange(6400) / 24)[:, None]
+    near, far = (scanned(wave + drift, predictor(last=0.9)) for drift in (0.0, _drifted(6400, 40.0)))
+    late = slice(4800, None)
+    surprise_near = abs(wave - near.expected)[late].max()
+    assert abs(wave + 40.0 - far.expected)[late].max() < 2.0 * surprise_near + 0.05
+
+
+def _drifted(n: int, distance: float) -> FloatArray:
+    return np.asarray(np.minimum(np.linspace(0.0, 2.0 * distance, n), distance)[:, None])
+
+
+def test_after_a_far_incident_what_was_normal_is_expected_at_once() -> None:
+    x = autoregression(2000, 0.9, 0.0)
+    incident = x.copy()
+    incident[1200:1500] += 15.0
+    found = abs(incident - scanned(incident, predictor(last=0.9)).expected)
+    assert found[1501:].max() < 1.3 * abs(x - scanned(x, predictor(last=0.9)).expected)[1501:].max()
+
+
+@pytest.mark.parametrize("batch", [7, 130])
+def test_far_values_count_alike_wherever_batches_begin(batch: int) -> None:
+    own, one, zero = predictor(2, last=0.9), np.array([1]), np.zeros(1, dtype=np.int64)
+    time = 60.0 * np.arange(2000, dtype=np.float64)
+    x = _drifted(2000, 40.0) + RNG.normal(size=(2000, 2))
+    x[900:1000] = 1e6
+    state, expected = own.initial_state(1), []
+    for start in range(0, len(x), batch):
+        part = slice(start, start + batch)
+        prediction = own.scan(state, x[part], time[part], len(x[part]) * one, zero)
+        state = prediction.rows
+        expected.append(prediction.expected)
+    whole = own.scan(own.initial_state(1), x, time, len(x) * one, zero)
+    np.testing.assert_array_equal(state, whole.rows)
+    np.testing.assert_array_equal(np.vstack(expected), whole.expected)
+
+
 def test_a_missing_value_is_passed_over() -> None:
     x = RNG.normal(size=(10, 1))
     x[4] = np.nan
