@@ -25,6 +25,7 @@ _SHORTEST_INTERVAL_S = 60.0
 _HIGHEST_WHILE_LEARNING = 0.002
 _AIM_WHILE_LEARNING = 0.55
 _STEPS = 40
+_WHOLE = (0.01, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Threshold:
         return self.budget_rate >= self.smallest_rate
 
 
-def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Threshold:
+def threshold_for(held_out: HeldOut, rules: AlertRules, entities: float) -> Threshold:
     """Find the largest threshold at which held-out traffic leaves nine in ten sure of the budget.
 
     Where that is fewer episodes than tell a rate, the rate is taken to fall no slower than the threshold
@@ -69,7 +70,7 @@ def threshold_for(held_out: HeldOut, rules: AlertRules, entities: int) -> Thresh
     Args:
         held_out: Normal traffic that did not fit the model.
         rules: The budget, and when an episode starts and ends.
-        entities: How many entities share a budget per fleet.
+        entities: How many entities at once share a budget per fleet, at least 1.
 
     Raises:
         ValueError: There is no held-out time.
@@ -116,7 +117,7 @@ def aim(borne: float) -> float:
 
 
 def threshold_while_learning(
-    held_out: HeldOut, rules: AlertRules, entities: int, interval_s: float
+    held_out: HeldOut, rules: AlertRules, entities: float, interval_s: float
 ) -> Threshold:
     """Return the threshold of p-values that follow the traffic: held-out ones say little of them.
 
@@ -126,7 +127,7 @@ def threshold_while_learning(
     Args:
         held_out: Normal traffic that did not fit the model.
         rules: The budget.
-        entities: How many entities share a budget per fleet.
+        entities: How many entities at once share a budget per fleet, at least 1.
         interval_s: Usual time between two records of an entity.
     """
     rate = rules.budget.episodes_per_entity_s(entities)
@@ -134,6 +135,29 @@ def threshold_while_learning(
     aimed_rate = min(_AIM_WHILE_LEARNING * rate, _HIGHEST_WHILE_LEARNING / apart_s)
     p_value = max(aimed_rate * apart_s, _LOWEST_THRESHOLD)
     return Threshold(p_value, rate, aimed_rate, smallest_rate(held_out))
+
+
+def entities_at_once(entity: IntArray, time: FloatArray) -> float:
+    """Return how many entities there are at a time, on average: each from its first record to its last.
+
+    The first and the last hundredth of the records count for nothing, so that neither entities that do not
+    begin with the same second nor a wrong clock make a difference.
+
+    Args:
+        entity: Of each record, shape (N,), 0 to E - 1.
+        time: Seconds, shape (N,).
+
+    Returns:
+        At least 1; where time does not advance, E.
+    """
+    begin, end = np.quantile(time, _WHOLE)
+    first, last = np.full(entity.max() + 1, np.inf), np.full(entity.max() + 1, -np.inf)
+    np.minimum.at(first, entity, time)
+    np.maximum.at(last, entity, time)
+    if not end > begin:
+        return float(first.size)
+    alive_s = np.clip(last, begin, end) - np.clip(first, begin, end)
+    return max(float(alive_s.sum() / (end - begin)), 1.0)
 
 
 def smallest_rate(held_out: HeldOut) -> float:

@@ -20,9 +20,9 @@ class Budget:
     per: Literal["entity", "fleet"] = "entity"
     every_s: float = 7 * 86400.0
 
-    def episodes_per_entity_s(self, entities: int) -> float:
-        """Return the bearable rate of one entity among ``entities``, episodes per second."""
-        shared_by = max(entities, 1) if self.per == "fleet" else 1
+    def episodes_per_entity_s(self, entities: float) -> float:
+        """Return the bearable rate of one entity among ``entities``, at least 1, episodes per second."""
+        shared_by = entities if self.per == "fleet" else 1
         return self.false_alarms / self.every_s / shared_by
 
 

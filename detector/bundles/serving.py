@@ -39,8 +39,7 @@ def serve(
         ValueError: The bundle holds no held-out time.
     """
     manifest = bundle.manifest
-    # Of a large fleet, held-out traffic of some entities is kept.
-    entities = max(len(bundle.held_out.lengths), len(manifest.entities), 1)
+    entities = manifest.training.entities_at_once
     interval_s = manifest.training.interval_s
     # Of slow records an alert may have ended before anybody knows what is usual now.
     release_after_s = max(rules.release_after_s, RECORDS_OF_A_LEVEL * interval_s)

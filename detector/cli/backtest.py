@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import click
+import numpy as np
 
+from detector.alerting.budget import entities_at_once
 from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, BoolArray, Status
 from detector.bundles.lone_stretch import lone_stretch
@@ -258,7 +260,8 @@ def _summary(
     days = scored_s / 86400
     budget = detector.rules.budget
     every = duration_text(budget.every_s)
-    promised = budget.episodes_per_entity_s(entities) * scored_s
+    _, entity = np.unique(batch.entity, return_inverse=True)
+    promised = budget.episodes_per_entity_s(entities_at_once(entity, batch.time)) * scored_s
     rate = f"{fired / days:.2g} per entity and day" if days else "too little time for a rate"
     lines = [
         f"rows       {len(batch)} of {entities} entities: {counts}",

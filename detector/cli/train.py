@@ -236,14 +236,13 @@ def _end_with_stdin() -> None:
 def _say_what_the_evidence_supports(bundle: Bundle, chosen: DetectorConfig) -> None:
     """Print the threshold that the budget leads to, and whether held-out time can show that budget."""
     budget = chosen.alerting.budget
-    entities = len(bundle.held_out.lengths)
     threshold = serve(bundle, chosen.alerting.rules()).threshold
     click.echo(f"  threshold: p-value {threshold.p_value:.3g}, for {budget_text(budget)}")
     for caveat in (youth(bundle), lone_stretch(bundle.held_out)):
         if caveat is not None:
             click.echo(f"  {caveat}")
     if not bundle.model.learns:
-        shared_by = entities if budget.per == "fleet" else 1
+        shared_by = bundle.manifest.training.entities_at_once if budget.per == "fleet" else 1
         days = 1 / (threshold.smallest_rate * shared_by * 86400)
         beyond = "; this one is rarer, so the threshold is extrapolated: give more records"
         click.echo(

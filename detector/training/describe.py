@@ -10,7 +10,7 @@ from importlib.metadata import version as library_version
 import numpy as np
 
 from detector import __version__
-from detector.alerting.budget import HeldOut
+from detector.alerting.budget import HeldOut, entities_at_once
 from detector.bundles.choice import Choice
 from detector.bundles.manifest import FORMAT_VERSION, Manifest, ManifestFeature, ManifestMember, TrainingFacts
 from detector.scoring.scoring_model import ScoringModel
@@ -59,6 +59,7 @@ def describe(
         regimes=regimes,
         from_time_s=float(rows.time.min()),
         until_time_s=float(rows.time.max()),
+        entities_at_once=entities_at_once(rows.entity, rows.time),
         interval_s=material.interval_s,
         data_sha256=digest,
         seed=plan.seed,

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from detector.alerting.budget import HeldOut, Threshold, aim, threshold_for, threshold_while_learning
+from detector.alerting.budget import (
+    HeldOut,
+    Threshold,
+    aim,
+    entities_at_once,
+    threshold_for,
+    threshold_while_learning,
+)
 from detector.alerting.episodes import count_episodes
 from detector.alerting.rules import AlertRules, Budget
 
@@ -67,6 +74,24 @@ def test_threshold_of_a_rare_budget_is_found_where_episodes_can_be_counted() -> 
     # Of the two episodes that are borne alone, one would know it to 70 %.
     assert 0.8 < rates.mean() < 1.2
     assert rates.std() < 0.35
+
+
+def test_entities_at_once_are_those_alive_on_average() -> None:
+    times = 60.0 * np.arange(1000)
+    assert entities_at_once(np.repeat(np.arange(3), 1000), np.tile(times, 3)) == pytest.approx(3.0, rel=1e-12)
+    # One after another, ten at a time; who is there for half of the time is half an entity.
+    by_turns = np.repeat(np.arange(200), 50), np.tile(times.reshape(20, 50), (10, 1)).ravel()
+    assert entities_at_once(*by_turns) == pytest.approx(10.0, rel=0.03)
+    half = np.repeat([0, 1], [1000, 500]), np.concatenate((times, times[500:]))
+    assert entities_at_once(*half) == pytest.approx(1.5, rel=0.02)
+
+
+def test_neither_a_wrong_clock_nor_one_moment_is_the_whole_time() -> None:
+    entity, time = np.repeat(np.arange(3), 1000), np.tile(60.0 * np.arange(1000), 3)
+    time[0], time[-1] = -1e9, 1e9
+    assert entities_at_once(entity, time) == pytest.approx(3.0, rel=1e-12)
+    assert entities_at_once(np.arange(5), np.zeros(5)) == 5.0
+    assert entities_at_once(np.zeros(5, int), np.arange(5.0)) == 1.0
 
 
 def test_a_fleet_shares_its_budget() -> None:

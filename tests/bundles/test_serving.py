@@ -1,5 +1,7 @@
 """Tests for detector.bundles.serving."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,18 @@ def test_the_threshold_of_an_override_is_that_of_a_detector_with_its_budget_and_
     assert own.entity_rules.threshold_nats[:3] == pytest.approx(by_hand)
     # Two of three are met more rarely than one, so it may be less improbable.
     assert by_hand[0] < 0
+
+
+def test_a_fleet_shares_its_budget_with_those_alive_at_once_not_with_every_name_there_was() -> None:
+    rows = records(4000)
+    pods = replace(rows, entity=[f"{name}-{i // 400}" for i, name in enumerate(rows.entity)])
+    rules, plan = (
+        AlertRules(Budget(1, "fleet", 600.0)),
+        TrainingPlan("hosts", "gmm", options={"n_components": 1}),
+    )
+    stay, come_and_go = (serve(train(each, plan, now_s=1.8e9), rules).threshold for each in (rows, pods))
+    assert stay.budget_rate == pytest.approx(1 / 600 / 2, rel=1e-12)
+    assert come_and_go.budget_rate == pytest.approx(stay.budget_rate, rel=0.02)
 
 
 def test_an_alert_lasts_for_as_many_records_at_least_as_a_level_needs() -> None:
