@@ -51,6 +51,7 @@ class TrainingFacts(BaseModel):
     from_time_s: float = Field(description="Event time of the first row, seconds since 1970 UTC.")
     until_time_s: float = Field(description="Event time of the last row.")
     entities_at_once: float = Field(description="Mean number of them; they share a budget per fleet.")
+    weekend_share: float = Field(description="Of the rows that shaped the density: Saturdays, Sundays, UTC.")
     interval_s: float = Field(description="Median time between two records of an entity.")
     data_sha256: str = Field(description="Hash of entities, times and values.")
     seed: int

@@ -13,6 +13,7 @@ from detector.alerting.budget import entities_at_once
 from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, BoolArray, Status
 from detector.bundles.lone_stretch import lone_stretch
+from detector.bundles.part_of_week import part_of_week
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleError, load_reference
 from detector.bundles.youth import youth
@@ -201,7 +202,11 @@ def backtest(
         write_backtest(out_file, batch, result.scores, behind)
     fired = sum(event.transition == "firing" for event in result.events)
     statuses = Counter(result.scores.status.tolist())
-    caveats = [caveat for caveat in (youth(trained), lone_stretch(trained.held_out)) if caveat is not None]
+    caveats = [
+        caveat
+        for caveat in (youth(trained), lone_stretch(trained.held_out), part_of_week(trained))
+        if caveat is not None
+    ]
     for line in _summary(detector, caveats, batch, statuses, fired, result.scored_s):
         click.echo(line)
 

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from detector.batch import Batch, BoolArray
 from detector.bootstrap.training_child import TOO_FEW_EXIT_CODE
 from detector.bundles.lone_stretch import lone_stretch
+from detector.bundles.part_of_week import part_of_week
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleError, BundleStore
 from detector.bundles.youth import records_of_an_entity, youth
@@ -238,7 +239,7 @@ def _say_what_the_evidence_supports(bundle: Bundle, chosen: DetectorConfig) -> N
     budget = chosen.alerting.budget
     threshold = serve(bundle, chosen.alerting.rules()).threshold
     click.echo(f"  threshold: p-value {threshold.p_value:.3g}, for {budget_text(budget)}")
-    for caveat in (youth(bundle), lone_stretch(bundle.held_out)):
+    for caveat in (youth(bundle), lone_stretch(bundle.held_out), part_of_week(bundle)):
         if caveat is not None:
             click.echo(f"  {caveat}")
     if not bundle.model.learns:

@@ -13,6 +13,7 @@ from detector import __version__
 from detector.alerting.budget import HeldOut, entities_at_once
 from detector.bundles.choice import Choice
 from detector.bundles.manifest import FORMAT_VERSION, Manifest, ManifestFeature, ManifestMember, TrainingFacts
+from detector.bundles.part_of_week import weekend_share
 from detector.scoring.scoring_model import ScoringModel
 from detector.training.choose_predictor import trimmed_mean
 from detector.training.fit_family import choices_of
@@ -60,6 +61,7 @@ def describe(
         from_time_s=float(rows.time.min()),
         until_time_s=float(rows.time.max()),
         entities_at_once=entities_at_once(rows.entity, rows.time),
+        weekend_share=weekend_share(material.to_fit.time),
         interval_s=material.interval_s,
         data_sha256=digest,
         seed=plan.seed,
