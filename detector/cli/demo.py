@@ -32,7 +32,7 @@ def demo(servers: int, seconds: float | None, speed_up: float | None, keep: bool
     days after them, and compares its alerts with the labels of the incidents that were reported.
     The broker is embedded and for demonstration only.
 
-    Exit code 0 if everything sent was scored, else 1.
+    Exit code 0 if something was sent and all of it was scored, else 1.
     """
     try:
         from detector.demo.run import DemoOptions, DemoTimeoutError, run_demo

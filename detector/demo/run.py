@@ -36,7 +36,7 @@ _WAIT_S = 0.1
 
 
 class DemoTimeoutError(RuntimeError):
-    """A step of the demonstration took far longer than it should."""
+    """A step of the demonstration took far longer than it should, or than there was time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,11 @@ def run_demo(options: DemoOptions, console: Console) -> int:
     Raises:
         DemoDataError: The example data is not there.
         ChildFailedError: Training or the daemon failed; the message holds its last words.
-        DemoTimeoutError: Training or the start of the daemon takes too long.
+        DemoTimeoutError: Training or the start of the daemon takes too long, so that nothing was sent.
         KafkaClientError: The embedded broker does not answer.
     """
     started_s = time.monotonic()
+    stop_s = float("inf") if options.seconds is None else started_s + options.seconds - _CLOSING_S
     with ExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="detector-demo-")))
         data = data_folder()
@@ -88,18 +89,16 @@ def run_demo(options: DemoOptions, console: Console) -> int:
 
         what = f"{' and '.join(DETECTORS)} on {training_rows} records of their past"
         with console.status(f"training {what}"):
-            _train(config, folder, consumer)
+            _train(config, folder, consumer, stop_s)
         console.print(f"Trained {what} in {time.monotonic() - started_s:.1f} s.", highlight=False)
         daemon = resources.enter_context(child("run", ["run", str(config)], folder))
         with console.status("starting the daemon"):
-            _wait_until_ready(daemon, address, consumer)
+            _wait_until_ready(daemon, address, consumer, stop_s)
         console.print(f"The daemon is ready: curl http://{address}/metrics", highlight=False)
 
         producer = open_producer(settings)
         resources.callback(producer.close)
-        now_s = time.monotonic()
-        stop_s = float("inf") if options.seconds is None else started_s + options.seconds - _CLOSING_S
-        speed_up = _speed_up(options, telemetry, stop_s - now_s)
+        speed_up = _speed_up(options, telemetry, stop_s - time.monotonic())
         show = Show(telemetry, consumer, daemon, address)
         sent, streamed_s = show.stream(producer, speed_up, stop_s, started_s, console)
         # Stopped first, where it is to be stopped: then nothing more can follow.
@@ -150,7 +149,15 @@ def _speed_up(options: DemoOptions, telemetry: Telemetry, available_s: float) ->
     return max(DEFAULT_SPEED_UP, span_s / max(0.9 * available_s, 1.0))
 
 
-def _train(config: Path, folder: Path, consumer: Consumer) -> None:
+def _check_time_left(stop_s: float, what: str) -> None:
+    if time.monotonic() > stop_s:
+        raise DemoTimeoutError(
+            f"nothing was sent: {what} when the time given was up, but for the {_CLOSING_S:.0f} s that the "
+            "end takes; give more --seconds, or fewer --servers"
+        )
+
+
+def _train(config: Path, folder: Path, consumer: Consumer, stop_s: float) -> None:
     """Run ``detector train`` for both detectors at once."""
     deadline_s = time.monotonic() + _TRAINING_TIMEOUT_S
     with ExitStack() as jobs:
@@ -161,15 +168,17 @@ def _train(config: Path, folder: Path, consumer: Consumer) -> None:
         while not all(job.ended_well() for job in children):
             # Joining its group takes the reader of the outputs a few seconds, which pass here.
             consumer.poll(1, _WAIT_S)
+            _check_time_left(stop_s, "training was not done")
             if time.monotonic() > deadline_s:
                 raise DemoTimeoutError(f"training is not done after {_TRAINING_TIMEOUT_S:.0f} s; given up")
 
 
-def _wait_until_ready(daemon: Child, address: str, consumer: Consumer) -> None:
+def _wait_until_ready(daemon: Child, address: str, consumer: Consumer, stop_s: float) -> None:
     deadline_s = time.monotonic() + _READY_TIMEOUT_S
     while not is_ready(address):
         daemon.check_running()
         consumer.poll(1, _WAIT_S)
+        _check_time_left(stop_s, "the daemon was not ready")
         if time.monotonic() > deadline_s:
             raise DemoTimeoutError(
                 f"the daemon is not ready after {_READY_TIMEOUT_S:.0f} s:\n{daemon.last_words()}"

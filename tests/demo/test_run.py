@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,20 @@ def test_lines_on_the_way_tell_rate_lag_labels_and_what_the_broker_is_for(summar
     progress = [line for line in summary.splitlines() if "records/s  lag" in line]
     assert len(progress) >= 2
     assert all("firing:" in line and "labelled incident:" in line for line in progress)
+
+
+def test_without_time_to_send_anything_it_says_so_and_fails() -> None:
+    started_s = time.monotonic()
+    demo = subprocess.run(
+        [sys.executable, "-m", "detector.cli.main", "demo", "--servers", "1", "--seconds", "5"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert demo.returncode == 1, demo.stdout
+    assert "nothing was sent: training was not done when the time given was up" in demo.stderr
+    assert "give more --seconds" in demo.stderr
+    # What is bounded is the work, not how long a busy machine takes to start a process.
+    assert time.monotonic() - started_s < 60.0
