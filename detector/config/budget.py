@@ -16,8 +16,8 @@ _DAY_S = 86_400.0
 class OwnBudgetConfig(Section):
     """How many false alarms are bearable of each of some entities."""
 
-    false_alarms: float = Field(1.0, gt=0, description="How many ...")
-    every_s: Duration = Field(604800.0, alias="every", description="... in this time.")
+    false_alarms: float = Field(1.0, gt=0, description="How many ...", examples=[1])
+    every_s: Duration = Field(604800.0, alias="every", description="... in this time.", examples=["7d"])
 
     @model_validator(mode="after")
     def _alarms_are_plausible(self) -> Self:
@@ -28,11 +28,11 @@ class OwnBudgetConfig(Section):
 class BudgetConfig(Section):
     """How many false alarms are bearable."""
 
-    false_alarms: float = Field(1.0, gt=0, description="How many ...")
+    false_alarms: float = Field(1.0, gt=0, description="How many ...", examples=[1])
     per: Literal["entity", "fleet"] = Field(
-        "entity", description="... for each entity, or for all together ..."
+        "entity", description="... for each entity, or for all together ...", examples=["entity"]
     )
-    every_s: Duration = Field(604800.0, alias="every", description="... in this time.")
+    every_s: Duration = Field(604800.0, alias="every", description="... in this time.", examples=["7d"])
 
     @model_validator(mode="after")
     def _alarms_are_plausible(self) -> Self:

@@ -33,16 +33,20 @@ class ResolveConfig(Section):
     """Hysteresis: an alert ends later than it would start."""
 
     below: float = Field(
-        0.7, gt=0, le=1, description="Anomaly score to stay below (1.0 is the threshold) ..."
+        0.7, gt=0, le=1, description="Anomaly score to stay below (1.0 is the threshold) ...", examples=[0.7]
     )
-    records: int = Field(5, ge=1, description="... for so many records in a row.")
+    records: int = Field(5, ge=1, description="... for so many records in a row.", examples=[5])
 
 
 class CriticalConfig(Section):
     """When an alert becomes a critical one."""
 
-    score: float = Field(2.0, ge=1, description="Anomaly score to reach (1.0 is the threshold) ...")
-    for_s: Duration = Field(300.0, alias="for", description="... at every record for so long.")
+    score: float = Field(
+        2.0, ge=1, description="Anomaly score to reach (1.0 is the threshold) ...", examples=[2.0]
+    )
+    for_s: Duration = Field(
+        300.0, alias="for", description="... at every record for so long.", examples=["5m"]
+    )
 
 
 class IncidentConfig(Section):
@@ -53,11 +57,13 @@ class IncidentConfig(Section):
         ge=2,
         description="So many entities at least, more where false alarms of so many would coincide by chance "
         "once a year, begin to alarm ...",
+        examples=[5],
     )
     within_s: Duration = Field(
         300.0,
         alias="within",
         description="... in this time; at least twice the usual time between an entity's records.",
+        examples=["5m"],
     )
 
     def rules(self) -> IncidentRules:

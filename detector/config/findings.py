@@ -47,7 +47,8 @@ def _problem(error: ErrorDetails) -> Problem:
         value = shown_misshapen(key, error["input"])
         is_what = f"{value}: {message}" if kind == "too_short" else f"{value} is not {shape}"
         return Problem(key, f"{is_what}; write {_example_of(key) or field}")
-    return Problem(key, f"{value}: {message}; write: {field}" if field else f"{value}: {message}")
+    told = f"write {example}" if (example := _example_of(key)) else f"write: {field}" if field else ""
+    return Problem(key, f"{value}: {message}" + (f"; {told}" if told else ""))
 
 
 _SHAPES = {

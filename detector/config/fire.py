@@ -9,14 +9,15 @@ from detector.config.section import Duration, Section
 
 
 class FireConfig(Section):
-    """m of n, for a while. One suffices where the members of a committee average over records."""
+    """m of n, for a while. One suffices by default, since the threshold is found for just these rules."""
 
-    m: int = Field(1, ge=1, description="This many suspicious records ...")
-    of: int = Field(1, ge=1, le=64, description="... among the last so many start an alert ...")
+    m: int = Field(1, ge=1, description="This many suspicious records ...", examples=[2])
+    of: int = Field(1, ge=1, le=64, description="... among the last so many start an alert ...", examples=[3])
     for_s: Duration | None = Field(
         None,
         alias="for",
         description="... once there were some at every record for so long; at once without.",
+        examples=["10m"],
     )
 
     @model_validator(mode="after")

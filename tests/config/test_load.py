@@ -106,6 +106,17 @@ def takes_a_scalar(annotation: object) -> bool:
     return not shaped
 
 
+def test_what_a_description_says_only_with_its_neighbours_has_an_example() -> None:
+    checked = 0
+    for section in set(sections(Config)):
+        for name, field in section.model_fields.items():
+            said = field.description or ""
+            if said.startswith("...") or said.endswith("..."):
+                assert field.examples, f"{section.__name__}.{name}"
+                checked += 1
+    assert checked > 10
+
+
 def test_every_mapping_and_list_has_an_example_that_is_one() -> None:
     checked = 0
     for section in set(sections(Config)):
