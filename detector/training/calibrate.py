@@ -150,7 +150,7 @@ def calibrate(
     of_reference, model_of_row = comparable[reference], of_row[reference]
     calibration = _fit(of_reference, model_of_row, n_models, of_pattern, two_sided, moments)
     entities = np.unique(model_of_row).size
-    young = of_reference.size < enough_rows(entities) * entities
+    young = of_reference.size < enough_rows(entities, z.shape[1]) * entities
     teaches = interval_s >= _FASTEST_TEACHING_S
     if learn and young and teaches and time_scale.is_average and not two_sided:
         if z.shape[1] == 1:

@@ -73,7 +73,7 @@ def test_every_row_gets_one_answer_in_order_and_the_injected_anomaly_an_alert(fo
 def test_warm_up_trains_on_the_first_records_of_each_entity_and_scores_none_of_them(folder: Path) -> None:
     out = folder / "warm.parquet"
     result = run("--input", folder / "new.csv", "--warmup", "300", "--out", out, "--budget", "2/7d")
-    assert "young: 90 records of an entity are held out, 910 too few" in result.stdout
+    assert "short of records: 90 records of an entity are held out, 410 too few" in result.stdout
     assert result.exit_code == 0, result.output
     status = pq.read_table(out)["status"].to_pylist()
     assert status[:600] == ["warming_up"] * 600

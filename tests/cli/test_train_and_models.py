@@ -88,7 +88,7 @@ def test_a_young_version_says_so_and_how_many_records_it_lacks(project: Project)
     project.config.write_text(text.replace("    training: {n_components: 1}\n", ""))
     result = project.train("hosts", "--input", str(project.data))
     assert result.exit_code == 0, result.output
-    assert "young: 90 records of an entity are held out, 910 too few" in result.stdout
+    assert "young: 90 records of an entity are held out, 410 too few" in result.stdout
     assert BundleStore(project.store).load("hosts").model.learns
 
 
