@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from detector.alerting.aftermath import AftermathRows, initial_aftermath
 from detector.alerting.alert_state import StateRows, initial_alert_state
 from detector.alerting.echo import no_echo
+from detector.alerting.restless import RestlessRows, never_restless
 from detector.alerting.steering import STEERING_STATE, SteeringRows
 from detector.batch import FloatArray, IntArray
 from detector.pipeline.detector import Detector
@@ -40,7 +41,9 @@ class EntityState:
     """What each member has counted of surprise, one row per entity."""
     alert: StateRows
     aftermath: AftermathRows
-    """What incidents leave behind."""
+    """What incidents leave behind, and ..."""
+    restless: RestlessRows
+    """... how surprising entities are between them."""
     explained: NDArray[np.object_]
     """``Explained`` of the entities that were told of last, None of the others, shape (E,)."""
     steering: SteeringRows
@@ -78,6 +81,7 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
         sketch=tuple(member.initial_sketch(n) for member in members),
         alert=initial_alert_state(n),
         aftermath=initial_aftermath(n),
+        restless=never_restless(n),
         explained=np.full(n, None),
         steering=(
             np.zeros(n, STEERING_STATE) if detector.steering is None else detector.steering.initial_state(n)

@@ -243,13 +243,17 @@ def _decide(
     def compared(some: IntArray) -> Compared:
         nats = -np.log(p_value[some])
         deviation = detector.model.density.deviation(said.conditionals[0], position[some])
+        # An entity's own threshold is high for what it does often, and its level knows that already.
+        own = np.full(len(some), -np.log(detector.threshold.p_value))
+        if detector.entity_rules is not None:
+            own += detector.entity_rules.threshold_nats[before.override[entity[some]]]
         # What the committee says stands for features without a unit, and for what it sees in all together.
-        return Compared(np.column_stack([deviation, nats]), np.broadcast_to(threshold, time.shape)[some])
+        return Compared(np.column_stack([deviation, nats]), own)
 
-    known = before.aftermath.take(with_scores)
-    aftermath = judge_aftermath(known, judged, clock, lengths, detector.rules, compared)
-    if aftermath.levels:
-        own = np.array(list(aftermath.levels))
+    known, restless = before.aftermath.take(with_scores), before.restless.take(with_scores)
+    aftermath = judge_aftermath(known, restless, judged, p_value, clock, lengths, detector.rules, compared)
+    own = np.flatnonzero((aftermath.anomaly_score != judged) & (aftermath.anomaly_score >= 1.0))
+    if own.size:
         exact = p_value[own] ** (aftermath.anomaly_score[own] / judged[own])
         p_value[own] = np.maximum(exact, np.finfo(np.float64).tiny)
     judged = aftermath.anomaly_score
@@ -274,6 +278,8 @@ def _decide(
     )
     scores.alert[out] = decision.loud
     after = replace(after, alert=replaced(before.alert, with_scores, decision.state))
+    if aftermath.restless is not restless:
+        after = replace(after, restless=replaced(before.restless, with_scores, aftermath.restless))
     if aftermath.state is not known:
         remembered = before.aftermath.copy()
         remembered[with_scores] = aftermath.state

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from detector.alerting.aftermath import of_released
+from detector.alerting.aftermath import inherited_levels, of_released
 from detector.alerting.event import AlertEvent
 from detector.alerting.incident_event import IncidentEvent
 from detector.alerting.incidents import IncidentState, forget, group, restore
 from detector.alerting.reopened import ToldAlert, explained_before, reopened_state
+from detector.alerting.restless import counted_anew
 from detector.alerting.steering import SteeringRows
 from detector.batch import Batch, BoolArray, IntArray, Scores, Source
 from detector.models.sequences import runs_of, starts_of
@@ -20,6 +21,8 @@ from detector.pipeline.repeated import run_repeated
 from detector.pipeline.run import Outcome, run
 from detector.stream.maintenance import Maintenance
 
+_INHERITED = ("time", "values", "silence_s", "alert", "explained", "aftermath", "restless")
+"""What of an entity's state does not depend on the version that scores it."""
 _DOUBLED_BELOW = 100_000
 """Entities from which on there is room for half as many more, not twice: a copy is a pause, and a peak."""
 
@@ -131,17 +134,22 @@ class Watch:
     def inherit(self, before: "Watch") -> None:
         """Go on with the episodes and incidents of another version's entities, whose slots are the same.
 
-        All else begins anew, so the next record of each is scored by the past that this version has seen.
+        What was late or came before is so still, and a level that has become normal is. All else begins anew,
+        so the next record of each is scored by the past that this version has seen.
         """
         size = before._known.size
         self._grow(size)
         members = [member.name for member in self.detector.model.members]
         theirs = [member.name for member in before.detector.model.members]
         now = np.array([members.index(name) if name in members else 0 for name in theirs])
-        self._state.alert[:size] = before._state.alert
+        theirs_now = replace(
+            before._state,
+            aftermath=inherited_levels(before._state.aftermath),
+            restless=counted_anew(before._state.restless),
+        )
+        for name in _INHERITED:
+            getattr(self._state, name)[:size] = getattr(theirs_now, name)
         self._state.alert["peak_member"][:size] = now[before._state.alert["peak_member"]]
-        self._state.explained[:size] = before._state.explained
-        self._state.silence_s[:size] = before._state.silence_s
         self._inherited[:size] = before._known | before._inherited
         self._grouping = before._grouping
         self._told, self._decided = before._told, before._decided
@@ -212,9 +220,8 @@ class Watch:
         """Return the state of entities at their first record, with the episodes that were inherited."""
         state = initial_state(self.detector, names)
         inherited = np.flatnonzero(self._inherited[slots])
-        state.alert[inherited] = self._state.alert[slots[inherited]]
-        state.explained[inherited] = self._state.explained[slots[inherited]]
-        state.silence_s[inherited] = self._state.silence_s[slots[inherited]]
+        for name in _INHERITED:
+            getattr(state, name)[inherited] = getattr(self._state, name)[slots[inherited]]
         self._inherited[slots] = False
         return state
 

@@ -53,7 +53,7 @@ def backtest(detector: Detector, batch: Batch, warmup: BoolArray | None = None) 
         fresh = state
         state = run(detector, state, batch, order[past], _counted(past, starts)).state
         # What trained the model says nothing of how loud traffic is to it.
-        state = replace(state, alert=fresh.alert, aftermath=fresh.aftermath)
+        state = replace(state, alert=fresh.alert, aftermath=fresh.aftermath, restless=fresh.restless)
         state = replace(state, steering=fresh.steering, echo=fresh.echo)
         left = _counted(~past, starts)
         order, lengths, state = order[~past], left[left > 0], take(state, np.flatnonzero(left > 0))

@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from detector.alerting.rules import AlertRules
 from detector.alerting.steering import Steering, SteeringRows
-from detector.batch import BoolArray
+from detector.batch import BoolArray, FloatArray, Status
 from detector.pipeline.detector import Detector
 from detector.stream.watch import Watch
 from tests.alerting.test_steering import steering
@@ -77,3 +78,38 @@ def test_steered_entities_are_counted_without_a_look_at_all_of_them(watcher: Det
     assert own.steered() == 0
     seen(own, range(10))
     assert own.steered() == 0
+
+
+def shifted(n: int, rng: np.random.Generator) -> FloatArray:
+    rows = gmm().sample(n, rng)
+    rows[:, 0] += 30.0
+    return rows
+
+
+def test_another_version_fires_nothing_for_a_level_that_is_normal_by_now(watcher: Detector) -> None:
+    own = watch(replace(watcher, rules=AlertRules(fire_m=1, fire_of=1)))
+    rows, time = shifted(700, np.random.default_rng(8)), 1e6 + 60.0 * np.arange(700.0)
+    rows[600:603, 1] += 300.0
+
+    def fired(by: Watch, first: int, last: int) -> list[float]:
+        records = batch(rows[first:last], entity=["e0"] * (last - first), time=time[first:last])
+        _, events = by.process(records, np.zeros(last - first, dtype=np.int64))
+        return [event.time for event in events if event.transition == "firing"]
+
+    assert fired(own, 0, 500) == [time[0]]
+    newer = watch(own.detector)
+    newer.inherit(own)
+    assert fired(newer, 500, 600) == []
+    assert [time[600] <= when < time[603] for when in fired(newer, 600, 700)] == [True]
+
+
+def test_what_is_late_stays_late_under_another_version(watcher: Detector) -> None:
+    own = watch(watcher)
+    rows, slot = gmm().sample(3, RNG), np.zeros(1, dtype=np.int64)
+    for i, time in enumerate((1e6, 1e6 + 60.0)):
+        own.process(batch(rows[i : i + 1], entity=["e0"], time=np.array([time])), slot)
+    newer = watch(watcher)
+    newer.inherit(own)
+    late, _ = newer.process(batch(rows[:1], entity=["e0"], time=np.array([1e6])), slot)
+    again, _ = newer.process(batch(rows[1:2], entity=["e0"], time=np.array([1e6 + 60.0])), slot)
+    assert [Status(found.status[0]) for found in (late, again)] == [Status.LATE, Status.DUPLICATE]
