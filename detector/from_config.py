@@ -1,9 +1,11 @@
 """What a configuration means to the parts that know nothing of it: clients, codecs, calendars, detectors."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detector.alerting.entity_patterns import EntityPatterns
+from detector.bundles.manifest import Manifest
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleRejectedError, BundleStore
 from detector.config.detectors import DetectorConfig
@@ -15,6 +17,18 @@ from detector.pipeline.detector import Detector
 from detector.stream.codec_json import InputSchema
 from detector.stream.maintenance import Maintenance, Recurring, Selector, Window
 from detector.stream.port import ClientSettings
+
+_OF_THE_RECORDS = (
+    "files",
+    "from_time",
+    "until_time",
+    "anomaly_field",
+    "regime_field",
+    "max_records",
+    "seed",
+    "jobs",
+)
+_NOT_SET = "not set"
 
 
 def client_settings(config: Config) -> ClientSettings:
@@ -137,6 +151,40 @@ def load_version(detector: DetectorConfig, version: str) -> Bundle:
                     f"{found}; write that {what}, or train it again"
                 )
     return bundle
+
+
+def training_settings(detector: DetectorConfig) -> dict[str, str]:
+    """Return by key what a configuration says of the model, heeded by training alone, but for defaults."""
+    dumped = detector.model_dump(mode="json", exclude_defaults=True)
+    training = dumped.get("training", {})
+    given = {key: dumped.get(key) for key in ("family", "predictor", "members")}
+    given |= {f"training.{key}": value for key, value in training.items() if key not in _OF_THE_RECORDS}
+    for feature in detector.features:
+        given[f"features.{feature.name}.field"] = ".".join(feature.field)
+        given[f"features.{feature.name}.unit"] = feature.unit
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for key, value in given.items()
+        if value is not None
+    }
+
+
+def other_settings(detector: DetectorConfig, manifest: Manifest) -> str | None:
+    """Return what to tell people of a version trained by other settings than are configured, else None."""
+    if manifest.configured is None:
+        return None
+    trained, wanted = manifest.configured, training_settings(detector)
+    differing = [
+        f"{key} is {wanted.get(key, _NOT_SET)} and was {trained.get(key, _NOT_SET)}"
+        for key in dict.fromkeys([*trained, *wanted])
+        if trained.get(key) != wanted.get(key)
+    ]
+    if not differing:
+        return None
+    return (
+        f"detector {detector.name!r}: version {manifest.version} was trained by other settings than are "
+        f"configured, and goes by its own until you train again: {'; '.join(differing)}"
+    )
 
 
 def served(detector: DetectorConfig, bundle: Bundle) -> Detector:

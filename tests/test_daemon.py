@@ -45,6 +45,34 @@ def test_version_trained_on_other_features_is_refused(
         run(loaded, tmp_path / "config.yaml")
 
 
+def test_a_version_trained_by_other_settings_serves_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = replace(batch(np.random.default_rng(0).normal(size=(300, 1))), feature_names=("rps",))
+    bundle = train(records, TrainingPlan("one", "gmm", options={"n_components": 1}), 1e9)
+    configured = {"family": "gmm", "features.rps.field": "rps", "features.rps.unit": "1/s"}
+    manifest = bundle.manifest.model_copy(update={"configured": configured})
+    BundleStore(tmp_path).save(manifest, bundle.model, bundle.held_out)
+    BundleStore(tmp_path).set_alias("one", manifest.version)
+    detector = {"name": "one", "input": "hosts", "family": "gmm", "store": str(tmp_path)}
+
+    def warnings_with(rps: dict[str, str], **changes: str) -> list[str]:
+        caplog.clear()
+        loaded = config(detectors=[detector | {"features": [{"name": "rps"} | rps]} | changes])
+        with ExitStack() as resources:
+            metrics = Metrics(CollectorRegistry(), Health())
+            _input(loaded, loaded.inputs[0], metrics, None, tmp_path, Background(), resources)
+        return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+    assert warnings_with({"unit": "1/s"}) == []
+    [said] = warnings_with({"field": "requests"}, family="hmm")
+    assert said == (
+        f"detector 'one': version {manifest.version} was trained by other settings than are configured, and "
+        "goes by its own until you train again: family is hmm and was gmm; features.rps.field is requests "
+        "and was rps; features.rps.unit is not set and was 1/s"
+    )
+
+
 def test_detectors_follow_their_champions_between_polls(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

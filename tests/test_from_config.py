@@ -3,7 +3,7 @@
 from typing import Any
 
 from detector.config.root import Config
-from detector.from_config import client_settings, input_schema
+from detector.from_config import client_settings, input_schema, training_settings
 
 
 def config(**changes: Any) -> Config:
@@ -97,3 +97,16 @@ def test_kafka_section_reaches_the_clients_with_its_secret_only_where_it_is_used
     assert (settings.sasl_username, settings.sasl_password) == ("u", "canary")
     assert "canary" not in repr(settings)
     assert "canary" not in repr(loaded)
+
+
+def test_settings_of_training_are_what_is_said_of_the_model_and_not_of_the_records() -> None:
+    features = [{"name": "rps", "field": "requests.rate", "unit": "1/s", "direction": "above"}]
+    training = {"n_components": 2, "typicality": "auto", "files": ["normal.csv"], "seed": 3}
+    member = {"family": "gmm", "predictor": "seasonal", "records": 3}
+    one = {"name": "one", "input": "hosts", "features": features, "family": "gmm", "training": training}
+    two = {"name": "two", "input": "hosts", "features": ["cpu"], "members": [member], "min_features": 0.7}
+    settings = [training_settings(detector) for detector in config(detectors=[one, two]).detectors]
+    of_rps = {"features.rps.field": "requests.rate", "features.rps.unit": "1/s"}
+    assert settings[0] == {"family": "gmm", "training.n_components": "2"} | of_rps
+    assert settings[1].pop("members") == '[{"family": "gmm", "predictor": "seasonal", "records": 3}]'
+    assert settings[1] == {"features.cpu.field": "cpu"}

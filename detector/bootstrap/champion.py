@@ -9,7 +9,7 @@ from detector.bootstrap.following import Loaded
 from detector.bundles.store import CHAMPION, Bundle, BundleStore
 from detector.bundles.youth import records_missing, youth
 from detector.config.detectors import DetectorConfig
-from detector.from_config import load_version, served
+from detector.from_config import load_version, other_settings, served
 from detector.pipeline.detector import Detector
 from detector.stream.maintenance import Maintenance
 from detector.stream.watch import Watch
@@ -55,6 +55,9 @@ class StoredChampion:
         bundle, watch = loaded
         detector = watch.detector
         self._metrics.detector_loaded(_facts(bundle, detector))
+        others = other_settings(self._config, bundle.manifest)
+        if others is not None:
+            _log.warning(others)
         young = youth(bundle)
         if young is not None:
             _log.info("detector %s: version %s is %s", detector.name, detector.version, young)

@@ -104,6 +104,9 @@ class Manifest(BaseModel):
         (), description="All other entities, also those never seen, are scored by the pooled family."
     )
     training: TrainingFacts
+    configured: dict[str, str] | None = Field(
+        None, description="What the configuration said that training heeds, but for defaults; None: unknown."
+    )
     choice: Choice | None = Field(None, description="Why this committee, where the configuration says auto.")
     libraries: dict[str, str]
     files: dict[str, str] = Field(description="File name to sha256.")

@@ -35,7 +35,7 @@ def check(config: Path | None, schema: bool, without_secrets: bool) -> None:
     with explained(ConfigError):
         loaded = load_config(config, without_secrets=without_secrets)
     _check_paths(loaded, config)
-    for line in store_warnings(loaded):
+    for line in (*store_warnings(loaded), *_version_warnings(loaded)):
         click.echo(f"{config}: {line}", err=True)
     click.echo(f"{config}: ok")
     for line in summary(loaded):
@@ -63,6 +63,22 @@ def store_warnings(config: Config) -> list[str]:
         for i, detector in enumerate(config.detectors)
         if detector.bootstrap is not None and not _is_writable(detector.store)
     ]
+
+
+def _version_warnings(config: Config) -> list[str]:
+    """Return which champions the daemon could not use, and which were trained by other settings."""
+    from detector.bundles.store import CHAMPION, BundleError, BundleNotFoundError
+    from detector.from_config import load_version, other_settings
+
+    found: list[str | None] = []
+    for detector in config.detectors:
+        try:
+            found.append(other_settings(detector, load_version(detector, f"@{CHAMPION}").manifest))
+        except BundleNotFoundError:
+            continue
+        except BundleError as error:
+            found.append(str(error))
+    return [line for line in found if line is not None]
 
 
 def _is_writable(folder: Path) -> bool:

@@ -85,6 +85,7 @@ def train(
         raise click.UsageError(str(error.args[0])) from error
     configure_logs(loaded.logging.level, loaded.logging.format)
 
+    from detector.from_config import training_settings
     from detector.stream.port import KafkaClientError
     from detector.stream.record_struct import PathError
     from detector.training.job import TrainingError
@@ -119,7 +120,7 @@ def train(
             )
         labels = fields.of(records)
         with _reporting() as report:
-            bundle = run_job(
+            trained = run_job(
                 records,
                 plan,
                 time.time(),
@@ -128,6 +129,8 @@ def train(
                 regime=labels.regime,
                 left_out=newest.seen - len(records),
             )
+        manifest = trained.manifest.model_copy(update={"configured": training_settings(chosen)})
+        bundle = replace(trained, manifest=manifest)
         store = BundleStore(chosen.store)
         folder = store.save(bundle.manifest, bundle.model, bundle.held_out)
         store.set_alias(chosen.name, bundle.manifest.version)

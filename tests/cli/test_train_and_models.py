@@ -268,6 +268,22 @@ def test_unusable_records_exit_2_and_write_nothing(project: Project) -> None:
     assert not project.store.exists()
 
 
+def test_check_warns_of_a_champion_trained_by_other_settings_or_of_no_use(trained: Project) -> None:
+    def warnings_with(old: str, new: str) -> str:
+        text = trained.config.read_text()
+        trained.config.write_text(text.replace(old, new))
+        result = trained.call("check", str(trained.config))
+        trained.config.write_text(text)
+        assert result.exit_code == 0
+        return result.stderr
+
+    assert warnings_with("", "") == ""
+    assert ": predictor is ewma and was none\n" in warnings_with("predictor: none", "predictor: ewma")
+    said = "training.n_components is 2 and was 1; training.typicality is on and was not set"
+    assert said in warnings_with("n_components: 1", "n_components: 2, typicality: on")
+    assert "was trained on cpu, rps, but" in warnings_with("features: [cpu, ", "features: [")
+
+
 def test_list_and_show(trained: Project) -> None:
     version = BundleStore(trained.store).alias("hosts")
     assert version is not None
