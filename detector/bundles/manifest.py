@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from detector.bundles.choice import Choice
-from detector.bundles.report import ModelReport
+from detector.bundles.report import CommitteeReport, ModelReport
 from detector.models.contract import Averaged
 from detector.models.discrete_columns import DiscreteColumns
 from detector.models.feature_transforms import FeatureScale, FeatureType
@@ -108,6 +108,9 @@ class Manifest(BaseModel):
         None, description="What the configuration said that training heeds, but for defaults; None: unknown."
     )
     choice: Choice | None = Field(None, description="Why this committee, where the configuration says auto.")
+    report: CommitteeReport | None = Field(
+        None, description="What the members are worth together; bundles from before it was told have none."
+    )
     libraries: dict[str, str]
     files: dict[str, str] = Field(description="File name to sha256.")
 

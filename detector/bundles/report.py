@@ -64,6 +64,16 @@ class Curve(_Part):
     points: tuple[tuple[float, float], ...]
 
 
+class CommitteeReport(_Part):
+    """What the members are worth together: their one p-value decides."""
+
+    calibration: CalibrationCheck | None = Field(description="None where too few rows were held out.")
+    cost_us: float = Field(
+        description="Microseconds for all that is done to score a record, in batches of 1,000, where it was "
+        "trained."
+    )
+
+
 class ModelReport(_Part):
     """What a trained model is worth."""
 

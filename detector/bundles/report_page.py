@@ -10,6 +10,7 @@ from detector.bundles.manifest import Manifest, ManifestMember
 from detector.bundles.report import (
     CalibrationCheck,
     Closeness,
+    CommitteeReport,
     Curve,
     FeatureRange,
     GeneratedQuality,
@@ -30,6 +31,7 @@ def report_page(manifest: Manifest) -> str:
         f"<h1>{escape(title)}</h1>",
         _facts(manifest),
         *([] if manifest.choice is None else _choice(manifest.choice)),
+        *([] if manifest.report is None else _together(manifest.report)),
         *(part for member in manifest.members for part in _member(member)),
         _features(manifest.members[0].report.features),
     ]
@@ -83,6 +85,11 @@ def _choice(choice: Choice) -> list[str]:
             "stretches of their older and newer half that are as loud as what was found.</p>"
         )
     return parts
+
+
+def _together(report: CommitteeReport) -> list[str]:
+    cost = f"{report.cost_us:.3g} microseconds per record where it was trained, for all members together"
+    return ["<h2>What decides</h2>", table([("", "")], [("Cost", cost)]), _calibration(report.calibration)]
 
 
 def _member(member: ManifestMember) -> list[str]:

@@ -30,6 +30,17 @@ _FASTEST_TEACHING_S = 15.0
 _LONGEST_GAP = 10.0
 
 
+class Checked(NamedTuple):
+    """What a calibration on the older half of each run's reference rows says of all of them."""
+
+    p_value: FloatArray
+    """Shape (N,); NaN of other rows."""
+    heard: FloatArray
+    """The same as a committee hears it, confirmed by the faster average where there is one."""
+    newer: BoolArray
+    """Shape (N,), the reference rows that took no part in it."""
+
+
 class Calibrated(NamedTuple):
     """What held-out rows teach."""
 
@@ -45,8 +56,7 @@ class Calibrated(NamedTuple):
     """Shape (N,), the held-out rows that can be scored."""
     p_value: FloatArray
     """Shape (N,), of the usable rows; NaN elsewhere."""
-    checked_p_value: FloatArray
-    """p-values of the newer half of each run's reference rows when the older half calibrates, shape (M,)."""
+    checked: Checked
     confirmation: Calibration | None
     """Of the faster average, where there is one."""
 
@@ -161,13 +171,20 @@ def calibrate(
     if time_scale.confirming is not None:
         confirmation = _fit(averages[reference, 1], model_of_row, n_models, of_pattern, two_sided=False)
 
-    checked = np.empty(0)
     older = _older_half(np.repeat(np.arange(e), lengths)[reference])
-    if older.any():
-        newer = np.flatnonzero(reference)[~older]
-        none_missing = np.zeros_like(missing[newer]), np.zeros_like(past_missing[newer])
-        by_older = _fit(of_reference[older], model_of_row[older], n_models, of_pattern, two_sided)
-        checked = by_older.p_value(of_reference[~older], model_of_row[~older], *none_missing).p_value
+    newer = np.zeros(len(z), dtype=bool)
+    newer[np.flatnonzero(reference)[~older]] = True
+    none_missing = np.zeros_like(missing[reference]), np.zeros_like(past_missing[reference])
+
+    def by_older(judged: FloatArray, two_sided: bool) -> FloatArray:
+        fitted = _fit(judged[older], model_of_row[older], n_models, of_pattern, two_sided)
+        result = np.full(len(z), np.nan)
+        result[reference] = fitted.p_value(judged, model_of_row, *none_missing).p_value
+        return result
+
+    checked = heard = by_older(of_reference, two_sided)
+    if confirmation is not None:
+        heard = confirmed(checked, by_older(averages[reference, 1], two_sided=False))
 
     p_value = np.full(len(z), np.nan)
     p_value[usable], _ = calibration.p_value(
@@ -183,7 +200,15 @@ def calibrate(
         p_value[usable], time[usable], np.repeat(of_run, lengths)[usable], gap_s[usable], interval_s
     )
     return Calibrated(
-        calibration, examples, evidence, conditionals, reference, usable, p_value, checked, confirmation
+        calibration,
+        examples,
+        evidence,
+        conditionals,
+        reference,
+        usable,
+        p_value,
+        Checked(checked, heard, newer),
+        confirmation,
     )
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.alerting.budget import HeldOut
+from detector.batch import FloatArray
 from detector.scoring.committee import Committee
 from detector.training.calibrate import Calibrated, held_out_evidence
 from detector.training.train_member import Material
@@ -16,6 +17,8 @@ class Convened(NamedTuple):
 
     committee: Committee
     held_out: HeldOut
+    checked_p_value: FloatArray
+    """Of held-out rows that are newer to every member, when older ones calibrate members and committee."""
 
 
 def convene(members: Sequence[Calibrated], material: Material) -> Convened:
@@ -42,4 +45,13 @@ def convene(members: Sequence[Calibrated], material: Material) -> Convened:
         rows.gap_s[usable],
         material.interval_s,
     )
-    return Convened(committee, evidence)
+    return Convened(committee, evidence, _checked(members, learns))
+
+
+def _checked(members: Sequence[Calibrated], learns: bool) -> FloatArray:
+    heard = np.column_stack([member.checked.heard for member in members])
+    newer = np.column_stack([member.checked.newer for member in members])
+    older = ~np.isnan(heard).any(axis=1) & ~newer.any(axis=1)
+    if not older.any():
+        return np.empty(0)
+    return Committee.fit(heard[older], learns=learns).judge(heard[newer.all(axis=1)]).p_value

@@ -14,6 +14,7 @@ from detector.alerting.budget import HeldOut, entities_at_once
 from detector.bundles.choice import Choice
 from detector.bundles.manifest import FORMAT_VERSION, Manifest, ManifestFeature, ManifestMember, TrainingFacts
 from detector.bundles.part_of_week import weekend_share
+from detector.bundles.report import CommitteeReport
 from detector.scoring.scoring_model import ScoringModel
 from detector.training.choose_predictor import trimmed_mean
 from detector.training.fit_family import choices_of
@@ -34,6 +35,7 @@ def describe(
     records: int,
     left_out: int = 0,
     choice: Choice | None = None,
+    report: CommitteeReport | None = None,
 ) -> Manifest:
     """Return the manifest, but for the files.
 
@@ -46,6 +48,7 @@ def describe(
         records: How many were given, the anomalous ones too.
         left_out: How many more there were.
         choice: Why this committee, where the plan left it open.
+        report: What the members are worth together.
     """
     material = members[0].material
     rows, digest = material.rows, _digest(material.rows)
@@ -89,6 +92,7 @@ def describe(
         entities_with_own_family=model.entities_with_own_family,
         training=facts,
         choice=choice,
+        report=report,
         libraries=_libraries(),
         files={},
     )

@@ -13,6 +13,7 @@ from detector.training.fit_family import no_report
 from detector.training.fitting_rows import Progress as Progress
 from detector.training.plan import TrainingPlan as TrainingPlan
 from detector.training.remarks import remark
+from detector.training.report import committee_report
 from detector.training.train_member import TrainedMember, train_member
 from detector.training.training_rows import TrainingError as TrainingError
 
@@ -70,7 +71,15 @@ def train(
         material.transforms,
     )
     manifest = describe(
-        plan, model, members, convened.held_out, now_s, records=len(records), left_out=left_out, choice=choice
+        plan,
+        model,
+        members,
+        convened.held_out,
+        now_s,
+        records=len(records),
+        left_out=left_out,
+        choice=choice,
+        report=committee_report(model, convened.checked_p_value, records, material.interval_s),
     )
     return Bundle(manifest, model, convened.held_out)
 

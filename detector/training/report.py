@@ -6,13 +6,25 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.stats import kstest
 
-from detector.alerting.budget import smallest_rate
-from detector.batch import FloatArray, IntArray
-from detector.bundles.report import CalibrationCheck, CalibrationPoint, Curve, FeatureRange, ModelReport
+from detector.alerting.budget import Threshold, smallest_rate
+from detector.alerting.rules import AlertRules
+from detector.batch import Batch, FloatArray, IntArray
+from detector.bundles.report import (
+    CalibrationCheck,
+    CalibrationPoint,
+    CommitteeReport,
+    Curve,
+    FeatureRange,
+    ModelReport,
+)
 from detector.models.sequences import runs_of, starts_of
+from detector.pipeline.detector import Detector
+from detector.pipeline.entity_state import initial_state
+from detector.pipeline.run import run
 from detector.scoring.density import Density
 from detector.scoring.generate import generate_standardised
 from detector.scoring.member import Member
+from detector.scoring.scoring_model import ScoringModel
 from detector.training.calibrate import Calibrated
 from detector.training.generated_quality import generated_quality, in_deviations
 from detector.training.training_rows import TrainingRows
@@ -74,12 +86,28 @@ def model_report(
     held_out, fitted, generated = (of_kind[~np.isnan(of_kind).any(axis=1)] for of_kind in kinds_of_rows)
     rate = smallest_rate(calibrated.held_out)
     return ModelReport(
-        calibration=calibration_check(calibrated.checked_p_value),
+        calibration=calibration_check(calibrated.checked.p_value[calibrated.checked.newer]),
         generated=generated_quality(*in_deviations(held_out, fitted, generated, density.scaling.discrete)),
         training=curves.all(),
         features=feature_ranges(rows.feature_names, to_fit.values),
         cost_us=_cost_us(member, rows, model),
         smallest_budget_s=1.0 / rate,
+    )
+
+
+def committee_report(
+    model: ScoringModel, checked_p_value: FloatArray, records: Batch, interval_s: float
+) -> CommitteeReport:
+    """Measure what the members are worth together.
+
+    Args:
+        model: What was trained.
+        checked_p_value: Of held-out rows that calibrated neither the members nor the committee.
+        records: To be scored, at least one.
+        interval_s: Usual time between two records of an entity.
+    """
+    return CommitteeReport(
+        calibration=calibration_check(checked_p_value), cost_us=_cost_of_all_us(model, records, interval_s)
     )
 
 
@@ -170,6 +198,28 @@ def _cost_us(member: Member, rows: TrainingRows, model: IntArray) -> float:
         seen = density.conditionals(*states, z, time_s, gap_s, lengths, of_entity)
         scored = ~np.isnan(seen.surprise)
         unaware.judge(*memory, seen, of_row, np.isnan(z), scored, time_s, lengths)
+        seconds.append(time.perf_counter() - started_s)
+        if sum(seconds) > _LONGEST_TIMED_S:
+            break
+    return float(np.median(seconds)) / n * 1e6
+
+
+def _cost_of_all_us(model: ScoringModel, records: Batch, interval_s: float) -> float:
+    """Return the microseconds that all takes which is done to score a record, the median of a few rounds."""
+    unaware = tuple(replace(own, calibration=replace(own.calibration)) for own in model.members)
+    nothing_fires = Threshold(np.finfo(np.float64).tiny, 1.0, 1.0, 1.0)
+    watcher = Detector(
+        "", "champion", "", replace(model, members=unaware), AlertRules(), nothing_fires, None, 1, interval_s
+    )
+    n = min(len(records), _TIMED_ROWS)
+    seconds: list[float] = []
+    for start in np.linspace(0, len(records) - n, _TIMED_ROUNDS).astype(np.int64).tolist():
+        part = records.take(np.arange(start, start + n))
+        names, of_row = np.unique(part.entity, return_inverse=True)
+        order = np.lexsort((part.time, of_row))
+        state = initial_state(watcher, names.tolist())
+        started_s = time.perf_counter()
+        run(watcher, state, part, order, runs_of(of_row[order]), decides=False)
         seconds.append(time.perf_counter() - started_s)
         if sum(seconds) > _LONGEST_TIMED_S:
             break

@@ -379,9 +379,10 @@ def test_report_of_a_version_is_one_page_with_its_plots_inside(trained: Project)
     assert manifest.version in text
     assert "<svg" in text
     assert "src=" not in text
-    report = json.loads(trained.call("models", "show", str(trained.store), "hosts").stdout)["members"][0][
-        "report"
-    ]
+    assert "What decides" in text
+    shown = json.loads(trained.call("models", "show", str(trained.store), "hosts").stdout)
+    assert shown["report"]["calibration"]["rows"] == 90
+    report = shown["members"][0]["report"]
     assert report["calibration"]["rows"] == 90
     assert report["generated"]["generated"]["coverage"] > 0.5
     assert [feature["name"] for feature in report["features"]] == ["cpu", "rps"]

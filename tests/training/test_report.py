@@ -1,11 +1,15 @@
 """Tests for detector.training.report."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from detector.models.kinds import Kind
 from detector.scoring.generate import generate_standardised
+from detector.scoring.time_scale import TimeScale
 from detector.training.job import TrainingPlan, train
+from detector.training.plan import MemberPlan
 from detector.training.report import Curves, calibration_check, feature_ranges
 from tests.made import batch
 
@@ -62,6 +66,23 @@ def test_bundle_reports_how_the_fit_chose() -> None:
     assert report.generated.generated.coverage > 0.8
     assert report.calibration is not None
     assert report.calibration.rows == 135
+
+
+def test_what_a_committee_decides_by_is_checked_on_rows_that_calibrated_nothing_of_it() -> None:
+    rng = np.random.default_rng(3)
+    entities, n = 3, 2000
+    x = rng.normal(size=(entities * n, 2))
+    members = (MemberPlan("gmm", "none"), MemberPlan("gmm", "none", time_scale=TimeScale(0.3)))
+    records = batch(x, entity=["a", "b", "c"] * n, time=np.repeat(np.arange(n) * 60.0, entities))
+    plan = replace(TrainingPlan("hosts", "gmm"), learn="off").with_members(members)
+    manifest = train(records, plan, 1e9).manifest
+    together = manifest.report
+    assert together is not None
+    # A newer half of what is held out.
+    assert together.calibration is not None
+    assert together.calibration.rows == entities * 300
+    assert together.calibration.largest_deviation < 0.08
+    assert together.cost_us > 0
 
 
 def test_generated_records_are_judged_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
