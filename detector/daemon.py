@@ -96,14 +96,17 @@ def run(config: Config, file: Path) -> None:
             resources.callback(control.stop)
             control.start()
         watchdog = Watchdog()
+        outputs = Outputs(
+            config.outputs.scores_topic,
+            config.outputs.alerts_topic,
+            config.outputs.dead_letter_topic,
+            config.kafka.group_id,
+        )
+        for topic in outputs.topics:
+            metrics.output_added(topic)
         loop = Loop(
             inputs,
-            Outputs(
-                config.outputs.scores_topic,
-                config.outputs.alerts_topic,
-                config.outputs.dead_letter_topic,
-                config.kafka.group_id,
-            ),
+            outputs,
             partial(open_consumer, settings),
             partial(open_producer, settings),
             metrics,

@@ -46,6 +46,18 @@ def encode_alert(event: AlertEvent, group_id: str) -> AlertRecord:
     return AlertRecord(event.entity.encode(), _value(event), headers)
 
 
+def without_details(value: bytes) -> bytes:
+    """Return an event of the alerts topic, of any kind, without what its readers can do without."""
+    data = msgspec.json.decode(value)
+    short: dict[str, Any] = {"labels": {}, "reasons": [], "members": [], "regime": None}
+    left_out = {name: nothing for name, nothing in short.items() if data.get(name)}
+    if not left_out:
+        return value
+    if "members" in left_out:
+        left_out["members_left_out"] = data["members_left_out"] + len(data["members"])
+    return _encoder.encode(data | left_out)
+
+
 def cloud_event(id: str, what: str, subject: str, time: float, group_id: str) -> list[Header]:
     """Return the attributes of a CloudEvent as headers.
 

@@ -1,6 +1,7 @@
 """One input's part of a turn, on its way to the topics and, once that is committed, to the metrics."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,12 @@ from detector.alerting.event import AlertEvent
 from detector.alerting.incident_event import IncidentEvent
 from detector.batch import Batch, IntArray, Scores, Source
 from detector.stream.absence_record import encode_absence
-from detector.stream.alert_record import encode_alert
-from detector.stream.dead_letter import dead_letters, unreadable_letter
+from detector.stream.alert_record import AlertRecord, encode_alert, without_details
+from detector.stream.dead_letter import dead_letters, refused_letter, unreadable_letter
 from detector.stream.incident_record import encode_incident
 from detector.stream.input import Input
 from detector.stream.observer import Observer
-from detector.stream.port import Producer, RawRecords
+from detector.stream.port import Column, RawRecords
 from detector.stream.reasons import Rejected
 from detector.stream.score_record import encode_scores
 
@@ -77,38 +78,49 @@ class Outputs:
         scores = () if self.scores_topic is None else (self.scores_topic,)
         return (*scores, self.alerts_topic, self.dead_letter_topic)
 
-    def write(self, producer: Producer, part: Answered) -> None:
-        """Send what an input's records led to: scores, incidents and alerts, dead letters."""
+    def of(self, part: Answered) -> Iterator[Column]:
+        """Yield what an input's records led to: scores, incidents and alerts, dead letters."""
         batch, answers = part.batch, part.answers
         if self.scores_topic is not None and answers:
             keys = [entity.encode() for entity in batch.entity]
             for scores, _ in answers:
-                producer.send(self.scores_topic, keys, encode_scores(batch, scores))
+                yield Column(self.scores_topic, keys, encode_scores(batch, scores))
         alerts = [encode_incident(incident, self.group_id) for incident in part.incidents]
         alerts += [encode_alert(event, self.group_id) for _, events in answers for event in events]
         if alerts:
-            producer.send(
-                self.alerts_topic,
-                [alert.key for alert in alerts],
-                [alert.value for alert in alerts],
-                [alert.headers for alert in alerts],
-            )
+            yield self._alerts(alerts)
         if part.rejected:
-            letters = dead_letters(part.records, part.rejected, part.input.name)
-            producer.send(self.dead_letter_topic, letters.keys, letters.values, letters.headers)
+            yield Column(self.dead_letter_topic, *dead_letters(part.records, part.rejected, part.input.name))
 
-    def write_unreadable(self, producer: Producer, input: str, source: Source, batch: range) -> None:
-        """Send what is to be said of offsets that cannot be read."""
-        letter = unreadable_letter(input, source, batch)
-        producer.send(self.dead_letter_topic, letter.keys, letter.values, letter.headers)
+    def of_unreadable(self, input: str, source: Source, batch: range) -> Column:
+        """Return what is to be said of offsets that cannot be read."""
+        return Column(self.dead_letter_topic, *unreadable_letter(input, source, batch))
 
-    def write_absences(self, producer: Producer, absences: list[AbsenceEvent]) -> None:
-        """Send them to the alerts topic."""
-        if absences:
-            records = [encode_absence(event, self.group_id) for event in absences]
-            producer.send(
-                self.alerts_topic,
-                [record.key for record in records],
-                [record.value for record in records],
-                [record.headers for record in records],
-            )
+    def of_absences(self, absences: list[AbsenceEvent]) -> Column:
+        """Return their events."""
+        return self._alerts([encode_absence(event, self.group_id) for event in absences])
+
+    def smaller(self, refused: Column) -> Column | None:
+        """Return what is to be sent instead of one record that its topic refuses for its size.
+
+        That is an alert without what it can do without, then a dead letter, then one without its value.
+        """
+        (key,), (value,) = refused.keys, refused.values
+        headers = [] if refused.headers is None else refused.headers[0]
+        if refused.topic == self.alerts_topic:
+            short = without_details(value or b"")
+            if short != value:
+                return Column(refused.topic, [key], [short], [headers])
+            letter = refused_letter(key, value or b"", headers, refused.topic)
+            return Column(self.dead_letter_topic, *letter)
+        if refused.topic == self.dead_letter_topic and value:
+            return Column(refused.topic, [key], [b""], [headers])
+        return None
+
+    def _alerts(self, records: Sequence[AlertRecord]) -> Column:
+        return Column(
+            self.alerts_topic,
+            [record.key for record in records],
+            [record.value for record in records],
+            [record.headers for record in records],
+        )

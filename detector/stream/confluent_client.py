@@ -48,6 +48,7 @@ from detector.stream.unreadable import FailedReads
 _UNREADABLE = {KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG}
 _HARMLESS = {KafkaError._MAX_POLL_EXCEEDED, KafkaError._PARTITION_EOF}
 """What rebalances or later polls tell anyway."""
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
 class _MessageEnvelope:
@@ -352,7 +353,7 @@ class ConfluentProducer:
 
     def __init__(self, settings: ClientSettings) -> None:
         self._settings = settings
-        self._refused: list[KafkaError] = []
+        self._refused: list[tuple[str, KafkaError]] = []
         self._topics_since_flush: set[str] = set()
         self._known_topics: set[str] = set()
         self._connection = Connection(settings)
@@ -410,13 +411,15 @@ class ConfluentProducer:
         if not pending:
             self._topics_since_flush.clear()
         if refused or pending:
+            for_size = any(error.code() in _TOO_LARGE for _, error in refused)
             raise DeliveryError(
                 f"topics {topics}: {len(refused)} records refused"
-                f"{f' (first: {refused[0].str()})' if refused else ''}, "
+                f"{f' (first: {refused[0][1].str()})' if refused else ''}, "
                 f"{pending} unacknowledged after {timeout_s} s; "
                 "check the brokers, the topics' max.message.bytes and the ACLs",
                 refused=len(refused),
                 pending=pending,
+                too_large={topic for topic, _ in refused} if for_size else (),
             )
 
     def close(self) -> None:
@@ -424,9 +427,9 @@ class ConfluentProducer:
         self._producer.purge()
         self._producer.flush(1.0)
 
-    def _on_failure(self, error: KafkaError | None, _message: Any) -> None:
+    def _on_failure(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
-            self._refused.append(error)
+            self._refused.append((message.topic(), error))
 
     def _retry_or_refuse(
         self,
@@ -452,4 +455,4 @@ class ConfluentProducer:
         reason = error.args[0]
         if reason.fatal():
             raise ClientFailedError(f"the producer cannot go on: {reason.str()}") from error
-        self._refused.append(reason)
+        self._refused.append((topic, reason))

@@ -82,6 +82,16 @@ def unreadable_letter(input: str, source: Source, batch: range) -> DeadLetters:
     return DeadLetters([key], [value], [headers])
 
 
+def refused_letter(key: bytes | None, value: bytes, original: Sequence[Header], topic: str) -> DeadLetters:
+    """Return the one record for an event that the alerts topic refuses.
+
+    Headers: the event's own; ``detector.reason``, ``refused_for_size``, and ``detector.topic``, which topic.
+    """
+    context = {"detector.reason": "refused_for_size", "detector.topic": topic}
+    key, value, headers = bounded(key, value, original, context)
+    return DeadLetters([key], [value], [headers])
+
+
 def _context(input: str, source: Source, offset: int, reason: Reason, detail: str) -> dict[str, str]:
     return {
         "__connect.errors.topic": source.topic,

@@ -56,6 +56,7 @@ _offset, _timestamp, _value = itemgetter(3), itemgetter(4), itemgetter(7)
 """Fields of kafka-python's ConsumerRecord, a named tuple."""
 
 _KEYS_REMEMBERED = 262_144
+_TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 
 
 class _RecordEnvelope:
@@ -329,20 +330,7 @@ class KafkaPythonProducer:
         self._unconfirmed: dict[str, list[Any]] = {}
         self._refused: dict[str, list[BaseException]] = {}
         self._known_topics: set[str] = set()
-        self._producer = connect(
-            settings,
-            lambda: KafkaProducer(
-                **connection_options(settings),
-                acks="all",
-                enable_idempotence=True,
-                linger_ms=milliseconds(settings.linger_s),
-                batch_size=131_072,
-                compression_type=None if settings.compression == "none" else settings.compression,
-                delivery_timeout_ms=milliseconds(settings.delivery_timeout_s),
-                max_block_ms=milliseconds(settings.connect_timeout_s),
-                partitioner=_RememberingPartitioner(),
-            ),
-        )
+        self._producer = self._opened()
 
     def find(self, topic: str) -> None:
         check_topics([topic])
@@ -382,16 +370,26 @@ class KafkaPythonProducer:
         cause: BaseException | None = None
         try:
             self._producer.flush(timeout=timeout_s)
-        except errors.KafkaTimeoutError as error:
+        # Besides the timeout: of a batch that is sent again in parts the library says that it is unknown.
+        except errors.KafkaError as error:
             cause = error
         refused, self._refused = self._refused, {}
         still_pending: dict[str, list[Any]] = {}
+        spoilt = False
         for topic, futures in self._unconfirmed.items():
             for future in futures:
                 if not future.is_done:
                     still_pending.setdefault(topic, []).append(future)
                 elif future.exception is not None:
                     refused.setdefault(topic, []).append(future.exception)
+                    spoilt = spoilt or isinstance(future.exception, _TOO_LARGE)
+        if spoilt:
+            # Having refused one record for its size, kafka-python 3.0.12 refuses every other.
+            for topic, futures in still_pending.items():
+                refused.setdefault(topic, []).extend(errors.KafkaTimeoutError() for _ in futures)
+            still_pending = {}
+            self.close()
+            self._producer = self._opened()
         self._unconfirmed = still_pending
         if refused or still_pending:
             raise _delivery_error(refused, still_pending, timeout_s) from cause
@@ -404,6 +402,23 @@ class KafkaPythonProducer:
             # to drop them, and would wait for them again when it is garbage collected.
             self._producer._sender.force_close()
             self._producer.close(timeout=1.0)
+
+    def _opened(self) -> Any:
+        settings = self._settings
+        return connect(
+            settings,
+            lambda: KafkaProducer(
+                **connection_options(settings),
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=milliseconds(settings.linger_s),
+                batch_size=131_072,
+                compression_type=None if settings.compression == "none" else settings.compression,
+                delivery_timeout_ms=milliseconds(settings.delivery_timeout_s),
+                max_block_ms=milliseconds(settings.connect_timeout_s),
+                partitioner=_RememberingPartitioner(),
+            ),
+        )
 
 
 class _RememberingPartitioner(DefaultPartitioner):  # type: ignore[misc]
@@ -438,11 +453,13 @@ def _delivery_error(
     refused: Mapping[str, Sequence[BaseException]], pending: Mapping[str, Sequence[Any]], timeout_s: float
 ) -> DeliveryError:
     n_refused, n_pending = sum(map(len, refused.values())), sum(map(len, pending.values()))
-    causes = [error for of_topic in refused.values() for error in of_topic][:1]
+    causes = [error for of_topic in refused.values() for error in of_topic]
+    for_size = any(isinstance(error, _TOO_LARGE) for error in causes)
     return DeliveryError(
         f"topics {sorted({*refused, *pending})}: {n_refused} records refused"
         f"{f' (first: {causes[0]!r})' if causes else ''}, {n_pending} unacknowledged after {timeout_s} s; "
         "check the brokers, the topics' max.message.bytes and the ACLs",
         refused=n_refused,
         pending=n_pending,
+        too_large=refused if for_size else (),
     )

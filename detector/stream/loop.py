@@ -14,7 +14,7 @@ What happens to a poll, and what a crash after each of the steps costs:
                is dropped after any failure; a crash drops it anyway. Scores then say ``warming_up``;
                open alerts go on as in step 2.
 6. write       scores, alerts and dead letters are queued. A crash loses the queue; the records come again.
-7. flush       the broker holds every output. A crash from here on repeats them; ids of alerts are the same.
+7. flush       the broker holds every output; of what its topic refuses for its size, less. A crash from here on repeats them; ids of alerts are the same.
 8. commit      the next offsets, at most every 0.2 s. A crash from here on repeats nothing.
 9. observe     metrics, once per batch. A crash loses counts, never records.
 
@@ -27,6 +27,7 @@ offsets: one way out of every failure is easier to trust than a way for each.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ from detector.stream.input import Input
 from detector.stream.observer import Observer
 from detector.stream.port import (
     BrokerUnavailableError,
+    Column,
     Consumer,
     DeliveryError,
     FetchError,
@@ -164,6 +166,8 @@ class Loop:
         self._lag_due_s = 0.0
         self._commit_due_s = 0.0
         self._sent: _Sent | None = None
+        self._unflushed: list[Column] = []
+        """What was sent since the last flush."""
         self._uncommitted: dict[Source, int] = {}
         """Next offsets whose outputs are acknowledged."""
         self._unfinished: set[Source] = set()
@@ -229,7 +233,7 @@ class Loop:
             self._settle(consumer, producer, commit_now=True)
             absences = [] if raw is None else self._absences()
             if absences:
-                self._outputs.write_absences(producer, absences)
+                self._send(producer, self._outputs.of_absences(absences))
                 self._sent = _Sent([], absences, {}, self._clock())
                 self._settle(consumer, producer, commit_now=True)
             self._observe_lag(consumer)
@@ -268,8 +272,10 @@ class Loop:
         # 6. Write.
         self._unfinished |= next_offsets.keys()
         for part in answered:
-            self._outputs.write(producer, part)
-        self._outputs.write_absences(producer, absences)
+            for column in self._outputs.of(part):
+                self._send(producer, column)
+        if absences:
+            self._send(producer, self._outputs.of_absences(absences))
         self._sent = _Sent(answered, absences, next_offsets, started_s)
         if not self._overlap:
             self._settle(consumer, producer, commit_now=True)
@@ -356,7 +362,8 @@ class Loop:
             return
         self._settle(consumer, producer, commit_now=True)
         for source, batch in passed.items():
-            self._outputs.write_unreadable(producer, self._input_of[source.topic].name, source, batch)
+            letter = self._outputs.of_unreadable(self._input_of[source.topic].name, source, batch)
+            self._send(producer, letter)
         self._flush(producer)
         next_offsets = {source: batch.stop for source, batch in passed.items()}
         consumer.commit(next_offsets)
@@ -476,13 +483,64 @@ class Loop:
                 events += input.presence.take_events()
         return events
 
+    def _send(self, producer: Producer, column: Column) -> None:
+        self._unflushed.append(column)
+        producer.send(*column)
+
     def _flush(self, producer: Producer) -> None:
-        """Return when the brokers hold everything; wait in short pieces, so that a request to stop is heard.
+        """Return when the brokers hold everything that they take.
 
         Raises:
-            DeliveryError: Something was refused, or not acknowledged in time.
+            DeliveryError: Something was refused, not for its size, or not acknowledged in time.
             TopicMissingError: A topic exists no more.
         """
+        sent, self._unflushed = self._unflushed, []
+        try:
+            self._await_flush(producer)
+        except DeliveryError as error:
+            if not error.too_large:
+                raise
+            became: Counter[tuple[str, str]] = Counter()
+            for column in sent:
+                if column.topic in error.too_large:
+                    self._send_smaller(producer, column, became)
+            for (topic, fate), records in became.items():
+                _log.error(
+                    "topic %s refuses %d records for their size, which %s; raise its max.message.bytes",
+                    topic,
+                    records,
+                    fate,
+                )
+
+    def _send_smaller(self, producer: Producer, column: Column, became: Counter[tuple[str, str]]) -> None:
+        """Send again what a topic refused for its size: in ever smaller parts, since it may have been that of
+        a batch, and a single record with less in it, or not at all. Count what became of these."""
+        try:
+            producer.send(*column)
+            self._await_flush(producer)
+            return
+        except DeliveryError as error:
+            if not error.too_large:
+                raise
+        n = len(column.values)
+        if n > 1:
+            self._send_smaller(producer, column.part(slice(n // 2)), became)
+            self._send_smaller(producer, column.part(slice(n // 2, n)), became)
+            return
+        smaller = self._outputs.smaller(column)
+        if smaller is None:
+            became[column.topic, "are lost"] += 1
+            self._observer.refused(column.topic)
+            return
+        if smaller.topic == column.topic:
+            became[column.topic, "have less in them"] += 1
+        else:
+            became[column.topic, "are dead letters"] += 1
+            self._observer.refused(column.topic)
+        self._send_smaller(producer, smaller, became)
+
+    def _await_flush(self, producer: Producer) -> None:
+        """Flush in short pieces, so that a request to stop is heard; raises as ``_flush`` does."""
         started_s = self._clock()
         while True:
             try:
@@ -514,6 +572,7 @@ class Loop:
     def forget(self) -> None:
         """Drop what is ahead of the committed offsets, the state of all entities with it; see ``Work``."""
         self._sent = None
+        self._unflushed = []
         self._uncommitted = {}
         self._unreadable = {}
         self._processed = {}

@@ -29,6 +29,10 @@ class Observer(Protocol):
         """Count dead letters."""
         ...
 
+    def refused(self, topic: str) -> None:
+        """Count a record that an output topic refused for its size, and that is not written there."""
+        ...
+
     def missing(self, input: str, missing_per_feature: Mapping[str, int]) -> None:
         """Count missing values among the decoded records; features without any are left out."""
         ...

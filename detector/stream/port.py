@@ -107,13 +107,15 @@ class DeliveryError(KafkaClientError):
     """The broker does not hold every record sent since the last ``flush()`` that returned.
 
     ``refused`` records are gone from the producer: send them again. ``pending`` ones are still in its queue
-    and may yet arrive: a further ``flush()`` goes on waiting for them.
+    and may yet arrive: a further ``flush()`` goes on waiting for them. Where some were refused
+    for their size, or that of the batch they were in, ``too_large`` has the topics of all that were refused.
     """
 
-    def __init__(self, message: str, *, refused: int, pending: int) -> None:
+    def __init__(self, message: str, *, refused: int, pending: int, too_large: Collection[str] = ()) -> None:
         super().__init__(message)
         self.refused = refused
         self.pending = pending
+        self.too_large = frozenset(too_large)
 
 
 class ClientFailedError(KafkaClientError):
@@ -226,6 +228,19 @@ class Committed(NamedTuple):
     next_offset: int
     note: str
     """What was committed with it; empty if nothing was."""
+
+
+class Column(NamedTuple):
+    """N records for one topic, the arguments of ``Producer.send``."""
+
+    topic: str
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[Sequence[Header]] | None = None
+
+    def part(self, rows: slice) -> "Column":
+        headers = None if self.headers is None else self.headers[rows]
+        return Column(self.topic, self.keys[rows], self.values[rows], headers)
 
 
 class Consumer(Protocol):

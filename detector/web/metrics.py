@@ -81,6 +81,11 @@ class Metrics(ConsumerMetrics):
         self._dead_letters = counter(
             "detector_dead_letters_total", "Records that could not be read, by reason.", "input", "reason"
         )
+        self._refused = counter(
+            "detector_outputs_refused_total",
+            "Records that an output topic refused for their size; alerts are dead letters then.",
+            "topic",
+        )
         self._missing = counter(
             "detector_missing_values_total", "Features that decoded records did not have.", "input", "feature"
         )
@@ -164,6 +169,10 @@ class Metrics(ConsumerMetrics):
         self._two_sources.labels(input)
         self._lost.labels(input)
 
+    def output_added(self, topic: str) -> None:
+        """Let the counter of a topic that is written to begin at 0."""
+        self._refused.labels(topic)
+
     def detector_loaded(self, facts: DetectorFacts) -> None:
         """Export a detector's model, threshold and budget; again when another version takes over."""
         self._detectors.loaded(facts)
@@ -213,6 +222,10 @@ class Metrics(ConsumerMetrics):
         """Count dead letters."""
         self._rejected[input] += records
         self._dead_letters.labels(input, str(reason)).inc(records)
+
+    def refused(self, topic: str) -> None:
+        """Count a record that an output topic refused for its size."""
+        self._refused.labels(topic).inc()
 
     def missing(self, input: str, missing_per_feature: Mapping[str, int]) -> None:
         """Count missing values."""

@@ -14,7 +14,7 @@ from detector.explain.alerts import Event, read_alerts
 from detector.models.contract import LeftRegime, Regime
 from detector.stream import told_event
 from detector.stream.absence_record import encode_absence
-from detector.stream.alert_record import encode_alert
+from detector.stream.alert_record import AlertRecord, encode_alert, without_details
 from detector.stream.incident_record import encode_incident
 from tests.delivery.events import event, incident
 from tests.stream.records import NOW_S, raw_records
@@ -48,12 +48,21 @@ def over(absence: AbsenceEvent) -> AbsenceEvent:
     return replace(absence, transition="resolved", end=NOW_S, resolved_because="returned")
 
 
+def short(record: AlertRecord) -> AlertRecord:
+    return record._replace(value=without_details(record.value))
+
+
 WRITTEN = {
     "alert": encode_alert(FIRING, "g"),
     "alert with everything": encode_alert(RICH, "g"),
     "alert that nothing is as improbable as": encode_alert(
         replace(FIRING, log_likelihood=-float("inf"), return_period_s=float("inf")), "g"
     ),
+    "alert without details": short(encode_alert(RICH, "g")),
+    "incident without details": short(
+        encode_incident(replace(incident("firing", NOW_S), expires_at=EXPIRES_AT), "g")
+    ),
+    "absence of many without details": short(encode_absence(MANY, "g")),
     "alert that is over": encode_alert(event("resolved", NOW_S), "g"),
     "alert that was muted": encode_alert(replace(event("resolved", NOW_S), resolved_because="muted"), "g"),
     "incident": encode_incident(replace(incident("firing", NOW_S), expires_at=EXPIRES_AT), "g"),

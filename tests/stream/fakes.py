@@ -43,6 +43,8 @@ class FakeBroker:
     fail_next: dict[str, list[KafkaClientError]] = field(default_factory=dict)
     """Call name to the errors that its next calls raise."""
     missing_topics: set[str] = field(default_factory=set)
+    limits: dict[str, int] = field(default_factory=dict)
+    """Most bytes of a value, by topic; as in batches, one that is larger has others refused with it."""
     away: bool = False
     opened: int = 0
     closed: int = 0
@@ -180,8 +182,13 @@ class FakeProducer:
             self._broker.call("flush")
         except BrokerUnavailableError as error:
             raise DeliveryError("unacknowledged", refused=0, pending=len(self._queue)) from error
-        self._broker.written += self._queue
-        self._queue = []
+        sent, self._queue = self._queue, []
+        limits = self._broker.limits
+        too_large = {w.topic for w in sent if len(w.value or b"") > limits.get(w.topic, 10**6)}
+        self._broker.written += [w for w in sent if w.topic not in too_large]
+        refused = sum(w.topic in too_large for w in sent)
+        if refused:
+            raise DeliveryError("too large", refused=refused, pending=0, too_large=too_large)
 
     def close(self) -> None:
         self._broker.closed += 1
@@ -203,6 +210,7 @@ class RecordingObserver:
         self.gone: list[str] = []
         self.told: dict[tuple[Source, str], float] = {}
         self.untold: list[int] = []
+        self.refused_by: list[str] = []
         self.on_two_sources = 0
         self.partitions = 0
         self.reachable: list[bool] = []
@@ -219,6 +227,9 @@ class RecordingObserver:
 
     def rejected(self, input: str, reason: Reason, records: int) -> None:
         self.reasons[reason] = self.reasons.get(reason, 0) + records
+
+    def refused(self, topic: str) -> None:
+        self.refused_by.append(topic)
 
     def missing(self, input: str, missing_per_feature: Mapping[str, int]) -> None:
         for name, count in missing_per_feature.items():

@@ -642,6 +642,30 @@ def test_what_the_broker_refuses_is_reported(producer: Producer, topic: TopicFac
         producer.flush(WAIT_S)
 
 
+def test_what_is_refused_for_its_size_is_told_and_the_rest_can_be_sent_again(
+    settings: ClientSettings, producer: Producer, topic: TopicFactory
+) -> None:
+    name, other = topic(**{"max.message.bytes": "2000"}), topic()
+    producer.send(other, [b"o"], [b"other"])
+    producer.send(name, [b"a", b"a"], [b"x" * 10_000, b"small"])
+    refused: list[DeliveryError] = []
+
+    def told() -> bool:
+        try:
+            producer.flush(0.5)
+        except DeliveryError as error:
+            refused.append(error)
+        return any(error.refused for error in refused)
+
+    until(told, "the refusal")
+    assert refused[-1].too_large == {name}
+    assert str(refused[-1])
+    producer.send(name, [b"a"], [b"small"])
+    producer.flush(WAIT_S)
+    held = [v for raw in read_range(settings, [name, other], 0.0, time.time() + 60.0) for v in raw.value]
+    assert set(held) == {b"other", b"small"}
+
+
 def test_a_topic_name_that_kafka_cannot_hold_is_refused(consumer: Consumer, producer: Producer) -> None:
     for name in ("телеметрия", "", "a b", ".", "x" * 250):
         with pytest.raises(InvalidTopicError, match="a-z A-Z 0-9"):

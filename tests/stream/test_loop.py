@@ -492,6 +492,54 @@ def test_slow_acknowledgement_is_waited_for(watcher: Detector) -> None:
     assert len(rig.consumers) == 1
 
 
+def test_an_alert_that_its_topic_refuses_for_its_size_has_less_in_it(watcher: Detector) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40))}, limits={"alerts": 1100})
+    rig = Rig(broker, watcher)
+    rig.loop.run()
+    alerts = [json.loads(record.value or b"") for record in broker.topic("alerts")]
+    assert [alert["state"] for alert in alerts] == ["firing", "resolved"]
+    assert [(alert["labels"], alert["reasons"]) for alert in alerts] == [({}, [])] * 2
+    assert broker.topic("dead") == []
+    assert rig.observer.refused_by == []
+    assert broker.committed == {P0: 60}
+
+
+def test_an_alert_that_its_topic_refuses_all_the_same_is_a_dead_letter(
+    watcher: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40))}, limits={"alerts": 100})
+    rig = Rig(broker, watcher)
+    rig.loop.run()
+    assert broker.topic("alerts") == []
+    letters = broker.topic("dead")
+    assert [json.loads(letter.value or b"")["state"] for letter in letters] == ["firing", "resolved"]
+    headers = dict(letters[0].headers)
+    assert (headers["detector.reason"], headers["detector.topic"]) == (b"refused_for_size", b"alerts")
+    assert headers["ce_type"] == b"io.detector.alert.firing.v1"
+    assert rig.observer.refused_by == ["alerts"] * 2
+    assert "alerts refuses 1 records for their size, which are dead letters" in caplog.text
+    assert len(rig.scores()) == 60
+    assert len(rig.consumers) == 1
+    assert broker.committed == {P0: 60}
+
+
+def test_what_no_topic_takes_is_counted_and_stops_nothing(
+    watcher: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = [*telemetry(30), b"no json " * 20, *telemetry(10, entity="long" * 60)]
+    broker = FakeBroker({P0: records}, limits={"dead": 100, "scores": 500})
+    rig = Rig(broker, watcher)
+    rig.made(OUTPUTS, max_poll_records=41)
+    rig.loop.run()
+    # Of a dead letter the headers say what is wrong.
+    assert [letter.value for letter in broker.topic("dead")] == [b""]
+    assert len(rig.scores()) == 30
+    assert rig.observer.refused_by == ["scores"] * 10
+    assert "scores refuses 10 records for their size, which are lost; raise its max" in caplog.text
+    assert "dead refuses 1 records for their size, which have less in them" in caplog.text
+    assert broker.committed == {P0: 41}
+
+
 @pytest.mark.parametrize("error", [InvalidTopicError("bad topic"), ClientFailedError("fenced")])
 def test_error_that_no_retry_can_mend_ends_the_loop(error: KafkaClientError, watcher: Detector) -> None:
     broker = FakeBroker({P0: telemetry(10)})

@@ -176,6 +176,7 @@ def everything_reported(entities: Sequence[str]) -> CollectorRegistry:
         metrics.absence(absence_of(entity))
     metrics.absent("telegraf", len(entities), [absence_of(entity) for entity in entities])
     metrics.not_recalled(0)
+    metrics.refused("telegraf.alerts")
     metrics.assigned(1)
     metrics.broker(True)
     return registry
