@@ -14,7 +14,8 @@ What happens to a poll, and what a crash after each of the steps costs:
                is dropped after any failure; a crash drops it anyway. Scores then say ``warming_up``;
                open alerts go on as in step 2.
 6. write       scores, alerts and dead letters are queued. A crash loses the queue; the records come again.
-7. flush       the broker holds every output; of what its topic refuses for its size, less. A crash from here on repeats them; ids of alerts are the same.
+7. flush       the broker holds every output; of what its topic refuses for its size, less. A crash from
+               here on repeats them; ids of alerts are the same.
 8. commit      the next offsets, at most every 0.2 s. A crash from here on repeats nothing.
 9. observe     metrics, once per batch. A crash loses counts, never records.
 
