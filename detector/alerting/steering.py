@@ -23,15 +23,15 @@ from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.sequences import lagged, running_last, running_last_of_columns, starts_of
 
 N_LEVELS = 18
-"""So many lie between the lowest and the highest threshold, whatever the detector's."""
+"""So many, up to six times the lowest, where a record reaches that."""
 _SOFTEST, _STEP = 2.0, 1.12
 _CALM = 2.1
 """Nats."""
 _HELD_OUT_WEIGHT = 0.3
 _BORNE = 3.0
 _HALF_LIFE_S = 30 * 86400.0
-_FARTHEST, _LOWEST = 9.0, 1.0
-"""Nats above the detector's threshold, and below."""
+_FARTHEST_IN_VAIN, _LOWEST = 9.0, 1.0
+"""Nats above the detector's threshold, where none that a record reaches is high enough, and below it."""
 _OF_REACH = 0.95
 """Of the surprise of a record that is as improbable as can be."""
 
@@ -138,7 +138,10 @@ class Steering:
         borne = self.counts + state["counts"][0] <= max(_BORNE, aimed)
         # What never ends is never counted, so levels that are out of reach say nothing.
         borne &= self.levels >= self.levels[self.levels <= lowest].max(initial=self.levels[0])
-        return max(lowest, float(self.levels[int(np.argmax(borne)) if borne.any() else -1]))
+        if borne.any():
+            return max(lowest, float(self.levels[int(np.argmax(borne))]))
+        # What is as loud as can be fires in any case, and must not hide all else.
+        return min(self.base + _FARTHEST_IN_VAIN, float(self.levels[-1]))
 
 
 def _lowest(base: float) -> float:
@@ -153,7 +156,7 @@ def _levels(base: float, reach: float) -> FloatArray:
         base: Nats.
         reach: Of the surprise of a single record, nats.
     """
-    lowest, highest = _lowest(base), max(min(base + _FARTHEST, _OF_REACH * reach), base)
+    lowest, highest = _lowest(base), max(_OF_REACH * reach, base)
     first = max(np.floor(np.log(lowest / _SOFTEST) / np.log(_STEP)), 0.0)
     return np.asarray(np.clip(_SOFTEST * np.power(_STEP, first + np.arange(N_LEVELS)), lowest, highest))
 
