@@ -20,10 +20,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from detector.batch import Batch, BoolArray
 from detector.bootstrap.training_child import TOO_FEW_EXIT_CODE
+from detector.bundles.gates import objections
 from detector.bundles.lone_stretch import lone_stretch
 from detector.bundles.part_of_week import part_of_week
 from detector.bundles.serving import serve
-from detector.bundles.store import Bundle, BundleError, BundleStore
+from detector.bundles.store import CHAMPION, Bundle, BundleError, BundleStore
 from detector.bundles.youth import records_of_an_entity, youth
 from detector.cli.check import budget_text
 from detector.cli.failure import Failure
@@ -35,6 +36,8 @@ from detector.training.job import Progress as Report
 from detector.training.newest_records import NewestRecords
 
 _log = logging.getLogger(__name__)
+NOT_PROMOTED_EXIT_CODE = 4
+"""The version was written, and the champion is what it was: something speaks against the new one."""
 
 
 @click.command()
@@ -56,6 +59,8 @@ _log = logging.getLogger(__name__)
     type=click.IntRange(min=1),
     help="Train only if an entity has so many records; else print how many it has, and exit 3.",
 )
+@click.option("--promote-anyway", is_flag=True, help="Make it the champion whatever speaks against it.")
+@click.option("--no-promote", is_flag=True, help="Write the version, and leave the champion as it is.")
 @click.option("--end-with-stdin", is_flag=True, help="End as soon as the standard input is closed.")
 def train(
     config: Path,
@@ -66,13 +71,18 @@ def train(
     anomaly_field: str | None,
     regime_field: str | None,
     fewest: int | None,
+    promote_anyway: bool,
+    no_promote: bool,
     end_with_stdin: bool,
 ) -> None:
     """Train DETECTOR of CONFIG on files, or on a time range of its input's topics.
 
     Command line before configuration; without either, everything in the topics. The new version
-    becomes the champion. Exit 2, with nothing written, if the records cannot give a model.
+    becomes the champion. Exit 2, with nothing written, if the records cannot give a model; exit 4, with
+    the champion as it was, if it rests on far fewer records than the champion or on other traffic.
     """
+    if promote_anyway and no_promote:
+        raise click.UsageError("--promote-anyway and --no-promote exclude each other")
     if files and (from_time or until_time):
         raise click.UsageError("--input reads files, --from and --until read topics; give one of them")
     with _explained(end_with_stdin, ConfigError):
@@ -133,11 +143,14 @@ def train(
         bundle = replace(trained, manifest=manifest)
         store = BundleStore(chosen.store)
         folder = store.save(bundle.manifest, bundle.model, bundle.held_out)
-        store.set_alias(chosen.name, bundle.manifest.version)
+        against = [] if promote_anyway or no_promote else _objections(store, bundle)
+        promoted = not (against or no_promote)
+        if promoted:
+            store.set_alias(chosen.name, bundle.manifest.version)
 
     facts = bundle.manifest.training
     windows = " or in maintenance" if loaded.maintenance or loaded.control else ""
-    click.echo(f"{folder}: champion")
+    click.echo(f"{folder}: {'champion' if promoted else 'not promoted'}")
     click.echo(
         f"  {facts.records} records, {facts.fitting_records} fitted, {facts.calibration_records} held out, "
         f"{facts.anomalous_records} labelled anomalous{windows}; "
@@ -156,6 +169,26 @@ def train(
         own, known = len(bundle.manifest.entities_with_own_family), len(bundle.manifest.entities)
         click.echo(f"  {own} of {known} entities with enough records have a model of their own")
     _say_what_the_evidence_supports(bundle, chosen)
+    if against:
+        version = bundle.manifest.version
+        click.echo(
+            f"{version} was written and not promoted: {'; '.join(against)}; if that is meant, promote it: "
+            f"detector models promote {config} {chosen.name} {version}",
+            err=True,
+        )
+        sys.exit(NOT_PROMOTED_EXIT_CODE)
+
+
+def _objections(store: BundleStore, bundle: Bundle) -> list[str]:
+    """Return what speaks against a version as the champion, as sentences; nothing without one before."""
+    name = bundle.manifest.detector
+    try:
+        champion = store.load(name, f"@{CHAMPION}")
+    except BundleError as error:
+        if store.alias(name) is not None:
+            _log.warning("the champion of %s cannot be compared with: %s", name, error)
+        return []
+    return objections(bundle, champion)
 
 
 @contextmanager

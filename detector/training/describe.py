@@ -73,7 +73,7 @@ def describe(
         format_version=FORMAT_VERSION,
         written_by=__version__,
         detector=plan.detector,
-        version=_version(now_s, f"{digest}{plan}"),
+        version=_version(now_s, f"{digest}{plan}{now_s}"),
         created_time_s=now_s,
         members=tuple(_described(member) for member in members),
         features=tuple(

@@ -150,6 +150,57 @@ def test_several_files_are_one_training_set(project: Project) -> None:
     assert BundleStore(project.store).load("hosts").manifest.training.records == 1200
 
 
+def rows_of(project: Project, values: np.ndarray) -> str:
+    """Write records of entity a, one a minute, and return the file's path."""
+    path = project.folder / "others.csv"
+    rows = [f"{1.7e9 + 60 * i},a,{cpu},{rps}" for i, (cpu, rps) in enumerate(values)]
+    path.write_text("time,entity,cpu,rps\n" + "\n".join(rows) + "\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("n", "offset", "why"),
+    [
+        (60, 0.0, "18 records of an entity are held out, the champion has 90"),
+        (600, 1e4, "the mean of cpu is 1e+04, for the champion it was"),
+    ],
+)
+def test_a_version_that_would_blind_the_daemon_is_written_and_not_promoted(
+    trained: Project, n: int, offset: float, why: str
+) -> None:
+    store = BundleStore(trained.store)
+    champion = store.alias("hosts")
+    others = rows_of(trained, np.random.default_rng(5).normal([offset, 0.0], size=(n, 2)))
+    result = trained.train("hosts", "--input", others)
+    assert result.exit_code == 4
+    assert store.alias("hosts") == champion
+    (newest,) = set(store.versions("hosts")) - {champion}
+    assert f"{newest}: not promoted" in result.stdout
+    assert why in result.stderr
+    assert f"detector models promote {trained.config} hosts {newest}" in result.stderr
+    assert trained.train("hosts", "--input", others, "--promote-anyway").exit_code == 0
+    assert store.alias("hosts") not in (champion, None)
+
+
+def test_a_version_of_enough_like_records_takes_over_and_not_where_that_is_not_wanted(
+    trained: Project,
+) -> None:
+    store = BundleStore(trained.store)
+    champion = store.alias("hosts")
+    others = rows_of(trained, np.random.default_rng(5).normal(size=(400, 2)) + 1.0)
+    assert trained.train("hosts", "--input", others, "--no-promote").exit_code == 0
+    assert store.alias("hosts") == champion
+    assert trained.train("hosts", "--input", others).exit_code == 0
+    assert store.alias("hosts") != champion
+
+
+def test_a_champion_that_cannot_be_read_keeps_no_version_from_taking_over(trained: Project) -> None:
+    store = BundleStore(trained.store)
+    (trained.store / "hosts" / str(store.alias("hosts")) / "manifest.json").write_text("{}")
+    few = rows_of(trained, np.random.default_rng(5).normal(size=(60, 2)))
+    assert trained.train("hosts", "--input", few).exit_code == 0
+
+
 def test_of_more_records_than_allowed_the_newest_are_learnt_from_and_the_manifest_says_so(
     project: Project,
 ) -> None:
