@@ -1,4 +1,4 @@
-"""What people are told of their records: features that are probably declared as what they are not."""
+"""What people are told of their records: features that are not as declared, probably, or not as before."""
 
 import logging
 
@@ -10,6 +10,7 @@ from detector.training.plan import TrainingPlan
 from detector.training.train_member import Material
 
 _UNLIKE_LEVELS = 5.0
+_UNLIKE_SHARE = 0.25
 _FEWEST_RISES, _MOST_FALLS, _LEFT_AFTER_RESET = 100, 0.01, 0.1
 
 _log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ def remark(material: Material, plan: TrainingPlan) -> None:
     """Log what is remarkable about the features of the records to fit."""
     _name_constants(material)
     _name_totals(material, plan)
+    _name_unlike_newest(material)
     if plan.models == "pooled":
         _name_unlike_counts(material)
 
@@ -50,6 +52,31 @@ def _name_totals(material: Material, plan: TrainingPlan) -> None:
                 "and its rate is watched; a change of pace is hardly heard in a total",
                 name,
                 int(falls.sum()),
+            )
+
+
+def _name_unlike_newest(material: Material) -> None:
+    """Name features whose held-out values are where none of their entity was before: another season, say."""
+    rows, to_fit = material.rows, material.to_fit
+    beyond, present = np.zeros(rows.values.shape[1]), np.zeros(rows.values.shape[1])
+    held_out = np.flatnonzero(rows.held_out)
+    older_rows = rows_of_each(to_fit.entity, len(rows.names))
+    newest_rows = rows_of_each(rows.entity[held_out], len(rows.names))
+    for entity in material.own.tolist():
+        older, newest = to_fit.values[older_rows[entity]], rows.values[held_out[newest_rows[entity]]]
+        lowest, highest = np.fmin.reduce(older), np.fmax.reduce(older)
+        beyond += ((newest < lowest) | (newest > highest)).sum(axis=0)
+        present += (~np.isnan(newest)).sum(axis=0)
+    share = beyond / np.maximum(present, 1.0)
+    share[taken_for_constant(to_fit.values)] = 0.0
+    for name, kind, of_feature in zip(rows.feature_names, material.kinds, share.tolist(), strict=True):
+        if kind in ("continuous", "count") and of_feature >= _UNLIKE_SHARE:
+            _log.warning(
+                "%.0f%% of the newest 30%% of values of %s are beyond all older ones: how rare surprise is "
+                "was measured on these, unlike what the model knows, so it may be deaf to what matters; "
+                "train on more time, or on what is normal by now",
+                100.0 * of_feature,
+                name,
             )
 
 

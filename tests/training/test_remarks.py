@@ -1,4 +1,4 @@
-"""Tests for detector.training.remarks: totals that are not declared as such are named, nothing else is."""
+"""Tests for detector.training.remarks: what probably is not as declared, or as before, is named."""
 
 from dataclasses import replace
 
@@ -35,3 +35,30 @@ def test_totals_are_named(values: FloatArray, named: bool, caplog: pytest.LogCap
     caplog.clear()
     train(records, replace(PLAN, types={"f0": "counter"}), 1e9)
     assert "only grows" not in caplog.text
+
+
+WAVE = np.sin(2 * np.pi * np.arange(1000.0) / 50) + 0.1 * RNG.normal(size=1000)
+
+
+@pytest.mark.parametrize(
+    ("values", "share"),
+    [
+        (WAVE, None),
+        (RNG.standard_t(3, size=1000), None),
+        (WAVE + np.where(np.arange(1000) >= 700, 9.0, 0.0), "100%"),
+        (WAVE + np.where(np.arange(1000) >= 850, 9.0, 0.0), "50%"),
+        (WAVE + np.where(np.arange(1000) >= 970, 9.0, 0.0), None),
+        (7.0 + np.arange(1000) % 7 * 1e-13, None),
+    ],
+    ids=["wave", "heavy tails", "another level", "half of it", "an incident", "rounding"],
+)
+def test_newest_records_unlike_all_before_are_named(
+    values: FloatArray, share: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(batch(np.column_stack([values, RNG.normal(size=1000)])), PLAN, 1e9)
+    named = [record.getMessage() for record in caplog.records if "the newest" in record.getMessage()]
+    if share is None:
+        assert named == []
+    else:
+        assert len(named) == 1
+        assert named[0].startswith(f"{share} of the newest 30% of values of f0 are beyond all older ones")
