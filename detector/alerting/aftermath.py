@@ -164,26 +164,23 @@ def judge_aftermath(
         own, i = restless[e : e + 1], 0
         values, threshold = compared(rows)
         while i < len(rows):
-            row = int(rows[i])
             if known is None:
                 calm_rows = rows[i : i + _CALM_AT_ONCE]
                 own, scores = _until_incident(own, anomaly_score, p_value, is_calm, time, calm_rows)
                 judged[calm_rows[: len(scores)]] = scores
                 i += len(scores)
-                if len(scores) < len(calm_rows):
-                    row = int(rows[i])
-                    score = float(anomaly_score[row] / divisor_of(own)[0])
-                    judged[row], known = score, _opened(score, float(time[row]), values[i])
-                    i += 1
-                continue
-            before, score = known, float(anomaly_score[row] / divisor_of(own)[0])
-            judged[row], known = _followed(
-                before, score, float(time[row]), values[i], float(threshold[i]), rules
-            )
-            if before.released and judged[row] >= 1.0:
-                levels[row] = before.level
-            if known is None:
-                own = after_incident(own, float(time[row]))
+                if len(scores) == len(calm_rows):
+                    continue
+            row, before = int(rows[i]), known
+            score, at = float(anomaly_score[row] / divisor_of(own)[0]), float(time[row])
+            if before is None:
+                judged[row], known = score, _opened(score, at, values[i])
+            else:
+                judged[row], known = _followed(before, score, at, values[i], float(threshold[i]), rules)
+                if before.released and judged[row] >= 1.0:
+                    levels[row] = before.level
+                if known is None:
+                    own = after_incident(own, at)
             i += 1
         after[e], moved[e] = known, own[0]
     return Judged(after, moved, judged, levels)

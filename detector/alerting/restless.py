@@ -5,8 +5,7 @@ records is a little less probable than it was. Then the next one that is a littl
 again, and so on until the model is trained anew. So from the end of an incident on it is counted how many of
 an entity's records have a p-value below .1: a tenth of them, if it is as it was. Where it is a third or more
 its surprise is divided by what it is on average, with surprise taken for exponential, as that of right
-p-values is. A long calm ends it, and after the next incident
-what was counted before weighs little.
+p-values is. A long calm ends it, and after the next incident what was counted before weighs little.
 """
 
 from typing import NamedTuple

@@ -6,7 +6,7 @@ from detector.bundles.store import Bundle
 from detector.bundles.youth import held_out_of_an_entity, records_missing
 
 _FEWEST_OF_BEFORE = 0.25
-"""Held-out records of an entity, of those that the champion has."""
+"""Held-out records of an entity, and of all: of those that the champion has."""
 _FARTHEST = 5.0
 """Standard deviations, of both together, that a feature's mean may lie from where it was, ..."""
 _LEAST_CHANGE = 0.5
@@ -21,7 +21,9 @@ def objections(candidate: Bundle, champion: Bundle) -> list[str]:
     """
     found = []
     held_out, before = held_out_of_an_entity(candidate), held_out_of_an_entity(champion)
-    if held_out < _FEWEST_OF_BEFORE * before:
+    share = candidate.manifest.training.calibration_records / champion.manifest.training.calibration_records
+    # A fleet may shrink, or have many short-lived entities by now: it is few records if both are few.
+    if held_out < _FEWEST_OF_BEFORE * before and share < _FEWEST_OF_BEFORE:
         found.append(f"{held_out} records of an entity are held out, the champion has {before}")
     elif records_missing(candidate) > 0 and records_missing(champion) == 0:
         found.append(
