@@ -181,7 +181,7 @@ def surprising(share: float, n: int) -> FloatArray:
 
 
 def test_who_stays_restless_after_an_incident_does_not_fire_by_what_is_usual_now() -> None:
-    score = np.concatenate([noisy(3.0, 20), noisy(0.5, 150), noisy(1.5, 3), noisy(0.5, 150), noisy(9.0, 3)])
+    score = np.concatenate([noisy(3.0, 20), noisy(0.5, 150), noisy(1.3, 3), noisy(0.5, 150), noisy(2.0, 3)])
     found = judged(score, p_value=np.concatenate([np.full(20, 0.01), surprising(0.5, 306)]))
     assert (found[:20] == score[:20]).all()
     assert (found[170:173] < 1.0).all()
@@ -207,7 +207,7 @@ def test_a_long_calm_ends_what_is_known_of_restlessness() -> None:
 
 
 def test_nobody_restless_gets_deaf() -> None:
-    score = np.concatenate([noisy(3.0, 20), noisy(0.6, 200), noisy(4.5, 3)])
+    score = np.concatenate([noisy(3.0, 20), noisy(0.6, 200), noisy(1.8, 3)])
     found = judged(score, p_value=np.full(223, 0.01))
     assert (found[220:] >= 1.0).all()
 
