@@ -3,9 +3,9 @@
 A level that has moved for good may look nearly normal, so that its incident ends as calm, while each of its
 records is a little less probable than it was. Then the next one that is a little farther out would fire
 again, and so on until the model is trained anew. So from the end of an incident on it is counted how many of
-an entity's records have a p-value below .1: a tenth of them, if it is as it was. Where it is a third or more
-its records have to be half as surprising again to fire: more than that, and an incident that goes on after a
-pause would be taken for what is usual. A long calm ends it, and after the next incident what was counted
+an entity's records have a p-value below .1: a tenth of them, if it is as it was. Where it is more than
+a third its records have to be twice as surprising to fire; but more than .6 is no level that looks normal, it
+is an incident that goes on after a pause. A long calm ends it, and after the next incident what was counted
 before weighs little.
 """
 
@@ -34,8 +34,8 @@ since, of how many, and how many have been calm at the end, all in weights."""
 _SURPRISING = 0.1
 _AS_BEFORE = 25.0
 """Records as they should be that every count begins with."""
-_RESTLESS, _ASKED = 0.32, 1.5
-"""From which share of surprising records on surprise is divided, and by what."""
+_RESTLESS, _ILL, _ASKED = 0.32, 0.6, 2.0
+"""Between which shares of surprising records surprise is divided, and by what."""
 
 RestlessRows = NDArray[np.void]
 """Shape (E,), dtype RESTLESS_STATE."""
@@ -119,4 +119,4 @@ def follow_calm(
 
 def _divisor(surprising: FloatArray, records: FloatArray) -> FloatArray:
     share = (surprising + _AS_BEFORE * _SURPRISING) / (records + _AS_BEFORE)
-    return np.asarray(np.where(share < _RESTLESS, 1.0, _ASKED))
+    return np.asarray(np.where((share < _RESTLESS) | (share > _ILL), 1.0, _ASKED))
