@@ -23,6 +23,7 @@ _LONG_GAP, _UNRELATED = 4.0, 2.0**0.5
 _OF_MOST_ALIKE = 25
 # Bounds the memory that many patterns at once take: some dozen arrays of so many values.
 _VALUES_AT_ONCE = 500_000
+_LARGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,11 +342,14 @@ class Density:
         scale = self.scaling.scale[model]
         spread = unit * scale
         centre = self.scaling.location[model] + expected * scale
+        # What is beyond the largest number, of values near it, is told as that.
+        with np.errstate(over="ignore"):
+            told, std = centre + inner.expected * spread, inner.std * spread
         return Explanation(
             # In the units of the data, so that nats add up to the published log-likelihood's scale.
             inner.nats + np.log(spread),
-            centre + inner.expected * spread,
-            inner.std * spread,
+            np.clip(told, -_LARGEST, _LARGEST),
+            np.minimum(std, _LARGEST),
         )
 
 

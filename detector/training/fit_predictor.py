@@ -1,5 +1,7 @@
 """Fit a predictor: ridge regression on the last records, or a smoothing weight, per entity and pooled."""
 
+from typing import NamedTuple, Self
+
 import numpy as np
 
 from detector.batch import FloatArray, IntArray
@@ -23,6 +25,34 @@ _ROWS_OF_A_RANGE = 1_000
 _WEIGHTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 
 
+class Extremes(NamedTuple):
+    """How low and high the values of D features go, under each of M models."""
+
+    lowest: FloatArray
+    """Shape (M, D); NaN of what is always missing."""
+    highest: FloatArray
+    """Shape (M, D)."""
+    rows: IntArray
+    """How many tell, shape (M,)."""
+
+    @classmethod
+    def of(cls, values: FloatArray, of_row: IntArray, n_models: int) -> Self:
+        """Look at rows, shape (N, D), NaN is missing; all of them tell of the last model.
+
+        Args:
+            values: At least one row.
+            of_row: Which model each row shapes, shape (N,), in [0, n_models).
+            n_models: A model without rows has the extremes of all.
+        """
+        own = rows_of_each(of_row, n_models)
+        parts = [values if m == n_models - 1 or not own[m].size else values[own[m]] for m in range(n_models)]
+        return cls(
+            np.stack([np.fmin.reduce(part, axis=0) for part in parts]),
+            np.stack([np.fmax.reduce(part, axis=0) for part in parts]),
+            np.array([len(part) for part in parts]),
+        )
+
+
 def fit_predictor(
     name: str,
     z: FloatArray,
@@ -31,6 +61,7 @@ def fit_predictor(
     model: IntArray,
     n_models: int,
     order: int = 1,
+    extremes: Extremes | None = None,
 ) -> Predictor:
     """Fit the predictor called ``name``.
 
@@ -42,6 +73,8 @@ def fit_predictor(
         model: Which model each entity shapes, shape (E,), in [0, n_models); all shape the last, pooled one.
         n_models: Entities with coefficients of their own, plus one.
         order: Past records that ``autoregressive`` leans on, 1 to 24; of no meaning to the others.
+        extremes: Of standardised normal records, those that fit nothing among them: up to there past values
+            count in ``autoregressive``. None: of ``z``.
 
     Raises:
         ValueError: There is no such predictor or order, or the time is too short for a profile of the day.
@@ -64,7 +97,9 @@ def fit_predictor(
         raise ValueError(f"no predictor is called {name!r}; this version knows {', '.join(PREDICTORS)}")
     if not 1 <= order <= LARGEST_ORDER:
         raise ValueError(f"order {order} of predictor autoregressive must be from 1 to {LARGEST_ORDER}")
-    return _fit_autoregressive(z, lengths, model, n_models, order)
+    if extremes is None:
+        extremes = Extremes.of(z, np.repeat(model, lengths), n_models)
+    return _fit_autoregressive(z, lengths, model, n_models, order, extremes)
 
 
 def _fit_ewma(
@@ -91,7 +126,7 @@ def _fit_ewma(
 
 
 def _fit_autoregressive(
-    z: FloatArray, lengths: IntArray, model: IntArray, n_models: int, order: int
+    z: FloatArray, lengths: IntArray, model: IntArray, n_models: int, order: int, extremes: Extremes
 ) -> AutoregressivePredictor:
     """Ridge regression; an entity's coefficients are shrunk towards the pooled ones instead of towards 0.
 
@@ -117,19 +152,15 @@ def _fit_autoregressive(
             own_penalty = penalty.copy()
             own_penalty[0, 0] = _RIDGE
             stacked[m] = _solve(design[rows], filled[rows], own_penalty, pooled)
-    lowest, highest = np.empty((n_models, d)), np.empty((n_models, d))
-    for m in range(n_models):
-        lowest[m], highest[m] = _range(filled[own[m]] if m < n_models - 1 and own[m].size else filled)
-    return AutoregressivePredictor(
-        stacked[:, 1:], stacked[:, 0], np.minimum(lowest, 0.0), np.maximum(highest, 0.0)
-    )
+    lowest, highest = _range(extremes)
+    return AutoregressivePredictor(stacked[:, 1:], stacked[:, 0], lowest, highest)
 
 
-def _range(z: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return how low and high values go, shape (D,) each: the fewer rows (N, D), the farther beyond them."""
-    lowest, highest = z.min(axis=0), z.max(axis=0)
-    beyond = (highest - lowest) * _ROWS_OF_A_RANGE / len(z)
-    return lowest - beyond, highest + beyond
+def _range(extremes: Extremes) -> tuple[FloatArray, FloatArray]:
+    """Return up to where past values count, shape (M, D) each: the fewer rows, the farther beyond them."""
+    lowest, highest = (np.clip(np.nan_to_num(end), -_LARGEST, _LARGEST) for end in extremes[:2])
+    beyond = (highest - lowest) * (_ROWS_OF_A_RANGE / extremes.rows)[:, None]
+    return np.minimum(lowest - beyond, 0.0), np.maximum(highest + beyond, 0.0)
 
 
 def _fit_regression(z: FloatArray, lengths: IntArray, model: IntArray, n_models: int) -> RegressionPredictor:

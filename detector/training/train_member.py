@@ -24,7 +24,7 @@ from detector.training.calibrate import Calibrated, calibrate
 from detector.training.discrete_features import discrete_columns, kinds_for, without_impossible
 from detector.training.fit_entities import check_affordable, fit_entities, ways_to_fit
 from detector.training.fit_family import fit_alike, fit_family
-from detector.training.fit_predictor import fit_predictor, fit_residual_scale
+from detector.training.fit_predictor import Extremes, fit_predictor, fit_residual_scale
 from detector.training.fit_transforms import fit_transforms, with_rates, without_negative
 from detector.training.fitting import Fitting
 from detector.training.fitting_rows import Progress
@@ -270,6 +270,7 @@ def expect(material: Material, plan: TrainingPlan) -> Expectation:
         model[to_fit.run_entity],
         n_models,
         plan.order,
+        _extremes(material, scaling, columns),
     )
     left_over = _left_over(to_fit, z, scaling, predictor, model)
     warmed_up = to_fit.position >= predictor.warmup_records
@@ -286,6 +287,14 @@ def expect(material: Material, plan: TrainingPlan) -> Expectation:
         measured = fit_residual_scale(left_over[warmed_up], z[warmed_up], of_row[warmed_up], n_models)
         residual_scale[:, columns] = measured[:, columns]
     return Expectation(scaling, predictor, residual_scale)
+
+
+def _extremes(material: Material, scaling: Scaling, columns: IntArray | slice) -> Extremes:
+    """Return how far standardised values go, those held out among them: they are as normal as the others."""
+    rows, model, n_models = material.rows, material.model, material.n_models
+    lowest, highest, n_rows = Extremes.of(rows.values, model[rows.entity], n_models)
+    lowest, highest = (scaling.standardise(end, np.arange(n_models))[:, columns] for end in (lowest, highest))
+    return Extremes(lowest, highest, n_rows)
 
 
 def _left_over(

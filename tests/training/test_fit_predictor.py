@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from detector.batch import FloatArray, IntArray
+from detector.models.predictors import AutoregressivePredictor
 from detector.models.scaling import fit_scaling
-from detector.training.fit_predictor import fit_predictor, fit_residual_scale
+from detector.training.fit_predictor import Extremes, fit_predictor, fit_residual_scale
+from detector.training.job import TrainingPlan, train
+from tests.made import batch
 
 ENTITIES, ROWS, FEATURES = 3000, 40, 10
 OF_ROW = np.repeat(np.arange(ENTITIES), ROWS)
@@ -50,3 +53,24 @@ def test_a_residual_scale_is_that_of_the_models_own_rows_and_the_last_one_of_all
     scale = fit_residual_scale(residual, residual, model, 3)
     np.testing.assert_allclose(scale[:2], [by_hand(residual, model, m) for m in (0, 1)])
     np.testing.assert_allclose(scale[2], by_hand(residual, np.zeros_like(model), 0))
+
+
+def test_extremes_are_those_of_a_models_own_rows_and_the_last_ones_of_all() -> None:
+    values = np.array([[1.0, np.nan], [3.0, np.nan], [-2.0, 5.0], [9.0, 6.0]])
+    extremes = Extremes.of(values, np.array([0, 0, 2, 3]), 4)
+    np.testing.assert_array_equal(extremes.lowest, [[1.0, np.nan], [-2.0, 5.0], [-2.0, 5.0], [-2.0, 5.0]])
+    np.testing.assert_array_equal(extremes.highest, [[3.0, np.nan], [9.0, 6.0], [-2.0, 5.0], [9.0, 6.0]])
+    np.testing.assert_array_equal(extremes.rows, [2, 4, 1, 4])
+
+
+def test_the_past_counts_as_far_as_held_out_values_go() -> None:
+    values = np.random.default_rng(1).normal(size=(4000, 2))
+    # The newest 30 % fit nothing.
+    values[3000:, 0] += 9.0
+    bundle = train(batch(values), TrainingPlan("hosts", "gmm", "autoregressive"), 1e9)
+    density = bundle.model.members[0].density
+    predictor, scaling = density.predictor, density.scaling
+    assert isinstance(predictor, AutoregressivePredictor)
+    highest = scaling.location + predictor.highest * scaling.scale
+    assert (highest[:, 0] >= values[:, 0].max()).all()
+    assert (highest[:, 1] < values[:, 1].max() + 5.0).all()
