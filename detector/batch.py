@@ -87,13 +87,15 @@ class OperatorRule(IntEnum):
     NONE = 0
     DEVIATION = 1
     """Suspicious for a deviation that does not matter: no alert."""
-    OUT_OF_RANGE = 2
+    STUCK = 2
+    """A value that has stayed the same for so long that it is an alert by itself."""
+    OUT_OF_RANGE = 3
     """A value that is an alert by itself."""
-    MUTED = 3
-    """Suspicious or out of range, but its entity is muted."""
-    MAINTENANCE = 4
+    MUTED = 4
+    """Suspicious, stuck or out of range, but its entity is muted."""
+    MAINTENANCE = 5
     """Inside a window of maintenance: no alert, and nothing is learnt from it."""
-    DEPLOY = 5
+    DEPLOY = 6
     """The same, inside a deploy's."""
 
     @property
@@ -102,6 +104,7 @@ class OperatorRule(IntEnum):
         return self.name.lower()
 
 
+_RAISING = [OperatorRule.STUCK, OperatorRule.OUT_OF_RANGE]
 _SILENCING = [OperatorRule.DEVIATION, OperatorRule.MUTED, OperatorRule.MAINTENANCE, OperatorRule.DEPLOY]
 
 
@@ -129,11 +132,11 @@ class Scores:
 
     @property
     def judged(self) -> FloatArray:
-        """Anomaly scores that alerts go by, shape (N,): 0 where a rule silences, at least 1 out of range."""
+        """Anomaly scores that alerts go by, shape (N,): a rule may make them 0, or at least 1."""
         if self.rule is None:
             return self.anomaly_score
         raised = np.where(
-            self.rule == OperatorRule.OUT_OF_RANGE, np.maximum(self.anomaly_score, 1.0), self.anomaly_score
+            np.isin(self.rule, _RAISING), np.maximum(self.anomaly_score, 1.0), self.anomaly_score
         )
         silenced = np.isin(self.rule, _SILENCING) & ~np.isnan(self.anomaly_score)
         return np.where(silenced, 0.0, raised)

@@ -20,6 +20,19 @@ LASTS_KEEP_ALIVES = 3.0
 _NAMESPACE = uuid.UUID("6d7f1c1e-5b55-5a0e-9a57-0d3a3d3c6a11")
 
 
+class Stuck(NamedTuple):
+    """A value that has stayed exactly the same for longer than it may."""
+
+    value: float
+    """As decoded, of a counter its total."""
+    since: float
+    """Time of the first record with it, seconds since 1970 UTC."""
+    for_s: float
+    """From then to the record that is explained."""
+    after_s: float
+    """What is too long."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureReason:
     """One feature's part in an alert, in the units of the data."""
@@ -38,6 +51,8 @@ class FeatureReason:
     unit: str | None = None
     valid_range: tuple[float | None, float | None] | None = None
     """The range that the value is outside of, None for an open end; None where it is not."""
+    stuck: Stuck | None = None
+    """None where the value moves, or may stay."""
 
 
 class Explained(NamedTuple):

@@ -1,4 +1,4 @@
-"""Which deviations matter to the operator: sides, smallest sizes, and ranges that no value may leave.
+"""What matters of features to the operator: sides and sizes of deviations, ranges, and values that stay.
 
 A suspicious record stays suspicious only if what makes it improbable matters. What makes it improbable is the
 excess of its features' surprise over what is usual, in nats. Of it, features that deviate to a side and by a
@@ -12,6 +12,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.alerting.stuck import StuckRules
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Explanation
 from detector.models.moving_mean import moving_mean
@@ -37,6 +38,8 @@ class FeatureRule:
     low: float = -np.inf
     high: float = np.inf
     """A value below or above is an alert whatever the model says."""
+    stuck_after_s: float = np.inf
+    """So is one that has been exactly the same for so long."""
 
     @property
     def judges_deviations(self) -> bool:
@@ -61,11 +64,14 @@ class FeatureRules:
     """Whether some deviation of the feature does not matter."""
     low: FloatArray
     high: FloatArray
+    stuck: StuckRules | None
+    """None where every value may stay."""
 
     @classmethod
     def of(cls, rules: Sequence[FeatureRule]) -> Self | None:
         """Return the rules of all features, in order; None where none says anything."""
-        if not any(rule.judges_deviations or rule.has_range for rule in rules):
+        stuck = StuckRules.of([rule.stuck_after_s for rule in rules])
+        if stuck is None and not any(rule.judges_deviations or rule.has_range for rule in rules):
             return None
         return cls(
             np.array([_SIGN[rule.direction] for rule in rules], dtype=np.int8),
@@ -74,6 +80,7 @@ class FeatureRules:
             np.array([rule.judges_deviations for rule in rules]),
             np.array([rule.low for rule in rules], dtype=np.float64),
             np.array([rule.high for rule in rules], dtype=np.float64),
+            stuck,
         )
 
     @property

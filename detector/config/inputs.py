@@ -226,6 +226,14 @@ class FeatureConfig(Section):
         examples=["[0, null]"],
     )
 
+    stuck_after_s: Duration | None = Field(
+        None,
+        alias="stuck_after",
+        description="A value that stays exactly the same for so long, at three records or more, is an alert "
+        "whatever the model says; null: it may stay. Of a counter, its total.",
+        examples=["30m"],
+    )
+
     @field_validator("valid_range")
     @classmethod
     def _range_is_a_range(
@@ -246,11 +254,13 @@ class FeatureConfig(Section):
 
     @model_validator(mode="after")
     def _rules_fit_the_kind(self) -> Self:
-        given = [
-            name
-            for name in ("direction", "smallest_deviation", "valid_range")
-            if getattr(self, name) not in (None, "both")
-        ]
+        rules = {
+            "direction": None if self.direction == "both" else self.direction,
+            "smallest_deviation": self.smallest_deviation,
+            "valid_range": self.valid_range,
+            "stuck_after": self.stuck_after_s,
+        }
+        given = [name for name, rule in rules.items() if rule is not None]
         if self.kind in ("categorical", "binary") and given:
             raise ValueError(
                 f"{given[0]} needs numbers, and this feature is {self.kind}; leave it out, or change its kind"
@@ -267,6 +277,7 @@ class FeatureConfig(Section):
             0.0 if smallest is None else smallest.relative,
             -math.inf if low is None else low,
             math.inf if high is None else high,
+            math.inf if self.stuck_after_s is None else self.stuck_after_s,
         )
 
     @model_validator(mode="after")

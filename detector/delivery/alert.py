@@ -28,6 +28,14 @@ class UnreadableAlertError(ValueError):
     """A record of the alerts topic is no alert event; its neighbours are unaffected."""
 
 
+class Stuck(msgspec.Struct, frozen=True):
+    """A value that has stayed the same for too long; see ``alerting.event.Stuck``."""
+
+    since: Time
+    for_s: float
+    after_s: float
+
+
 class Reason(msgspec.Struct, frozen=True):
     """One feature's part in an alert; see ``alerting.event.FeatureReason``."""
 
@@ -38,6 +46,7 @@ class Reason(msgspec.Struct, frozen=True):
     nats: float | None = None
     unit: str | None = None
     valid_range: tuple[float | None, float | None] | None = None
+    stuck: Stuck | None = None
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -2,15 +2,17 @@
 
 import shlex
 from collections.abc import Sequence
+from datetime import UTC
 
-from detector.delivery.alert import ABSENCES, Alert, Reason
+from detector.delivery.alert import ABSENCES, Alert, Reason, Stuck
 
 _REASONS_TOLD = 3
 _REMARKABLE_NATS = 2.0
 _REMARKABLE_SHARE = 0.1
 _MEMBERS_TOLD = 3
 _MEMBERS_DESCRIBED = 20
-_TIMES = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
+_DAY_S = 86_400.0
+_TIMES = (("day", _DAY_S), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
 
 
 def firing_summary(alert: Alert) -> str:
@@ -75,7 +77,7 @@ def description(alert: Alert) -> str:
 def remarkable(reasons: Sequence[Reason], side: str) -> list[Reason]:
     """Return the first reason, and the others that would be worth telling of without it.
 
-    These are out of their valid range, or surprise by two nats and by a tenth of what the first does.
+    These are stuck, out of their valid range, or surprise by two nats and by a tenth of what the first does.
 
     Args:
         reasons: Of an alert, in its order.
@@ -88,7 +90,11 @@ def remarkable(reasons: Sequence[Reason], side: str) -> list[Reason]:
     return [
         reason
         for i, reason in enumerate(reasons)
-        if i == 0 or reason.valid_range is not None or reason.nats is None or reason.nats >= least
+        if i == 0
+        or reason.valid_range is not None
+        or reason.stuck is not None
+        or reason.nats is None
+        or reason.nats >= least
     ]
 
 
@@ -170,13 +176,31 @@ def duration_text(seconds: float) -> str:
     return f"{count} {unit}{'' if count == 1 else 's'}"
 
 
+def stuck_text(reason: Reason, stuck: Stuck) -> str:
+    """Say what stays: ``load has been 3.2 s since 02:10 UTC, for 41 minutes (stuck_after is 30 minutes)``."""
+    since = f"{stuck.since.astimezone(UTC):{'%H:%M' if stuck.for_s < _DAY_S else '%Y-%m-%d %H:%M'}} UTC"
+    return (
+        f"{reason.feature} has been {_value(reason.actual)}{_unit(reason)} since {since}, for "
+        f"{duration_text(stuck.for_s)} (stuck_after is {duration_text(stuck.after_s)})"
+    )
+
+
 def _reason(reason: Reason) -> str:
+    unit = _unit(reason)
+    told = _deviation(reason) if reason.stuck is None else stuck_text(reason, reason.stuck)
+    return told if reason.valid_range is None else f"{told}, {_outside(reason.valid_range, unit)}"
+
+
+def _deviation(reason: Reason) -> str:
     nats = "" if reason.nats is None else f" ({reason.nats:.1f} nats)"
-    unit = "" if reason.unit in (None, "", "1") else f" {reason.unit}"
+    unit = _unit(reason)
     spread = "" if reason.std is None else f" ± {_value(reason.std)}"
     expected = "something else" if reason.expected is None else f"{_value(reason.expected)}{spread}{unit}"
-    told = f"{reason.feature} {_value(reason.actual)}{unit}, expected {expected}{nats}"
-    return told if reason.valid_range is None else f"{told}, {_outside(reason.valid_range, unit)}"
+    return f"{reason.feature} {_value(reason.actual)}{unit}, expected {expected}{nats}"
+
+
+def _unit(reason: Reason) -> str:
+    return "" if reason.unit in (None, "", "1") else f" {reason.unit}"
 
 
 def _outside(valid_range: tuple[float | None, float | None], unit: str) -> str:

@@ -19,6 +19,7 @@ from detector.delivery.wording import (
     records_text,
     remarkable,
     resolved_summary,
+    stuck_text,
     subject,
     times_text,
 )
@@ -116,6 +117,8 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
 
 
 def _reason(reason: Reason) -> str:
+    if reason.stuck is not None:
+        return stuck_text(reason, reason.stuck)
     unit = f" {reason.unit}" if reason.unit else ""
     band = "something else" if reason.expected is None else _band(reason.expected, reason.std)
     nats = "" if reason.nats is None else f", {reason.nats:.1f} nats"

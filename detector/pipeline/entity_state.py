@@ -53,6 +53,8 @@ class EntityState:
     """Which override holds, as ``EntityRules`` counts them, shape (E,); 0 without such rules."""
     matters: FloatArray
     """Which part of surprise matters of late, shape (E, feature_rules.state_size)."""
+    stuck: FloatArray
+    """What stays the same, as ``StuckRules`` has it, shape (E, 6, S), or (E, 0) where everything may."""
     echo: FloatArray
     """How loud the entity was of late, as ``with_echo`` has it, shape (E,)."""
     led_up: NDArray[np.object_]
@@ -95,6 +97,7 @@ def initial_state(detector: Detector, entities: list[str]) -> EntityState:
         matters=(
             np.empty((n, 0)) if detector.feature_rules is None else detector.feature_rules.initial_state(n)
         ),
+        stuck=np.empty((n, 0)) if detector.stuck_rules is None else detector.stuck_rules.initial_state(n),
         echo=no_echo(n),
         led_up=np.full(n, None),
     )

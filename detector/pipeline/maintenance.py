@@ -3,9 +3,9 @@
 Inside a window nothing fires and nothing is learnt. An alert that is open when it begins is resolved. Each
 record is compared with its entity's past up to the window, as if those between had not been; so neither do
 records after the window follow from what was done inside. What had been noticed up to its beginning is
-forgotten: averages of surprise begin at the usual ones, m of n at nothing; a level that has become normal
-stays so. Totals of counters alone are followed, so that the first rate after the window is that of its own
-interval.
+forgotten: averages of surprise begin at the usual ones, m of n and values that stay at nothing; a level that
+has become normal stays so. Totals of counters alone are followed, so that the first rate after the window is
+that of its own interval.
 """
 
 from dataclasses import replace
@@ -104,6 +104,7 @@ def _noticed_nothing(detector: Detector, state: EntityState) -> EntityState:
         aftermath=levels_kept(state.aftermath),
         average=tuple(member.initial_average(state.model) for member in detector.model.members),
         matters=np.full_like(state.matters, np.nan),
+        stuck=np.full_like(state.stuck, np.nan),
         led_up=np.full(n, None),
     )
 

@@ -35,13 +35,21 @@ def ruled(
     if features is not None:
         if features.judges_deviations:
             after, rule = _deviations(detector, features, before, after, rows, position, entity, said, judged)
-        outside = features.out_of_range(rows.values.take(position, axis=0)).any(axis=1)
-        rule[outside] = OperatorRule.OUT_OF_RANGE
-        judged[outside] = np.maximum(judged[outside], 1.0)
+        if rows.stayed is not None:
+            _raise(judged, rule, rows.stayed.stuck.take(position, axis=0), OperatorRule.STUCK)
+        outside = features.out_of_range(rows.values.take(position, axis=0))
+        _raise(judged, rule, outside, OperatorRule.OUT_OF_RANGE)
     if detector.entity_rules is not None:
         rule[detector.entity_rules.muted[before.override[entity]] & (judged >= 1.0)] = OperatorRule.MUTED
     judged[(rule == OperatorRule.DEVIATION) | (rule == OperatorRule.MUTED)] = 0.0
     return after, judged, rule
+
+
+def _raise(judged: FloatArray, rule: NDArray[np.int8], values: BoolArray, by: OperatorRule) -> None:
+    """Make rows suspicious by a rule that says so of some of their values, in place."""
+    rows = values.any(axis=1)
+    rule[rows] = by
+    judged[rows] = np.maximum(judged[rows], 1.0)
 
 
 def _deviations(

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from detector.alerting.event import Explained, FeatureReason
+from detector.alerting.event import Explained, FeatureReason, Stuck
 from detector.alerting.own_level import OwnLevel
-from detector.batch import Batch, FloatArray, IntArray
+from detector.batch import Batch, BoolArray, FloatArray, IntArray
 from detector.models.contract import Explanation, Regime
 from detector.models.sequences import starts_of
 from detector.pipeline.detector import Detector
@@ -87,28 +87,37 @@ class Explainer:
     def _reasons(self, row: int, led_up: tuple[Loud, ...]) -> tuple[FeatureReason, ...]:
         """Return the features that surprised most (least, if too likely), with what they should have been.
 
-        Those outside their valid range come first. They are those of the member that was heard.
+        Those that are an alert by themselves come first. They are those of the member that was heard.
         """
         explanation, actual = self._explained(row, led_up)
         nats = explanation.nats[0]
         least = self.said.too_likely[row] and row not in self.levels
         order = np.argsort(nats if least else -nats, kind="stable")
-        if self.detector.feature_rules is not None:
-            outside = self.detector.feature_rules.out_of_range(actual)
-            order = np.concatenate((order[outside[order]], order[~outside[order]]))
+        by_rule = self._by_rule(row, actual)
+        order = np.concatenate((order[by_rule[order]], order[~by_rule[order]]))
         top = [int(j) for j in order if not np.isnan(nats[j])][:_TOP_FEATURES]
-        return tuple(self._reason(j, float(actual[j]), explanation) for j in top)
+        return tuple(self._reason(row, j, float(actual[j]), explanation) for j in top)
 
     def all_features(self, row: int) -> tuple[FeatureReason, ...]:
         """Return every feature's part, in the model's order; nats are NaN where the record lacks it."""
         explanation, actual = self._explained(row, ())
-        return tuple(self._reason(j, float(actual[j]), explanation) for j in range(actual.size))
+        return tuple(self._reason(row, j, float(actual[j]), explanation) for j in range(actual.size))
+
+    def _by_rule(self, row: int, actual: FloatArray) -> BoolArray:
+        """Return which features are an alert by themselves, shape (D,)."""
+        found = np.zeros(actual.size, dtype=bool)
+        rules, stayed = self.detector.feature_rules, self.rows.stayed
+        if rules is not None:
+            found |= rules.out_of_range(actual)
+        if stayed is not None:
+            found[stayed.rules.columns[stayed.stuck[row]]] = True
+        return found
 
     def _explained(self, row: int, led_up: tuple[Loud, ...]) -> tuple[Explanation, FloatArray]:
         """Return what was expected, in the units of the data, with nats beyond the usual, and the values.
 
-        Of an average every feature is explained where it surprised most; but texts and what is outside its
-        range are those of the row.
+        Of an average every feature is explained where it surprised most; but texts and what is an alert by
+        itself are those of the row.
         """
         if row in self.levels:
             return self._against_level(row)
@@ -120,8 +129,7 @@ class Explainer:
         of_model = int(self.before.model[self._entity(row)])
         explanations = [loud.explained(k, member.density, of_model, model.transforms) for loud in records]
         newest = np.array([model.vocabulary(j) is not None for j in range(actual.size)])
-        if self.detector.feature_rules is not None:
-            newest |= self.detector.feature_rules.out_of_range(actual)
+        newest |= self._by_rule(row, actual)
         return most_surprising(explanations, [loud.values for loud in records], newest)
 
     def _against_level(self, row: int) -> tuple[Explanation, FloatArray]:
@@ -148,8 +156,8 @@ class Explainer:
         expected[0, at], std[0, at] = in_units.expected[0, at], in_units.std[0, at]
         return Explanation(inner.nats, expected, std), seen.values
 
-    def _reason(self, j: int, actual: float, explanation: Explanation) -> FeatureReason:
-        """Return feature j's part; a category is told by its text and has no spread."""
+    def _reason(self, row: int, j: int, actual: float, explanation: Explanation) -> FeatureReason:
+        """Return feature j's part in a row; a category is told by its text and has no spread."""
         model, rules = self.detector.model, self.detector.feature_rules
         expected, std = float(explanation.expected[0, j]), float(explanation.std[0, j])
         vocabulary = model.vocabulary(j)
@@ -161,7 +169,20 @@ class Explainer:
             nats=float(explanation.nats[0, j]),
             unit=model.units[j],
             valid_range=None if rules is None else rules.range_left(j, actual),
+            stuck=self._stuck(row, j),
         )
+
+    def _stuck(self, row: int, j: int) -> Stuck | None:
+        """Return for how long feature j of a row has been the same, if that is too long."""
+        stayed, at = self.rows.stayed, self.rows.order[row]
+        if stayed is None:
+            return None
+        of_feature = (stayed.rules.columns == j) & stayed.stuck[row]
+        if not of_feature.any():
+            return None
+        since = float(stayed.since[row, of_feature][0])
+        after_s = float(stayed.rules.after_s[of_feature][0])
+        return Stuck(float(self.batch.values[at, j]), since, float(self.batch.time[at]) - since, after_s)
 
     def _regime(self, row: int) -> Regime | None:
         """Return the most probable cause of a row."""
@@ -216,8 +237,9 @@ def _is_other_cause(before: tuple[FeatureReason, ...], now: tuple[FeatureReason,
 
 
 def _weight(reason: FeatureReason) -> float:
-    """Return the nats of a reason; what is outside its range is the cause whatever they are."""
-    return float("inf") if reason.valid_range is not None else reason.nats
+    """Return the nats of a reason; what is an alert by itself is the cause whatever they are."""
+    by_itself = reason.valid_range is not None or reason.stuck is not None
+    return float("inf") if by_itself else reason.nats
 
 
 def averages_surprise(member: Member) -> bool:

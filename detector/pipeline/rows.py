@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.alerting.stuck import Stayed
 from detector.batch import Batch, BoolArray, FloatArray, IntArray, Status
 from detector.models.sequences import lagged, starts_of
 from detector.pipeline.detector import Detector
@@ -28,6 +29,8 @@ class Rows(NamedTuple):
     counters: FloatArray
     """State after."""
     heard: Heard
+    stayed: Stayed | None
+    """None where every value may stay the same."""
 
 
 def rows_of(detector: Detector, before: EntityState, batch: Batch, kept: IntArray, lengths: IntArray) -> Rows:
@@ -43,9 +46,8 @@ def rows_of(detector: Detector, before: EntityState, batch: Batch, kept: IntArra
     previous = lagged(batch.time[kept], before.time, starts_of(lengths))
     gap_s = np.where(np.isfinite(previous), batch.time[kept] - previous, np.nan)
     transforms = detector.model.transforms
-    values, counters = transforms.rates(
-        before.counters, batch.values.take(kept, axis=0), batch.time[kept], lengths
-    )
+    decoded = batch.values.take(kept, axis=0)
+    values, counters = transforms.rates(before.counters, decoded, batch.time[kept], lengths)
     usual = heard(
         batch.time[kept],
         gap_s,
@@ -55,7 +57,13 @@ def rows_of(detector: Detector, before: EntityState, batch: Batch, kept: IntArra
         detector.rules.keep_alive_s,
         lengths,
     )
-    return Rows(kept, lengths, gap_s, values, transforms.scaled(values), counters, usual)
+    stayed, rules = None, detector.stuck_rules
+    if rules is not None:
+        stayed = rules.follow(before.stuck, decoded, batch.time[kept], lengths, detector.interval_s)
+        # Totals below 0 count as missing, and so do those of which there is no rate.
+        shown = ~np.isnan(values.take(rules.columns, axis=1))
+        stayed = stayed._replace(stuck=stayed.stuck & shown)
+    return Rows(kept, lengths, gap_s, values, transforms.scaled(values), counters, usual, stayed)
 
 
 class Said(NamedTuple):
@@ -146,5 +154,6 @@ def score(
         average=tuple(averages),
         sketch=tuple(sketches),
         counters=rows.counters,
+        stuck=before.stuck if rows.stayed is None else rows.stayed.state,
     )
     return after, status, said

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 
-from detector.alerting.event import AlertEvent
+from detector.alerting.event import AlertEvent, Stuck
 from detector.models.contract import Regime
 from detector.stream.event_time import to_datetimes
 from detector.stream.port import Header
@@ -117,6 +117,7 @@ def _value(event: AlertEvent) -> bytes:
                 "nats": reason.nats,
                 "unit": reason.unit,
                 "valid_range": reason.valid_range,
+                "stuck": None if reason.stuck is None else _stuck(reason.stuck),
             }
             for reason in event.reasons
         ],
@@ -136,6 +137,10 @@ def _value(event: AlertEvent) -> bytes:
         # Everything else has bounded length; labels are only as few as their configuration.
         value = _encoder.encode(data | {"labels": {}, "labels_left_out": len(event.labels)})
     return value
+
+
+def _stuck(stuck: Stuck) -> dict[str, Any]:
+    return stuck._asdict() | {"since": time_text(stuck.since)}
 
 
 def return_period_text(seconds: float) -> str:

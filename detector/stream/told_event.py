@@ -15,6 +15,7 @@ from detector.alerting.event import (
     FeatureReason,
     ResolvedBecause,
     Side,
+    Stuck,
     Transition,
     UpdatedBecause,
     event_id,
@@ -31,6 +32,13 @@ _Number = float | None
 """A number that is none, or infinite, is null in JSON."""
 
 
+class _Stuck(msgspec.Struct, frozen=True):
+    value: float
+    since: _Time
+    for_s: float
+    after_s: float
+
+
 class _Reason(msgspec.Struct, frozen=True):
     feature: str
     actual: float | str | None = None
@@ -39,6 +47,7 @@ class _Reason(msgspec.Struct, frozen=True):
     nats: _Number = None
     unit: str | None = None
     valid_range: tuple[float | None, float | None] | None = None
+    stuck: _Stuck | None = None
 
 
 class _Left(msgspec.Struct, frozen=True):
@@ -256,6 +265,7 @@ def absence_of(event: ToldEvent) -> AbsenceEvent:
 
 
 def _reason(reason: _Reason) -> FeatureReason:
+    stuck = reason.stuck
     return FeatureReason(
         reason.feature,
         reason.actual,
@@ -264,6 +274,7 @@ def _reason(reason: _Reason) -> FeatureReason:
         _number(reason.nats),
         reason.unit,
         reason.valid_range,
+        None if stuck is None else Stuck(stuck.value, seconds(stuck.since), stuck.for_s, stuck.after_s),
     )
 
 

@@ -21,7 +21,7 @@ from detector.pipeline.repeated import run_repeated
 from detector.pipeline.run import Outcome, run
 from detector.stream.maintenance import Maintenance
 
-_INHERITED = ("time", "values", "silence_s", "alert", "explained", "aftermath", "restless")
+_INHERITED = ("time", "values", "silence_s", "stuck", "alert", "explained", "aftermath", "restless")
 """What of an entity's state does not depend on the version that scores it."""
 _DOUBLED_BELOW = 100_000
 """Entities from which on there is room for half as many more, not twice: a copy is a pause, and a peak."""
@@ -134,8 +134,9 @@ class Watch:
     def inherit(self, before: "Watch") -> None:
         """Go on with the episodes and incidents of another version's entities, whose slots are the same.
 
-        What was late or came before is so still, and a level that has become normal is. All else begins anew,
-        so the next record of each is scored by the past that this version has seen.
+        What was late or came before is so still, a level that has become normal is, and what stays the same
+        does. All else begins anew, so the next record of each is scored by the past that this version has
+        seen.
         """
         size = before._known.size
         self._grow(size)
@@ -187,6 +188,10 @@ class Watch:
                 continue
             np.put(self._state.alert, [slot], reopened_state(told, members))
             self._state.explained[slot] = explained_before(told)
+            rules = self.detector.stuck_rules
+            if rules is not None and told.is_open:
+                names = self.detector.model.feature_names
+                self._state.stuck[[slot]] = rules.told_before(names, explained_before(told))
             if told.newest.resolved_because == "new_normal":
                 self._state.aftermath[slot] = of_released(told.newest.start, told.newest.time)
 

@@ -62,6 +62,11 @@ class DetectorMetrics:
             "Records with a value outside its valid range.",
             "detector",
         )
+        self._stuck = counter(
+            "detector_records_stuck_total",
+            "Records with a value that has stayed the same for too long.",
+            "detector",
+        )
         self._in_maintenance = counter(
             "detector_records_in_maintenance_total",
             "Records inside a window in which nothing fires and nothing is learnt.",
@@ -195,6 +200,7 @@ class DetectorMetrics:
         """Count records by ``OperatorRule``."""
         series = {
             OperatorRule.DEVIATION: self._muted.labels(detector, "deviation"),
+            OperatorRule.STUCK: self._stuck.labels(detector),
             OperatorRule.OUT_OF_RANGE: self._out_of_range.labels(detector),
             OperatorRule.MUTED: self._muted.labels(detector, "entity"),
             OperatorRule.MAINTENANCE: self._in_maintenance.labels(detector, "maintenance"),

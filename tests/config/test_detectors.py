@@ -6,6 +6,7 @@ import pytest
 
 from detector.alerting.rules import AlertRules, IncidentRules
 from detector.config.detectors import AlertingConfig
+from detector.config.inputs import FeatureConfig
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,9 @@ def test_null_switches_off_what_time_decides() -> None:
 
 def test_a_backtest_without_a_configuration_decides_as_a_daemon_with_the_defaults() -> None:
     assert AlertingConfig().rules() == AlertRules()
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, math.inf), ({"stuck_after": "30m"}, 1800.0)])
+def test_a_value_may_stay_where_nothing_is_said(given: dict[str, str], seconds: float) -> None:
+    feature = FeatureConfig.model_validate({"name": "pressure", "field": "pressure", **given})
+    assert feature.rule().stuck_after_s == seconds

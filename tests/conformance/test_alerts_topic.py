@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from detector.alerting.absence_event import MANY_ENTITIES, AbsenceEvent
-from detector.alerting.event import FeatureReason
+from detector.alerting.event import FeatureReason, Stuck
 from detector.delivery.alert import decode_alert
 from detector.explain.alerts import Event, read_alerts
 from detector.models.contract import LeftRegime, Regime
@@ -34,7 +34,9 @@ RICH = replace(
     regime=Regime("state", 1, 0.5, 59.5, LeftRegime(3, 90.0, 0.25)),
     reasons=(
         FeatureReason("service", "ssh", None, None, 3.5),
-        FeatureReason("load", 7.0, 1.0, 0.5, 2.5, "1/s", (None, 5.0)),
+        FeatureReason(
+            "load", 7.0, 1.0, 0.5, 2.5, "1/s", (None, 5.0), Stuck(7.0, NOW_S - 600.0, 600.0, 300.0)
+        ),
     ),
 )
 ABSENT = absence_of("web-3")

@@ -2,13 +2,13 @@
 
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
 
 from detector.config.notify import OWN_LABELS
-from detector.delivery.alert import Reason, Regime
+from detector.delivery.alert import Reason, Regime, Stuck
 from detector.delivery.notification import fingerprint, generator_url, labels_of
 from detector.delivery.wording import (
     description,
@@ -97,6 +97,23 @@ def test_a_summary_names_the_range_that_was_left() -> None:
         "web-17: load -2 s, expected 0.3 s, valid from 0 s to 1 s",
         "web-17: load -2 s, expected 0.3 s, valid up to 1.5 s",
     ]
+
+
+def test_a_summary_says_what_stays_and_since_when() -> None:
+    since = datetime(2026, 11, 20, 3, 10, tzinfo=timezone(timedelta(hours=1)))
+    for_41_minutes = Reason("pressure", 3.2, 3.2, 0.1, 0.0, "bar", stuck=Stuck(since, 2460.0, 1800.0))
+    first = Reason("cpu", 1.0, 0.0, None, 50.0)
+    assert firing_summary(msgspec.structs.replace(FIRING, reasons=(first, for_41_minutes))) == (
+        "web-17: cpu 1, expected 0 (50.0 nats); "
+        "pressure has been 3.2 bar since 02:10 UTC, for 41 minutes (stuck_after is 30 minutes)"
+    )
+    for_days = msgspec.structs.replace(
+        for_41_minutes, stuck=Stuck(since, 3 * 86_400.0, 86_400.0), valid_range=(None, 3.0)
+    )
+    assert firing_summary(msgspec.structs.replace(FIRING, reasons=(for_days,))) == (
+        "web-17: pressure has been 3.2 bar since 2026-11-20 02:10 UTC, for 3 days (stuck_after is 1 day), "
+        "valid up to 3 bar"
+    )
 
 
 def test_a_summary_says_what_is_and_what_was_expected() -> None:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from detector.alerting.event import AlertEvent
+from detector.alerting.event import AlertEvent, FeatureReason, Stuck
 from detector.batch import Batch, Source
 from detector.bundles.store import Bundle, BundleStore
 from detector.cli.main import main
@@ -194,6 +194,15 @@ def test_names_from_records_are_no_markup_and_no_control_characters(rig: Rig) ->
     text = printed(rig.explain(hostile.alert_id))
     assert "[red]" in text
     assert "\x1b" not in text
+
+
+def test_a_value_that_stays_is_told_with_since_when(rig: Rig) -> None:
+    stuck = FeatureReason("cpu", 0.25, 0.2, 1.0, 0.1, "1", stuck=Stuck(0.25, START, 2460.0, 1800.0))
+    fired = replace(event("firing", START + 2460), source=Source("telemetry", 0), reasons=(stuck,))
+    rig.alerts.append(encode_alert(fired, "g").value)
+    assert (
+        "because      cpu has been 0.25 since 18:06 UTC, for 41 minutes (stuck_after is 30 minutes)\n"
+    ) in printed(rig.explain(fired.alert_id))
 
 
 def test_without_the_records_it_says_so_and_tells_what_the_event_holds(rig: Rig) -> None:

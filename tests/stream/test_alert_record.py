@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from detector.alerting.event import AlertEvent, FeatureReason, alert_id, event_id
+from detector.alerting.event import AlertEvent, FeatureReason, Stuck, alert_id, event_id
 from detector.batch import Source
 from detector.models.contract import LeftRegime, Regime
 from detector.stream.alert_record import MAX_VALUE_BYTES, encode_alert, regime_text, return_period_text
@@ -42,6 +42,7 @@ EVENT = AlertEvent(
     reasons=(
         FeatureReason("cpu", 0.97, 0.31, 0.06, 12.5, "1", valid_range=(None, 0.9)),
         FeatureReason("memory", None, 0.5, 0.1, 0.0),
+        FeatureReason("load", 3.2, 3.1, 0.1, 0.0, stuck=Stuck(3.2, 1795184400.0, 2400.0, 1800.0)),
     ),
     regime=Regime("state", 5, 0.9996, 30.0, LeftRegime(3, 4 * 3600.0, 1e-7)),
     labels={"team": "shop"},
@@ -101,6 +102,7 @@ def test_golden_event() -> None:
                 "nats": 12.5,
                 "unit": "1",
                 "valid_range": [None, 0.9],
+                "stuck": None,
             },
             {
                 "feature": "memory",
@@ -110,6 +112,17 @@ def test_golden_event() -> None:
                 "nats": 0.0,
                 "unit": None,
                 "valid_range": None,
+                "stuck": None,
+            },
+            {
+                "feature": "load",
+                "actual": 3.2,
+                "expected": 3.1,
+                "std": 0.1,
+                "nats": 0.0,
+                "unit": None,
+                "valid_range": None,
+                "stuck": {"value": 3.2, "since": "2026-11-20T14:20:00Z", "for_s": 2400.0, "after_s": 1800.0},
             },
         ],
         "regime": {

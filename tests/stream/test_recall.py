@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from detector.alerting.event import AlertEvent, FeatureReason
+from detector.alerting.event import AlertEvent, FeatureReason, Stuck
 from detector.batch import Source
 from detector.models.contract import LeftRegime, Regime
 from detector.stream.absence_record import encode_absence
@@ -47,7 +47,7 @@ def written(*events: AlertEvent) -> list[AlertRecord]:
         {
             "reasons": (
                 FeatureReason("f", "a", None, None, 3.5, "1/s", (None, 0.5)),
-                FeatureReason("g", 1.0, 1.0, 1.0, 1.0),
+                FeatureReason("g", 1.0, 1.0, 1.0, 1.0, stuck=Stuck(1.0, NOW_S - 1800.5, 1800.5, 1800.0)),
             )
         },
         {"p_value": 1e-300, "log_likelihood": -float("inf"), "return_period_s": float("inf")},

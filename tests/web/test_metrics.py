@@ -417,10 +417,11 @@ def test_records_are_counted_by_the_rule_that_decided() -> None:
     scraped.metrics.scored(batch, slots_of(*range(len(rules))), scores, [], 1.8e9)
     value = scraped.value
     assert value("detector_records_muted_total", detector="hosts", reason="deviation") == 2
-    assert value("detector_records_out_of_range_total", detector="hosts") == 3
-    assert value("detector_records_muted_total", detector="hosts", reason="entity") == 4
-    assert value("detector_records_in_maintenance_total", detector="hosts", kind="maintenance") == 5
-    assert value("detector_records_in_maintenance_total", detector="hosts", kind="deploy") == 6
+    assert value("detector_records_stuck_total", detector="hosts") == 3
+    assert value("detector_records_out_of_range_total", detector="hosts") == 4
+    assert value("detector_records_muted_total", detector="hosts", reason="entity") == 5
+    assert value("detector_records_in_maintenance_total", detector="hosts", kind="maintenance") == 6
+    assert value("detector_records_in_maintenance_total", detector="hosts", kind="deploy") == 7
 
 
 def test_absences_are_counted_and_shown_while_they_last(scraped: Scraped) -> None:
@@ -442,17 +443,18 @@ def test_absences_are_counted_and_shown_while_they_last(scraped: Scraped) -> Non
 
 def test_what_alerts_do_not_go_by_is_no_entity_score_and_spends_no_budget() -> None:
     scraped = Scraped()
-    rules = [OperatorRule(rule) for rule in (0, 1, 3, 5, 2)]
+    texts = ["none", "deviation", "muted", "deploy", "out_of_range", "stuck"]
+    rules = [OperatorRule[text.upper()] for text in texts]
     names, rule = [rule.text for rule in rules], np.array(rules, dtype=np.int8)
     for time_s in (1.8e9, 1.8e9 + FACTS.interval_s):
-        scores = replace(scores_of([3.0, 3.0, 3.0, 3.0, 0.2]), rule=rule)
-        scraped.metrics.scored(batch_of(names, time_s), slots_of(*range(5)), scores, [], time_s)
+        scores = replace(scores_of([3.0, 3.0, 3.0, 3.0, 0.2, 0.2]), rule=rule)
+        scraped.metrics.scored(batch_of(names, time_s), slots_of(*range(6)), scores, [], time_s)
     series = "detector_entity_anomaly_score"
     shown = [scraped.value(series, detector="hosts", entity=name) for name in names]
-    assert shown == [3.0, 0.0, 0.0, 0.0, 1.0]
-    watched_s = 4 * FACTS.interval_s
+    assert shown == [3.0, 0.0, 0.0, 0.0, 1.0, 1.0]
+    watched_s = 5 * FACTS.interval_s
     assert scraped.value("detector_budget_episodes_total", detector="hosts") == pytest.approx(
         watched_s * FACTS.threshold.budget_rate
     )
     # The histogram is of what the model says.
-    assert scraped.value("detector_anomaly_score_sum", detector="hosts") == pytest.approx(2 * 12.2)
+    assert scraped.value("detector_anomaly_score_sum", detector="hosts") == pytest.approx(2 * 12.4)
