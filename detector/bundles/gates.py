@@ -1,8 +1,10 @@
 """Whether a version that was trained just now may take the place of the one that scores."""
 
+import logging
+
 import numpy as np
 
-from detector.bundles.store import Bundle
+from detector.bundles.store import CHAMPION, Bundle, BundleError, BundleStore
 from detector.bundles.youth import held_out_of_an_entity, records_missing
 
 _FEWEST_OF_BEFORE = 0.25
@@ -11,6 +13,21 @@ _FARTHEST = 5.0
 """Standard deviations, of both together, that a feature's mean may lie from where it was, ..."""
 _LEAST_CHANGE = 0.5
 """... if that is also more than this share of the larger: what hardly varies may move a little."""
+
+_log = logging.getLogger(__name__)
+
+
+def objections_in(store: BundleStore, candidate: Bundle) -> list[str]:
+    """Return what speaks against a version as the champion of its store; nothing without one before."""
+    name = candidate.manifest.detector
+    try:
+        if store.alias(name) is None:
+            return []
+        champion = store.load(name, f"@{CHAMPION}")
+    except BundleError as error:
+        _log.warning("the champion of %s cannot be compared with: %s", name, error)
+        return []
+    return objections(candidate, champion)
 
 
 def objections(candidate: Bundle, champion: Bundle) -> list[str]:

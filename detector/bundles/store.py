@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from safetensors.numpy import save as save_tensors
 
 from detector import __version__
 from detector.alerting.budget import HeldOut
+from detector.bundles.history import How, Promotion, read_history, with_another
 from detector.bundles.manifest import FORMAT_VERSION, Manifest
 from detector.models.contract import Arrays
 from detector.scoring.member import MemberNames
@@ -36,6 +38,7 @@ CHAMPION = "champion"
 
 _LARGEST_MANIFEST_BYTES = 64 * 2**20
 _LARGEST_ARRAYS_BYTES = 2 * 2**30
+_OBJECTIONS_KEPT = 5
 
 
 class BundleError(RuntimeError):
@@ -163,8 +166,7 @@ class BundleStore:
             known = self.versions(detector)
             raise BundleNotFoundError(f"{folder / version} does not exist; known versions: {known}")
         path = folder / f"{_safe(alias, 'alias')}.alias"
-        # Not named by the process: containers that share a store may all have the same number.
-        temporary = folder / f".{path.name}-{secrets.token_hex(8)}"
+        temporary = _temporary(path)
         try:
             _write_durably(temporary, f"{version}\n".encode())
             os.replace(temporary, path)
@@ -174,6 +176,58 @@ class BundleStore:
             raise BundleError(
                 f"{path} cannot be written: {error}; check that the store is writable"
             ) from error
+
+    def promote(
+        self, detector: str, version: str, how: How, time_s: float, overridden: Sequence[str] = ()
+    ) -> None:
+        """Make a version the champion, and note it in the history.
+
+        Args:
+            detector: Whose.
+            version: One of its versions.
+            how: What promotes it.
+            time_s: Now, seconds since 1970.
+            overridden: What speaks against it, as sentences.
+
+        Raises:
+            BundleNotFoundError: There is no such version.
+            BundleError: It cannot be written; the champion is as it was.
+        """
+        path = self._history(detector)
+        # Two files: should the second not follow, the history's next line still says what came before it.
+        temporary = _temporary(path)
+        before = None
+        # An alias that cannot be read is no reason not to mend it.
+        with suppress(BundleError):
+            before = self.alias(detector)
+        against = tuple(overridden[:_OBJECTIONS_KEPT])
+        done = Promotion(time_s=time_s, version=version, before=before, how=how, overridden=against)
+        try:
+            _write_durably(temporary, with_another(path, done))
+            self.set_alias(detector, version)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise BundleError(
+                f"{path} cannot be written: {error}; check that the store is writable"
+            ) from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+    def history(self, detector: str) -> list[Promotion]:
+        """Return which versions became the champion, oldest first.
+
+        Raises:
+            BundleError: It cannot be read.
+        """
+        path = self._history(detector)
+        try:
+            return read_history(path)
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error}") from error
+
+    def _history(self, detector: str) -> Path:
+        return self.root / _safe(detector, "detector") / f"{CHAMPION}.history"
 
     def load(self, detector: str, version: str = f"@{CHAMPION}") -> Bundle:
         """Read a version, or the one that ``@alias`` names, checked against its hashes.
@@ -318,6 +372,11 @@ def _safe(name: str, what: str) -> str:
 def _contiguous(arrays: Arrays) -> Arrays:
     # safetensors writes the memory as it lies.
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _temporary(path: Path) -> Path:
+    # Not named by the process: containers that share a store may all have the same number.
+    return path.with_name(f".{path.name}-{secrets.token_hex(8)}")
 
 
 def _write_durably(path: Path, payload: bytes) -> None:

@@ -1,5 +1,6 @@
 """``detector models``: what has been trained, whether it is still what it was, and which version alerts."""
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from detector.bundles.gates import objections_in
 from detector.bundles.manifest import Manifest
-from detector.bundles.store import CHAMPION, BundleError, BundleStore, load_bundle, read_manifest
+from detector.bundles.store import CHAMPION, Bundle, BundleError, BundleStore, load_bundle, read_manifest
 from detector.cli.failure import Failure, explained
 from detector.config import ConfigError, load_config
 
@@ -113,6 +115,23 @@ def verify(where: Path, detector: str | None) -> None:
 @models.command()
 @_WHERE
 @click.argument("detector")
+def history(where: Path, detector: str) -> None:
+    """List which versions became the champion of DETECTOR, and how, oldest first."""
+    with explained(BundleError):
+        promotions = _store_of(where, detector).history(detector)
+    if not promotions:
+        raise Failure(
+            f"{where}: no promotion of {detector} is noted; 'detector train' and 'detector models promote' do"
+        )
+    for each in promotions:
+        before = "" if each.before is None else f", {each.before} was"
+        against = f"; although {'; '.join(each.overridden)}" if each.overridden else ""
+        click.echo(f"{_utc(each.time_s)}  {each.version}  {each.how}{before}{against}")
+
+
+@models.command()
+@_WHERE
+@click.argument("detector")
 @click.argument("version")
 def promote(where: Path, detector: str, version: str) -> None:
     """Let VERSION of DETECTOR alert, an older one too; daemons that run take it over within seconds.
@@ -122,21 +141,26 @@ def promote(where: Path, detector: str, version: str) -> None:
     store = _store_of(where, detector)
     with explained(BundleError):
         before = store.alias(detector)
-        if where.is_dir():
-            found = store.load(detector, version).manifest.version
-        else:
-            found = _served(where, detector, version)
-        store.set_alias(detector, found)
+        bundle = _usable(where, store, detector, version)
+        against = objections_in(store, bundle)
+        found = bundle.manifest.version
+        store.promote(detector, found, "models promote", time.time(), against)
     click.echo(f"{detector}: {found} is the {CHAMPION} now" + ("" if before is None else f", {before} was"))
+    for objection in against:
+        click.echo(f"  although {objection}")
 
 
-def _served(file: Path, detector: str, version: str) -> str:
-    """Return the version that a name is of, loaded as a configuration's daemon would."""
-    from detector.from_config import detector_of
+def _usable(where: Path, store: BundleStore, detector: str, version: str) -> Bundle:
+    """Return a version, checked: as a configuration's daemon would load it, where there is one."""
+    from detector.from_config import load_version, served
 
+    if where.is_dir():
+        return store.load(detector, version)
     with explained(ConfigError):
-        configured = {entry.name: entry for entry in load_config(file).detectors}
-    return detector_of(configured[detector], version).version
+        configured = load_config(where).detector(detector)
+    bundle = load_version(configured, version)
+    served(configured, bundle)
+    return bundle
 
 
 def _detectors(where: Path) -> list[tuple[BundleStore, str]]:

@@ -20,11 +20,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from detector.batch import Batch, BoolArray
 from detector.bootstrap.training_child import TOO_FEW_EXIT_CODE
-from detector.bundles.gates import objections
+from detector.bundles.gates import objections_in
+from detector.bundles.history import How
 from detector.bundles.lone_stretch import lone_stretch
 from detector.bundles.part_of_week import part_of_week
 from detector.bundles.serving import serve
-from detector.bundles.store import CHAMPION, Bundle, BundleError, BundleStore
+from detector.bundles.store import Bundle, BundleError, BundleStore
 from detector.bundles.youth import records_of_an_entity, youth
 from detector.cli.check import budget_text
 from detector.cli.failure import Failure
@@ -143,10 +144,11 @@ def train(
         bundle = replace(trained, manifest=manifest)
         store = BundleStore(chosen.store)
         folder = store.save(bundle.manifest, bundle.model, bundle.held_out)
-        against = [] if promote_anyway or no_promote else _objections(store, bundle)
-        promoted = not (against or no_promote)
+        against = [] if no_promote else objections_in(store, bundle)
+        promoted = promote_anyway or not (against or no_promote)
         if promoted:
-            store.set_alias(chosen.name, bundle.manifest.version)
+            how: How = "bootstrap" if end_with_stdin else "train"
+            store.promote(chosen.name, bundle.manifest.version, how, time.time(), against)
 
     facts = bundle.manifest.training
     windows = " or in maintenance" if loaded.maintenance or loaded.control else ""
@@ -169,7 +171,7 @@ def train(
         own, known = len(bundle.manifest.entities_with_own_family), len(bundle.manifest.entities)
         click.echo(f"  {own} of {known} entities with enough records have a model of their own")
     _say_what_the_evidence_supports(bundle, chosen)
-    if against:
+    if against and not promoted:
         version = bundle.manifest.version
         click.echo(
             f"{version} was written and not promoted: {'; '.join(against)}; if that is meant, promote it: "
@@ -177,18 +179,6 @@ def train(
             err=True,
         )
         sys.exit(NOT_PROMOTED_EXIT_CODE)
-
-
-def _objections(store: BundleStore, bundle: Bundle) -> list[str]:
-    """Return what speaks against a version as the champion, as sentences; nothing without one before."""
-    name = bundle.manifest.detector
-    try:
-        champion = store.load(name, f"@{CHAMPION}")
-    except BundleError as error:
-        if store.alias(name) is not None:
-            _log.warning("the champion of %s cannot be compared with: %s", name, error)
-        return []
-    return objections(bundle, champion)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ class Change:
 
 
 def version_changes(store: BundleStore, detector: str, from_s: float, until_s: float) -> list[Change]:
-    """Return which versions of a detector were trained, and which promoted last, in [from_s, until_s]."""
+    """Return which versions of a detector were trained, and which promoted and how, in [from_s, until_s]."""
     found = []
     for version in store.versions(detector):
         try:
@@ -29,9 +29,15 @@ def version_changes(store: BundleStore, detector: str, from_s: float, until_s: f
         except BundleError:
             continue
         found.append(Change(created_s, f"version {version} of {detector} was trained"))
+    promotions = store.history(detector)
+    for each in promotions:
+        before = "" if each.before is None else f" in place of {each.before}"
+        against = f", although {'; '.join(each.overridden)}" if each.overridden else ""
+        what = f"version {each.version} of {detector} was promoted{before} ({each.how}){against}"
+        found.append(Change(each.time_s, what))
     champion = store.alias(detector)
-    if champion is not None:
-        # Only the newest promotion leaves a trace.
+    if champion is not None and champion not in [each.version for each in promotions[-1:]]:
+        # Moved by other means: only the newest move leaves a trace.
         alias = store.root / detector / f"{CHAMPION}.alias"
         found.append(Change(alias.stat().st_mtime, f"version {champion} of {detector} was promoted"))
     return _within(found, from_s, until_s)

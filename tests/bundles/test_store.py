@@ -112,6 +112,39 @@ def test_a_store_that_cannot_be_written_to_keeps_its_champion(
     assert store.alias("hosts") == bundle.manifest.version
 
 
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_promotion_that_cannot_be_written_is_none(
+    store: BundleStore, bundle: Bundle, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    version = bundle.manifest.version
+    store.promote("hosts", version, "train", 1.8e9)
+    before = {path.name for path in (store.root / "hosts").iterdir()}
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(BundleError, match=r"cannot be written: .* check that the store"):
+        store.promote("hosts", version, "models promote", 1.9e9)
+    monkeypatch.undo()
+    assert {path.name for path in (store.root / "hosts").iterdir()} == before
+    assert [each.how for each in store.history("hosts")] == ["train"]
+    assert store.alias("hosts") == version
+
+
+def test_a_promotion_mends_an_alias_that_cannot_be_read(store: BundleStore, bundle: Bundle) -> None:
+    (store.root / "hosts" / "champion.alias").write_bytes(b"\xff")
+    store.promote("hosts", bundle.manifest.version, "train", 1.8e9, ["far fewer records"])
+    assert store.alias("hosts") == bundle.manifest.version
+    [promotion] = store.history("hosts")
+    assert (promotion.before, promotion.overridden) == (None, ("far fewer records",))
+
+
+def test_a_history_that_cannot_be_read_is_an_error(store: BundleStore) -> None:
+    (store.root / "hosts" / "champion.history").mkdir()
+    with pytest.raises(BundleError, match=r"champion\.history cannot be read"):
+        store.history("hosts")
+
+
 def test_link_out_of_the_store_is_rejected(store: BundleStore, bundle: Bundle, tmp_path: Path) -> None:
     path = folder(store, bundle) / MODEL
     moved = tmp_path / "elsewhere"

@@ -1,6 +1,8 @@
 """Tests for detector.cli.train and detector.cli.models: a bundle made, looked at, and found damaged."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -397,6 +399,50 @@ def test_promote_refuses_what_a_daemon_could_not_use(trained: Project) -> None:
     assert result.exit_code == 2
     assert "altered or cut short" in result.output
     assert store.alias("hosts") == champion
+
+
+def train_more(project: Project) -> str:
+    """Train on one more record, and return which version became the champion."""
+    project.data.write_text(project.data.read_text() + "1.8e9,a,0,0\n")
+    assert project.train("hosts", "--input", str(project.data)).exit_code == 0
+    return str(BundleStore(project.store).alias("hosts"))
+
+
+@pytest.mark.parametrize("of", ["config", "store"])
+def test_history_tells_every_promotion_and_what_it_overrode(trained: Project, of: str) -> None:
+    store = BundleStore(trained.store)
+    first = str(store.alias("hosts"))
+    second = train_more(trained)
+    few = rows_of(trained, np.random.default_rng(5).normal(size=(60, 2)))
+    assert trained.train("hosts", "--input", few, "--promote-anyway").exit_code == 0
+    third = str(store.alias("hosts"))
+    assert trained.call("models", "promote", str(trained.config), "hosts", first).exit_code == 0
+    where = str(getattr(trained, of))
+    assert "although 18 records" in trained.call("models", "promote", where, "hosts", third).stdout
+    result = trained.call("models", "history", where, "hosts")
+    assert result.exit_code == 0, result.output
+    objection = "; although 18 records of an entity are held out, the champion has 9"
+    assert [line.split("Z  ", 1)[1].split(objection) for line in result.stdout.splitlines()] == [
+        [f"{first}  train"],
+        [f"{second}  train, {first} was"],
+        [f"{third}  train, {second} was", "0"],
+        [f"{first}  models promote, {third} was"],
+        [f"{third}  models promote, {first} was", "0"],
+    ]
+
+
+def test_what_the_daemon_trains_is_told_apart_and_a_version_not_promoted_is_none(project: Project) -> None:
+    result = project.call("models", "history", str(project.config), "hosts")
+    assert result.exit_code == 2
+    assert "no promotion of hosts is noted" in result.stderr
+    data = ("--input", str(project.data))
+    script = [sys.executable, "-m", "detector.cli.main", "train", str(project.config), "hosts", *data]
+    # Its standard input stays open until it has ended.
+    with subprocess.Popen([*script, "--end-with-stdin"], stdin=subprocess.PIPE) as job:
+        assert job.wait(60.0) == 0
+    assert project.train("hosts", *data, "--no-promote").exit_code == 0
+    [promotion] = BundleStore(project.store).history("hosts")
+    assert (promotion.how, promotion.before) == ("bootstrap", None)
 
 
 def test_show_of_an_unknown_detector(trained: Project) -> None:
