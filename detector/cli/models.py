@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from detector.bundles.gates import objections_in
+from detector.bundles.history import champion_before
 from detector.bundles.manifest import Manifest
 from detector.bundles.store import CHAMPION, Bundle, BundleError, BundleStore, load_bundle, read_manifest
 from detector.cli.failure import Failure, explained
@@ -148,6 +149,35 @@ def promote(where: Path, detector: str, version: str) -> None:
     click.echo(f"{detector}: {found} is the {CHAMPION} now" + ("" if before is None else f", {before} was"))
     for objection in against:
         click.echo(f"  although {objection}")
+
+
+@models.command()
+@_WHERE
+@click.argument("detector")
+def rollback(where: Path, detector: str) -> None:
+    """Let the version alert again that was the champion of DETECTOR before the present one.
+
+    Once more goes further back. It is checked first, as by promote.
+    """
+    store = _store_of(where, detector)
+    promoting = f"detector models promote {where} {detector} VERSION"
+    with explained(BundleError):
+        champion = store.alias(detector)
+        before = None if champion is None else champion_before(store.history(detector), champion)
+        if before is None:
+            raise Failure(
+                f"{where}: what was the champion of {detector} before {champion or 'now'} is not known; "
+                f"choose one of 'detector models list {where}', and promote it: {promoting}"
+            )
+        try:
+            _usable(where, store, detector, before)
+        except BundleError as error:
+            raise Failure(
+                f"{detector}: {before} was the champion before, and cannot be used: {error}; {champion} is "
+                f"the champion still; promote another: {promoting}"
+            ) from error
+        store.promote(detector, before, "models rollback", time.time())
+    click.echo(f"{detector}: {before} is the {CHAMPION} again, {champion} was")
 
 
 def _usable(where: Path, store: BundleStore, detector: str, version: str) -> Bundle:

@@ -1,6 +1,7 @@
 """Tests for detector.cli.train and detector.cli.models: a bundle made, looked at, and found damaged."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -443,6 +444,50 @@ def test_what_the_daemon_trains_is_told_apart_and_a_version_not_promoted_is_none
     assert project.train("hosts", *data, "--no-promote").exit_code == 0
     [promotion] = BundleStore(project.store).history("hosts")
     assert (promotion.how, promotion.before) == ("bootstrap", None)
+
+
+@pytest.mark.parametrize("of", ["config", "store"])
+def test_rollback_goes_back_step_by_step(trained: Project, of: str) -> None:
+    where = str(getattr(trained, of))
+    store = BundleStore(trained.store)
+    first, second, third = str(store.alias("hosts")), train_more(trained), train_more(trained)
+    for champion, before in ((third, second), (second, first)):
+        result = trained.call("models", "rollback", where, "hosts")
+        said = f"hosts: {before} is the champion again, {champion} was\n"
+        assert (result.exit_code, result.stdout) == (0, said), result.stderr
+        assert store.alias("hosts") == before
+    result = trained.call("models", "rollback", where, "hosts")
+    assert result.exit_code == 2
+    assert f"what was the champion of hosts before {first} is not known; choose one" in result.stderr
+    told = trained.call("models", "history", where, "hosts").stdout.splitlines()
+    assert told[-1].endswith(f"Z  {first}  models rollback, {second} was")
+    assert store.alias("hosts") == first
+    fourth = train_more(trained)
+    assert f"{fourth} was" in trained.call("models", "rollback", where, "hosts").stdout
+    assert store.alias("hosts") == first
+
+
+@pytest.mark.parametrize("how", ["gone", "altered", "of other features"])
+def test_rollback_moves_nothing_where_the_version_before_cannot_be_used(trained: Project, how: str) -> None:
+    store = BundleStore(trained.store)
+    first, second = str(store.alias("hosts")), train_more(trained)
+    folder = trained.store / "hosts" / first
+    if how == "gone":
+        shutil.rmtree(folder)
+        why = f"{folder} is no bundle; known versions: ['{second}']"
+    elif how == "altered":
+        (folder / "model.safetensors").write_bytes(b"0")
+        why = "altered or cut short"
+    else:
+        trained.config.write_text(trained.config.read_text().replace("features: [cpu, ", "features: ["))
+        why = "was trained on cpu, rps, but the configuration lists rps"
+    result = trained.call("models", "rollback", str(trained.config), "hosts")
+    assert result.exit_code == 2
+    assert f"hosts: {first} was the champion before, and cannot be used: " in result.stderr
+    assert why in result.stderr
+    assert f"{second} is the champion still" in result.stderr
+    assert store.alias("hosts") == second
+    assert len(store.history("hosts")) == 2
 
 
 def test_show_of_an_unknown_detector(trained: Project) -> None:
