@@ -11,6 +11,7 @@ from rich.table import Table
 from detector.bundles.gates import objections_in
 from detector.bundles.history import champion_before
 from detector.bundles.manifest import Manifest
+from detector.bundles.pruning import old_versions, remove, size_bytes
 from detector.bundles.store import CHAMPION, Bundle, BundleError, BundleStore, load_bundle, read_manifest
 from detector.cli.failure import Failure, explained
 from detector.config import ConfigError, load_config
@@ -178,6 +179,28 @@ def rollback(where: Path, detector: str) -> None:
             ) from error
         store.promote(detector, before, "models rollback", time.time())
     click.echo(f"{detector}: {before} is the {CHAMPION} again, {champion} was")
+
+
+@models.command()
+@_WHERE
+@click.argument("detector")
+@click.option("--keep", type=click.IntRange(min=1), required=True, help="So many of the newest stay.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+def prune(where: Path, detector: str, keep: int, dry_run: bool) -> None:
+    """Remove old versions of DETECTOR.
+
+    Neither the champion is one, nor the version that rollback leads to, however old they are.
+    """
+    store = _store_of(where, detector)
+    count = freed_bytes = 0
+    with explained(BundleError):
+        old = old_versions(store, detector, keep)
+        sizes = ((version, size_bytes(store.root / detector / version)) for version in old)
+        for version, size in sizes if dry_run else remove(store, detector, old):
+            click.echo(f"{detector}/{version}: {size} bytes")
+            count, freed_bytes = count + 1, freed_bytes + size
+    what = "would remove" if dry_run else "removed"
+    click.echo(f"{detector}: {what} {count} of the versions, {freed_bytes} bytes")
 
 
 def _usable(where: Path, store: BundleStore, detector: str, version: str) -> Bundle:

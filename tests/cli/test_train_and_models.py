@@ -490,6 +490,26 @@ def test_rollback_moves_nothing_where_the_version_before_cannot_be_used(trained:
     assert len(store.history("hosts")) == 2
 
 
+def test_prune_removes_old_versions_and_rollback_still_works(trained: Project) -> None:
+    where, store = str(trained.config), BundleStore(trained.store)
+    folder, first, second = trained.store / "hosts", str(store.alias("hosts")), train_more(trained)
+    old = "20200101T000000Z-0000"
+    shutil.copytree(folder / first, folder / old)
+    size = sum(path.stat().st_size for path in (folder / old).iterdir())
+    told = f"hosts/{old}: {size} bytes\nhosts: %s 1 of the versions, {size} bytes\n"
+    result = trained.call("models", "prune", where, "hosts", "--keep", "1", "--dry-run")
+    assert (result.exit_code, result.stdout) == (0, told % "would remove")
+    assert set(store.versions("hosts")) == {old, first, second}
+    result = trained.call("models", "prune", str(trained.store), "hosts", "--keep", "1")
+    assert (result.exit_code, result.stdout) == (0, told % "removed")
+    assert set(store.versions("hosts")) == {first, second}
+    assert trained.call("models", "prune", where, "hosts", "--keep", "0").exit_code == 2
+    assert (
+        "removed 0 of the versions" in trained.call("models", "prune", where, "hosts", "--keep", "1").stdout
+    )
+    assert trained.call("models", "rollback", where, "hosts").exit_code == 0
+
+
 def test_show_of_an_unknown_detector(trained: Project) -> None:
     result = trained.call("models", "show", str(trained.store), "pumps")
     assert result.exit_code == 2
