@@ -157,7 +157,7 @@ def training_settings(detector: DetectorConfig) -> dict[str, str]:
     """Return by key what a configuration says of the model, heeded by training alone, but for defaults."""
     dumped = detector.model_dump(mode="json", exclude_defaults=True)
     training = dumped.get("training", {})
-    given = {key: dumped.get(key) for key in ("family", "predictor", "members")}
+    given = {key: dumped.get(key) for key in ("family", "predictor", "time_zone", "members")}
     given |= {f"training.{key}": value for key, value in training.items() if key not in _OF_THE_RECORDS}
     for feature in detector.features:
         given[f"features.{feature.name}.field"] = ".".join(feature.field)

@@ -105,8 +105,9 @@ def test_settings_of_training_are_what_is_said_of_the_model_and_not_of_the_recor
     member = {"family": "gmm", "predictor": "seasonal", "records": 3}
     one = {"name": "one", "input": "hosts", "features": features, "family": "gmm", "training": training}
     two = {"name": "two", "input": "hosts", "features": ["cpu"], "members": [member], "min_features": 0.7}
+    two["time_zone"] = "Europe/Berlin"
     settings = [training_settings(detector) for detector in config(detectors=[one, two]).detectors]
     of_rps = {"features.rps.field": "requests.rate", "features.rps.unit": "1/s"}
     assert settings[0] == {"family": "gmm", "training.n_components": "2"} | of_rps
     assert settings[1].pop("members") == '[{"family": "gmm", "predictor": "seasonal", "records": 3}]'
-    assert settings[1] == {"features.cpu.field": "cpu"}
+    assert settings[1] == {"features.cpu.field": "cpu", "time_zone": "Europe/Berlin"}

@@ -97,6 +97,9 @@ class Manifest(BaseModel):
     entities: tuple[str, ...] = Field(
         description="With coefficients of their own; others are scored by the pooled ones."
     )
+    time_zone: str = Field(
+        "UTC", description="By whose clocks predictors tell the time of day; the arrays hold its offsets."
+    )
     models: Literal["pooled", "per_entity"] = Field(
         "pooled", description="One family for all entities, or also families of entities' own."
     )

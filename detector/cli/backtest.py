@@ -20,6 +20,7 @@ from detector.bundles.youth import youth
 from detector.cli.check import duration_text
 from detector.cli.failure import Failure, explained
 from detector.config.section import parse_duration
+from detector.config.time_zone import known_zone
 from detector.extras import how_to_install
 from detector.models.families import FAMILIES
 from detector.models.kinds import Kind
@@ -65,6 +66,18 @@ class _NamedKind(click.ParamType[tuple[str, Kind]]):
         return name, kind
 
 
+class _TimeZone(click.ParamType[str]):
+    """``Europe/Berlin``: the name of a time zone."""
+
+    name = "zone"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return known_zone(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+
+
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     """What to train when no bundle is given; None and nothing mean the default."""
@@ -75,6 +88,7 @@ class _Recipe:
     log_scale: tuple[str, ...]
     family: str | None
     predictor: str | None
+    time_zone: str | None
     models: Literal["pooled", "per_entity"] | None
     seed: int | None
     anomaly_field: str | None
@@ -126,6 +140,11 @@ class _Recipe:
     help="What a record is compared with.  [default: auto]",
 )
 @click.option(
+    "--time-zone",
+    type=_TimeZone(),
+    help="By whose clocks seasonal and regression tell the time of day, Europe/Berlin.  [default: UTC]",
+)
+@click.option(
     "--models",
     type=click.Choice(["pooled", "per_entity"]),
     help="One for all entities, or also one for each that it predicts better.  [default: pooled]",
@@ -152,6 +171,7 @@ def backtest(
     log_scale: tuple[str, ...],
     family: str | None,
     predictor: str | None,
+    time_zone: str | None,
     models: Literal["pooled", "per_entity"] | None,
     budget: Budget,
     per: Literal["entity", "fleet"],
@@ -176,7 +196,17 @@ def backtest(
         raise Failure(f"a backtest needs {error.name}; {how_to_install('train')}") from error
 
     recipe = _Recipe(
-        features, kind, counter, log_scale, family, predictor, models, seed, anomaly_field, regime_field
+        features,
+        kind,
+        counter,
+        log_scale,
+        family,
+        predictor,
+        time_zone,
+        models,
+        seed,
+        anomaly_field,
+        regime_field,
     )
     labels = LabelFields(anomaly_field, regime_field)
     _check_options(recipe, input_file, out_file, train_file, warmup, bundle)
@@ -242,6 +272,7 @@ def _trained(records: Batch, recipe: _Recipe) -> Bundle:
         detector="backtest",
         family=recipe.family or "auto",
         predictor=recipe.predictor or "auto",
+        time_zone=recipe.time_zone or "UTC",
         seed=recipe.seed or 0,
         kinds=recipe.kinds,
         types=dict.fromkeys(recipe.counter, "counter"),

@@ -24,6 +24,7 @@ from detector.config.members import (
 )
 from detector.config.overrides import OverrideConfig, Severity
 from detector.config.section import Duration, Section
+from detector.config.time_zone import TimeZone
 from detector.config.training import TrainingConfig
 from detector.models.feature_transforms import FeatureScale, FeatureType
 from detector.models.kinds import Kind, modelled_as
@@ -176,6 +177,12 @@ class DetectorConfig(Section):
         "auto",
         description="What a record is compared with: the entity's past, its usual day, or nothing; auto "
         "takes what predicts held-out records best.",
+    )
+    time_zone: TimeZone = Field(
+        "UTC",
+        description="By whose clocks seasonal and regression tell the time of day and week, daylight saving "
+        "heeded.",
+        examples=["Europe/Berlin"],
     )
     members: tuple[MemberConfig, ...] = Field(
         (),

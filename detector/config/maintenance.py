@@ -1,9 +1,8 @@
 """The ``maintenance`` and ``control`` sections: when nothing fires and nothing is learnt."""
 
 import re
-import zoneinfo
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, time, tzinfo
+from datetime import date, datetime, time, tzinfo
 from typing import Annotated, Literal, Self, cast, get_args
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
@@ -11,6 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from detector.config.inputs import Name, Topic
 from detector.config.problem import Problem, suggestion
 from detector.config.section import Names, Section
+from detector.config.time_zone import TimeZone, zone_of
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = get_args(Day)
@@ -70,7 +70,7 @@ class MaintenanceConfig(Section):
     until_time: Moment = Field(
         alias="until", description="Likewise; a time of day not after from is the next day's."
     )
-    time_zone: str = Field(
+    time_zone: TimeZone = Field(
         "UTC", description="Of times without an offset, daylight saving heeded.", examples=["Europe/Berlin"]
     )
     kind: Literal["maintenance", "deploy"] = Field(
@@ -83,18 +83,6 @@ class MaintenanceConfig(Section):
         if every is not None and not every:
             raise ValueError("names no day; write days like [sat, sun], or leave it out")
         return every
-
-    @field_validator("time_zone")
-    @classmethod
-    def _zone_is_known(cls, name: str) -> str:
-        try:
-            _zone(name)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(
-                "is no time zone known here; write it like Europe/Berlin (and have the package tzdata where "
-                "the system has no time zones)"
-            ) from None
-        return name
 
     @model_validator(mode="after")
     def _times_are_of_one_kind(self) -> Self:
@@ -120,7 +108,7 @@ class MaintenanceConfig(Section):
     @property
     def zone(self) -> tzinfo:
         """Of times without an offset."""
-        return _zone(self.time_zone)
+        return zone_of(self.time_zone)
 
     @property
     def instants(self) -> tuple[float, float]:
@@ -162,7 +150,3 @@ def maintenance_problems(
         for name in entry.detectors
         if name not in detectors
     ]
-
-
-def _zone(name: str) -> tzinfo:
-    return UTC if name == "UTC" else zoneinfo.ZoneInfo(name)

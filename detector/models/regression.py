@@ -8,6 +8,7 @@ import numpy as np
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.blocks import blocks_of, teaching_weight
 from detector.models.contract import Arrays, Prediction
+from detector.models.local_time import UTC, LocalTime
 from detector.models.seasonal import BINS_PER_DAY, season_of
 from detector.models.sequences import lagged, running_last_of_columns, starts_of
 
@@ -37,7 +38,7 @@ _PAIRS = [(i, j) for i in range(N_REGRESSORS) for j in range(i, N_REGRESSORS)]
 
 @dataclass(frozen=True, slots=True)
 class RegressionPredictor:
-    """Expects a linear function of the entity's last two values and its usual value at this hour, UTC.
+    """Expects a linear function of the entity's last two values and its usual value at this hour.
 
     Every feature is regressed on itself. The coefficients start as the bundle's, and become those of a
     ridge regression over all that the entity has sent since. They are known anew after every 64 records
@@ -56,6 +57,8 @@ class RegressionPredictor:
     """Shape (M, 4, D), standardised, that an entity begins with."""
     variance: FloatArray
     """Shape (M, D), of what they left in training."""
+    local_time: LocalTime = UTC
+    """Whose hours."""
 
     @property
     def n_features(self) -> int:
@@ -85,7 +88,8 @@ class RegressionPredictor:
         starts = starts_of(lengths)
         weight = teaching_weight(time - lagged(time, state.time, starts))
         last, before_last = _last_two(state, x, lengths)
-        hour = _hour_of(time)
+        clock = self.local_time.of(time)
+        hour = _hour_of(clock)
         expected = np.empty_like(x)
         for block in blocks_of(state.seen.astype(np.int64), lengths, BLOCK):
             everybody = len(block.runs) == len(rows)
@@ -103,7 +107,7 @@ class RegressionPredictor:
             expected[at] = found
             own.remember(x[at], found, regressors, hour[at], weight[at], run)
             own.seen += block.lengths
-            newest = time[at[starts_of(block.lengths) + block.lengths - 1]]
+            newest = clock[at[starts_of(block.lengths) + block.lengths - 1]]
             own.learn(block.completes, newest, self.coefficients[model[block.runs]])
             if not everybody:
                 rows[block.runs] = own.rows
@@ -121,11 +125,12 @@ class RegressionPredictor:
         return rows
 
     def arrays(self) -> Arrays:
-        return {"coefficients": self.coefficients, "variance": self.variance}
+        own = {"coefficients": self.coefficients, "variance": self.variance}
+        return own | self.local_time.arrays()
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, n_features: int) -> Self:
-        predictor = cls(arrays["coefficients"], arrays["variance"])
+        predictor = cls(arrays["coefficients"], arrays["variance"], LocalTime.from_arrays(arrays))
         n_models = len(predictor.variance)
         if predictor.variance.shape != (n_models, n_features):
             raise ValueError(f"variance {predictor.variance.shape} must be (M, {n_features})")
@@ -210,7 +215,7 @@ class _State:
 
         Args:
             completes: Shape (E,).
-            newest: Time of their newest record, seconds, shape (E,).
+            newest: What clocks showed at their newest record, seconds, shape (E,).
             believed: Coefficients of the bundle, shape (E, 4, D).
         """
         done = np.flatnonzero(completes)
@@ -307,6 +312,6 @@ def _filled(x: FloatArray, present: BoolArray, before: FloatArray, lengths: IntA
     return np.where(row >= 0, known, np.repeat(before, lengths, axis=0))
 
 
-def _hour_of(time: FloatArray) -> IntArray:
-    """Return the hour of the day, plus 24 on Saturday and Sunday, in UTC: shape (N,), in [0, 48)."""
-    return np.asarray(season_of(time) // 2)
+def _hour_of(clock: FloatArray) -> IntArray:
+    """Return the hour of the day, plus 24 on Saturday and Sunday, by a clock: shape (N,), in [0, 48)."""
+    return np.asarray(season_of(clock) // 2)

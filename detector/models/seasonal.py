@@ -7,6 +7,7 @@ import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays, Prediction
+from detector.models.local_time import UTC, LocalTime
 
 DAY_S = 86_400.0
 BIN_S = 1800.0
@@ -16,10 +17,10 @@ N_BINS = 2 * BINS_PER_DAY
 
 
 def season_of(time: FloatArray) -> IntArray:
-    """Return the half-hour of the day, plus 48 on Saturday and Sunday, in UTC: shape (N,), in [0, 96).
+    """Return the half-hour of the day, plus 48 on Saturday and Sunday: shape (N,), in [0, 96).
 
     Args:
-        time: Seconds since 1970 UTC, shape (N,).
+        time: What clocks show, as ``LocalTime.of`` gives it, shape (N,).
     """
     day = np.floor(time / DAY_S)
     half_hour = np.floor((time - day * DAY_S) / BIN_S).astype(np.int64)
@@ -32,11 +33,13 @@ def season_of(time: FloatArray) -> IntArray:
 
 @dataclass(frozen=True, slots=True)
 class SeasonalPredictor:
-    """Expects a profile over the half-hours of working days and of weekends, UTC; remembers nothing."""
+    """Expects a profile over the half-hours of working days and of weekends; remembers nothing."""
 
     name: ClassVar[str] = "seasonal"
     profile: FloatArray
     """Shape (M, 96, D), standardised."""
+    local_time: LocalTime = UTC
+    """Whose half-hours."""
 
     @property
     def warmup_records(self) -> int:
@@ -52,14 +55,14 @@ class SeasonalPredictor:
     def scan(
         self, rows: FloatArray, x: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray
     ) -> Prediction:
-        expected = self.profile[np.repeat(model, lengths), season_of(time)]
+        expected = self.profile[np.repeat(model, lengths), season_of(self.local_time.of(time))]
         return Prediction(rows, expected, np.zeros((len(x), 0), dtype=bool))
 
     def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
         return rows
 
     def arrays(self) -> Arrays:
-        return {"profile": self.profile}
+        return {"profile": self.profile} | self.local_time.arrays()
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, n_features: int) -> Self:
@@ -68,4 +71,4 @@ class SeasonalPredictor:
             raise ValueError(f"profile {profile.shape} must be (M, {N_BINS}, {n_features})")
         if not np.isfinite(profile).all():
             raise ValueError("profile holds a value that is not finite")
-        return cls(profile)
+        return cls(profile, LocalTime.from_arrays(arrays))

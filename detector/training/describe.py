@@ -88,6 +88,7 @@ def describe(
             for j, name in enumerate(model.feature_names)
         ),
         entities=model.entities,
+        time_zone=plan.time_zone,
         models=plan.models,
         entities_with_own_family=model.entities_with_own_family,
         training=facts,

@@ -8,6 +8,7 @@ from detector.batch import FloatArray, IntArray
 from detector.models.contract import Predictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.level import LevelAndRangePredictor, LevelPredictor
+from detector.models.local_time import UTC, LocalTime
 from detector.models.predictors import PREDICTORS, AutoregressivePredictor, LastPredictor, NoPredictor
 from detector.models.regression import N_REGRESSORS, RegressionPredictor
 from detector.models.scaling import NEGLIGIBLE
@@ -62,6 +63,7 @@ def fit_predictor(
     n_models: int,
     order: int = 1,
     extremes: Extremes | None = None,
+    local_time: LocalTime = UTC,
 ) -> Predictor:
     """Fit the predictor called ``name``.
 
@@ -75,6 +77,7 @@ def fit_predictor(
         order: Past records that ``autoregressive`` leans on, 1 to 24; of no meaning to the others.
         extremes: Of standardised normal records, those that fit nothing among them: up to there past values
             count in ``autoregressive``. None: of ``z``.
+        local_time: Whose time of day and week counts in ``seasonal`` and ``regression``.
 
     Raises:
         ValueError: There is no such predictor or order, or the time is too short for a profile of the day.
@@ -90,9 +93,9 @@ def fit_predictor(
     if name == "level_and_range":
         return LevelAndRangePredictor(z.shape[1])
     if name == "regression":
-        return _fit_regression(z, lengths, model, n_models)
+        return _fit_regression(z, lengths, model, n_models, local_time)
     if name == "seasonal":
-        return fit_seasonal(z, time, lengths, model, n_models)
+        return fit_seasonal(z, time, lengths, model, n_models, local_time)
     if name != "autoregressive":
         raise ValueError(f"no predictor is called {name!r}; this version knows {', '.join(PREDICTORS)}")
     if not 1 <= order <= LARGEST_ORDER:
@@ -163,7 +166,9 @@ def _range(extremes: Extremes) -> tuple[FloatArray, FloatArray]:
     return np.minimum(lowest - beyond, 0.0), np.maximum(highest + beyond, 0.0)
 
 
-def _fit_regression(z: FloatArray, lengths: IntArray, model: IntArray, n_models: int) -> RegressionPredictor:
+def _fit_regression(
+    z: FloatArray, lengths: IntArray, model: IntArray, n_models: int, local_time: LocalTime
+) -> RegressionPredictor:
     """Ridge regression of every feature on its last two values; what is usual at an hour is learnt later.
 
     An entity's coefficients are shrunk towards the pooled ones. A missing value counts as the mean.
@@ -190,7 +195,7 @@ def _fit_regression(z: FloatArray, lengths: IntArray, model: IntArray, n_models:
                 own = _solve(design[rows], target[rows], own_penalty, pooled)
                 coefficients[m, :3, j] = own[:, 0]
                 variance[m, j] = _body_variance(target[rows] - design[rows] @ own)
-    return RegressionPredictor(coefficients, variance)
+    return RegressionPredictor(coefficients, variance, local_time)
 
 
 def _body_variance(residual: FloatArray) -> float:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from detector.batch import FloatArray, IntArray
+from detector.models.local_time import LocalTime
 from detector.models.seasonal import BIN_S, BINS_PER_DAY, DAY_S, SeasonalPredictor, season_of
 from detector.models.sequences import rows_of_each, runs_of, starts_of
 
@@ -14,7 +15,12 @@ _LARGEST = 20.0
 
 
 def fit_seasonal(
-    z: FloatArray, time: FloatArray, lengths: IntArray, model: IntArray, n_models: int
+    z: FloatArray,
+    time: FloatArray,
+    lengths: IntArray,
+    model: IntArray,
+    n_models: int,
+    local_time: LocalTime,
 ) -> SeasonalPredictor:
     """Average every half-hour over its days, entity by entity and pooled.
 
@@ -29,6 +35,7 @@ def fit_seasonal(
         lengths: Records of each entity, shape (E,).
         model: Which model each entity shapes, shape (E,), in [0, n_models).
         n_models: Entities with a profile of their own, plus one.
+        local_time: Whose days and half-hours.
 
     Raises:
         ValueError: The records cover less than two days.
@@ -39,7 +46,8 @@ def fit_seasonal(
             f"predictor seasonal learns from at least {_SHORTEST_DAYS:g} days, and the records to fit on, "
             f"the oldest of each entity, cover {days:.2g}; train on more, or choose another predictor"
         )
-    half_hour = np.floor(time / BIN_S).astype(np.int64)
+    clock = local_time.of(time)
+    half_hour = np.floor(clock / BIN_S).astype(np.int64)
     entity = np.repeat(np.arange(len(lengths)), lengths)
     span = int(half_hour.max() - half_hour.min()) + 1
     visits = starts_of(runs_of(entity * span + half_hour - half_hour.min()))
@@ -48,7 +56,7 @@ def fit_seasonal(
     count = np.add.reduceat(present.astype(np.float64), visits)
     weight = (count > 0).astype(np.float64)
     value = np.add.reduceat(filled, visits) / np.maximum(count, 1.0)
-    season = season_of(time[visits])
+    season = season_of(clock[visits])
     own_visits = rows_of_each(model[entity[visits]], n_models)
 
     centre = _shrunk(value, weight, np.zeros(len(season), dtype=np.int64), np.zeros((1, z.shape[1])))
@@ -59,7 +67,7 @@ def fit_seasonal(
         if own.size:
             mean = _shrunk(value[own], weight[own], np.zeros(own.size, dtype=np.int64), centre)
             profile[m] = _shrunk(value[own], weight[own], season[own], mean + pooled - centre)
-    return SeasonalPredictor(profile)
+    return SeasonalPredictor(profile, local_time)
 
 
 def _shrunk(value: FloatArray, weight: FloatArray, group: IntArray, towards: FloatArray) -> FloatArray:

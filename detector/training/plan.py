@@ -45,6 +45,8 @@ class TrainingPlan:
     """Of the first member, or ``auto`` for the one that predicts held-out records best."""
     order: int = 1
     """Past records that the predictor ``autoregressive`` leans on."""
+    time_zone: str = "UTC"
+    """By whose clocks the predictors ``seasonal`` and ``regression`` tell the time of day and week."""
     seed: int = 0
     min_features_share: float = 0.5
     """A record with a smaller share of its features is not scored."""
@@ -118,6 +120,7 @@ def plan_of(detector: DetectorConfig) -> TrainingPlan:
     return TrainingPlan(
         detector=detector.name,
         family=members[0].family,
+        time_zone=detector.time_zone,
         seed=training.seed,
         min_features_share=detector.min_features,
         typicality=training.typicality,

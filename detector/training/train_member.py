@@ -29,6 +29,7 @@ from detector.training.fit_transforms import fit_transforms, with_rates, without
 from detector.training.fitting import Fitting
 from detector.training.fitting_rows import Progress
 from detector.training.labels import regime_codes, those_that_occur
+from detector.training.offsets import local_time
 from detector.training.plan import TrainingPlan
 from detector.training.report import Curves, model_report
 from detector.training.training_rows import (
@@ -271,6 +272,7 @@ def expect(material: Material, plan: TrainingPlan) -> Expectation:
         n_models,
         plan.order,
         _extremes(material, scaling, columns),
+        local_time(plan.time_zone),
     )
     left_over = _left_over(to_fit, z, scaling, predictor, model)
     warmed_up = to_fit.position >= predictor.warmup_records

@@ -172,6 +172,14 @@ def test_other_format_version_is_named(store: BundleStore, bundle: Bundle) -> No
         store.load("hosts")
 
 
+def test_bundles_from_before_time_zones_go_by_utc(store: BundleStore, bundle: Bundle) -> None:
+    path = folder(store, bundle) / MANIFEST
+    fields = json.loads(path.read_text())
+    assert fields.pop("time_zone") == "UTC"
+    path.write_text(json.dumps(fields))
+    assert store.load("hosts").manifest.time_zone == "UTC"
+
+
 def test_fields_that_only_a_newer_detector_knows_are_passed_over(store: BundleStore, bundle: Bundle) -> None:
     path = folder(store, bundle) / MANIFEST
     fields = json.loads(path.read_text())

@@ -124,6 +124,14 @@ def test_a_kind_that_does_not_exist_is_refused(folder: Path) -> None:
         assert f"'{text}' is no kind of a feature" in result.output
 
 
+def test_a_time_zone_that_does_not_exist_is_refused_and_another_is_trained_by(folder: Path) -> None:
+    options = ("--train", folder / "old.csv", "--input", folder / "new.csv", "--out", folder / "zone.csv")
+    result = run(*options, "--time-zone", "Europe/Atlantis")
+    assert result.exit_code == 2
+    assert "'Europe/Atlantis' is no time zone known here" in result.output
+    assert run(*options, "--time-zone", "Europe/Berlin", "--family", "gmm").exit_code == 0
+
+
 def test_what_is_behind_each_row_is_written_on_request(folder: Path) -> None:
     out = folder / "latent.csv"
     result = run("--train", folder / "old.csv", "--input", folder / "new.csv", "--out", out, "--latent")

@@ -1,10 +1,13 @@
 """Tests for detector.models.regression: coefficients and the usual value at an hour follow the entity."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from detector.batch import FloatArray
 from detector.models.contract import Prediction
+from detector.models.local_time import LocalTime
 from detector.models.regression import BLOCK, N_REGRESSORS, RIDGE, RegressionPredictor
 
 RNG = np.random.default_rng(4)
@@ -104,6 +107,16 @@ def test_a_day_that_has_changed_is_learnt_in_two_days() -> None:
     first = np.flatnonzero(at_ten & (np.roll(at_ten, 1) == 0))
     assert abs(moved[first[:7]]).max() < 0.5
     assert moved[first[7:]].min() > 2.0
+
+
+def test_hours_are_those_of_the_clock() -> None:
+    """5:45 ahead of UTC nothing else is expected than where UTC itself shows as much."""
+    time, _, x = minutes_of_days(9)
+    ahead = LocalTime(np.zeros(1), np.array([20_700.0]))
+    own, n, zero = predictor(), np.array([len(x)]), np.zeros(1, dtype=np.int64)
+    found = replace(own, local_time=ahead).scan(own.initial_state(1), x[:, None], time, n, zero)
+    np.testing.assert_array_equal(found.expected[:, 0], expected_at(time + 20_700.0, x))
+    assert (found.expected[:, 0] != expected_at(time, x)).any()
 
 
 def test_what_comes_at_one_hour_only_is_usual_there() -> None:

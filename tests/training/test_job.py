@@ -1,8 +1,10 @@
 """Tests for detector.training.job."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -175,6 +177,26 @@ def test_daily_pattern_is_more_likely_under_seasonal_than_under_none() -> None:
     assert seasonal is not None
     assert none is not None
     assert seasonal > none + 0.5
+
+
+def test_after_a_change_of_clocks_the_local_hour_is_usual_where_the_zone_is_known(tmp_path: Path) -> None:
+    """Two weeks of winter time in Berlin, which go up at eight on the clock, and a day of summer time."""
+    zone, change_s = ZoneInfo("Europe/Berlin"), datetime(2026, 3, 29, 1, tzinfo=UTC).timestamp()
+    time = change_s + 600.0 * np.arange(-14.0 * 144, 144.0)
+    hour = np.array([datetime.fromtimestamp(t, zone).hour for t in time])
+    x = (10.0 * ((hour >= 8) & (hour < 18)) + np.random.default_rng(0).normal(size=time.size))[:, None]
+    winter, summer = time < change_s, time >= change_s
+
+    def p_value_after_eight(time_zone: str) -> np.ndarray:
+        plan = replace(PLAN, predictor="seasonal", time_zone=time_zone)
+        trained = train(batch(x[winter], time=time[winter]), plan, 1e9)
+        kept = load_bundle(BundleStore(tmp_path).save(trained.manifest, trained.model, trained.held_out))
+        assert kept.manifest.time_zone == time_zone
+        scores, _ = outcome_of(serve(kept, AlertRules()), batch(x[summer], time=time[summer]))
+        return np.asarray(scores.p_value[hour[summer] == 8])
+
+    assert p_value_after_eight("UTC").max() < 0.01
+    assert p_value_after_eight("Europe/Berlin").min() > 0.01
 
 
 def test_seasonal_says_that_the_records_cover_too_little_time() -> None:
