@@ -70,6 +70,9 @@ class ManifestMember(BaseModel):
     confirming_weight: float | None = Field(
         None, description="Of the newest record in the faster average that confirms a slow one."
     )
+    share: float = Field(
+        1.0, gt=0, le=1, description="Of the false alarms that it may cause, beside members with 1."
+    )
     modelled_as: tuple[Kind, ...] = Field(
         description="What the family takes each feature for: a family without counts scales them."
     )

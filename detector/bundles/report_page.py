@@ -101,6 +101,11 @@ def _member(member: ManifestMember) -> list[str]:
             "none" if likelihood is None else f"{likelihood:.4g} nats per record, trimmed mean",
         ),
         ("Cost", f"{report.cost_us:.3g} microseconds per record where it was trained"),
+        *(
+            []
+            if member.share == 1.0
+            else [("Share of false alarms", f"{member.share:g} of another member's")]
+        ),
         *((name.replace("_", " "), _text(value)) for name, value in sorted(member.choices.items())),
     ]
     return [

@@ -287,6 +287,7 @@ def load_bundle(folder: Path) -> Bundle:
                     member.predictor,
                     manifest.discrete_columns(member),
                     TimeScale(member.weight, member.confirming_weight, member.averaged == "deviation"),
+                    member.share,
                 )
                 for member in manifest.members
             ],

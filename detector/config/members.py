@@ -117,6 +117,14 @@ class MemberConfig(FamilyOptions):
         description="An average over so many records, fewer, has to confirm it: a slow one remembers what is "
         "over.",
     )
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Of the false alarms that it may cause, beside members with 1: for what is seldom heard, "
+        "and plain when it is.",
+        examples=["share: 0.01"],
+    )
 
     @model_validator(mode="after")
     def _options_fit(self) -> Self:

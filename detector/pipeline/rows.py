@@ -140,7 +140,7 @@ def score(
     of_member = tuple(conditionals[i] for i in model.density_of)
     of_late = None
     if any(member.confirmation is not None for member in model.members):
-        of_late = np.minimum.reduce([own.of_late for own in found])
+        of_late = model.committee.heard(np.column_stack([own.of_late for own in found])).min(axis=1)
     said = Said(of_member, judged.p_value, judged.member, too_likely[np.arange(n), judged.member], of_late)
     after = replace(
         before,

@@ -23,6 +23,7 @@ class MemberNames(NamedTuple):
     predictor: str
     discrete: DiscreteColumns | None = None
     time_scale: TimeScale = BY_ITSELF
+    share: float = 1.0
 
 
 class Heard(NamedTuple):

@@ -117,7 +117,9 @@ class ScoringModel:
             read = tuple(
                 Member.from_arrays(part_of(arrays, str(k)), names, d) for k, names in enumerate(members)
             )
-            committee = Committee.from_arrays(part_of(arrays, "committee"))
+            committee = Committee.from_arrays(
+                part_of(arrays, "committee"), tuple(names.share for names in members)
+            )
         except KeyError as error:
             raise ValueError(f"array {error} is absent") from error
         transforms = FeatureTransforms.from_arrays(part_of(arrays, "transforms"), d)

@@ -20,6 +20,7 @@ from detector.training.default_committee import (
     members_of_one_feature,
     mixture_beside,
     ordered_members,
+    season_member,
 )
 from detector.training.fitting_rows import Progress
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
@@ -32,6 +33,11 @@ _FAMILY_RECORDS, _FAMILY_RECORDS_EACH = 10_000, 2_000
 
 # Committees on these predictors are compared where labels can tell.
 _COMPARED = ("autoregressive", "seasonal", "last")
+
+# Committees have no more members unless configured.
+_MOST_MEMBERS = 3
+# Nats a record that the hours tell, at least: as if half of a feature's variance were theirs.
+_SEASON_TELLS = 0.35
 
 _log = logging.getLogger(__name__)
 
@@ -138,11 +144,25 @@ def _with_further_members(
 ) -> Chosen:
     """Let labels, and then canaries, say whether others do better, or further members."""
     members, still_open, labelled = _labelled(given, plan, members, kinds, reasons)
-    if not candidates_for(still_open, members, len(kinds)):
-        return _closed(plan, members, predictors, reasons, labelled=labelled)
-    trial = given.newest(_FAMILY_RECORDS, _FAMILY_RECORDS_EACH)
-    best = choose_committee(*trial, still_open, members, report)
-    return _closed(plan, best.members, predictors, [*reasons, best.reason], best, labelled)
+    best = None
+    if candidates_for(still_open, members, len(kinds)):
+        trial = given.newest(_FAMILY_RECORDS, _FAMILY_RECORDS_EACH)
+        best = choose_committee(*trial, still_open, members, report)
+        members, reasons = best.members, [*reasons, best.reason]
+    seasonal = season_member(kinds)
+    if seasonal.family in plan.candidates and _is_seasonal(members, predictors):
+        members, reasons = [*members, seasonal], [*reasons, "the hour tells much: a member knows it"]
+    return _closed(plan, members, predictors, reasons, best, labelled)
+
+
+def _is_seasonal(members: Sequence[MemberPlan], tried: Sequence[PredictorTried]) -> bool:
+    """Return whether the hour tells much of records, and no member knows it, nor are there too many."""
+    known = {member.predictor for member in members}
+    if len(members) >= _MOST_MEMBERS or known & {"none", "seasonal"}:
+        return False
+    nats = {entry.name: entry.nats for entry in tried}
+    seasonal, none = nats.get("seasonal"), nats.get("none")
+    return seasonal is not None and none is not None and seasonal - none > _SEASON_TELLS
 
 
 def _labelled(

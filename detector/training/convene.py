@@ -21,12 +21,13 @@ class Convened(NamedTuple):
     """Of held-out rows that are newer to every member, when older ones calibrate members and committee."""
 
 
-def convene(members: Sequence[Calibrated], material: Material) -> Convened:
+def convene(members: Sequence[Calibrated], material: Material, shares: tuple[float, ...] = ()) -> Convened:
     """Let the members judge together.
 
     Args:
         members: Calibrated on the same records.
         material: The records.
+        shares: As in ``Committee``.
 
     Raises:
         ValueError: There is no record that every member can score.
@@ -37,7 +38,7 @@ def convene(members: Sequence[Calibrated], material: Material) -> Convened:
     rows = material.rows
     p_value = np.column_stack([member.p_value[usable] for member in members])
     learns = any(member.calibration.sketch is not None for member in members)
-    committee = Committee.fit(p_value, learns=learns)
+    committee = Committee.fit(p_value, learns=learns, shares=shares)
     evidence = held_out_evidence(
         committee.judge(p_value).p_value,
         rows.time[usable],
@@ -45,13 +46,14 @@ def convene(members: Sequence[Calibrated], material: Material) -> Convened:
         rows.gap_s[usable],
         material.interval_s,
     )
-    return Convened(committee, evidence, _checked(members, learns))
+    return Convened(committee, evidence, _checked(members, learns, shares))
 
 
-def _checked(members: Sequence[Calibrated], learns: bool) -> FloatArray:
+def _checked(members: Sequence[Calibrated], learns: bool, shares: tuple[float, ...]) -> FloatArray:
     heard = np.column_stack([member.checked.heard for member in members])
     newer = np.column_stack([member.checked.newer for member in members])
     older = ~np.isnan(heard).any(axis=1) & ~newer.any(axis=1)
     if not older.any():
         return np.empty(0)
-    return Committee.fit(heard[older], learns=learns).judge(heard[newer.all(axis=1)]).p_value
+    committee = Committee.fit(heard[older], learns=learns, shares=shares)
+    return committee.judge(heard[newer.all(axis=1)]).p_value

@@ -29,6 +29,9 @@ _ONE_FEATURE = (
 )
 FOLLOWING = MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=TimeScale(1 / 2))
 """A member that follows the level of an entity, wherever it goes after training."""
+# What is usual of late may be wrong at this hour: a slow fall, at noon, to the level of the night. That is
+# seldom, and plain where the hours tell much, so it is not to cost what the others hear.
+_SEASON = MemberPlan("gmm", "seasonal", options=BELL_EACH, time_scale=TimeScale(0.3), share=0.01)
 # A mixture beside it hears less of what people labelled in tables, and alone as well. Tables are seldom
 # clean, so what is least likely among their records does not shape what is normal.
 _INDEPENDENT = (MemberPlan("naive_bayes", "none", options={"trimmed_percent": 20}),)
@@ -49,12 +52,12 @@ def ordered_members(predictor: str, kinds: Mapping[str, Kind]) -> list[MemberPla
         predictor: Of the members that take the chosen one.
         kinds: Of the features, by name.
     """
-    return [
-        member
-        if _takes(member.family, kinds)
-        else replace(member, family="naive_bayes", options=_BELL_EACH_BESIDE_TEXTS)
-        for member in on_predictor(predictor, _ORDERED)
-    ]
+    return [_beside_texts(member, kinds) for member in on_predictor(predictor, _ORDERED)]
+
+
+def season_member(kinds: Mapping[str, Kind]) -> MemberPlan:
+    """Return the member that knows what is usual at this time of day, for features of these kinds."""
+    return _beside_texts(_SEASON, kinds)
 
 
 def independent_members(kinds: Mapping[str, Kind]) -> list[MemberPlan]:
@@ -87,6 +90,13 @@ def on_predictor(predictor: str, members: Sequence[MemberPlan]) -> list[MemberPl
 def those_that_take(members: Sequence[MemberPlan], kinds: Mapping[str, Kind]) -> list[MemberPlan]:
     """Return the members whose families can take every kind of feature."""
     return [member for member in members if _takes(member.family, kinds)]
+
+
+def _beside_texts(member: MemberPlan, kinds: Mapping[str, Kind]) -> MemberPlan:
+    """Return the member, as naive Bayes has it where its family cannot take every kind of feature."""
+    if _takes(member.family, kinds):
+        return member
+    return replace(member, family="naive_bayes", options=_BELL_EACH_BESIDE_TEXTS)
 
 
 def _takes(family: str, kinds: Mapping[str, Kind]) -> bool:

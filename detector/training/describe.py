@@ -110,6 +110,7 @@ def _described(member: TrainedMember) -> ManifestMember:
         weight=member.plan.time_scale.weight,
         averaged="deviation" if member.plan.time_scale.of_deviation else "surprise",
         confirming_weight=member.plan.time_scale.confirming,
+        share=member.plan.share,
         modelled_as=member.material.kinds,
         choices=choices_of(family) | {"typicality": typicality},
         held_out_mean_log_likelihood=trimmed_mean(in_units[rows.held_out]),

@@ -57,7 +57,11 @@ def train(
             members.append(train_member(records, own, report, anomalous, regime, prepared))
         material = members[0].material
         remark(material, plan)
-        convened = convene([member.calibrated for member in members], material)
+        convened = convene(
+            [member.calibrated for member in members],
+            material,
+            tuple(member.plan.share for member in members),
+        )
     except ValueError as error:
         raise TrainingError(f"detector {plan.detector!r}: {error}") from error
 

@@ -25,6 +25,8 @@ class MemberPlan:
     order: int = 1
     options: Mapping[str, int | str] = field(default_factory=dict)
     time_scale: TimeScale = BY_ITSELF
+    share: float = 1.0
+    """Of the false alarms that it may cause, beside members with 1."""
 
     @property
     def name(self) -> str:
@@ -75,11 +77,13 @@ class TrainingPlan:
     """Further members of the committee, after the one of the family above."""
     time_scale: TimeScale = BY_ITSELF
     """Over how many records surprise is averaged."""
+    share: float = 1.0
+    """Of the first member, as in ``MemberPlan``."""
 
     @property
     def members(self) -> tuple[MemberPlan, ...]:
         """The members of the committee."""
-        first = MemberPlan(self.family, self.predictor, self.order, self.options, self.time_scale)
+        first = MemberPlan(self.family, self.predictor, self.order, self.options, self.time_scale, self.share)
         return (first, *self.others)
 
     def with_members(self, members: Sequence[MemberPlan]) -> "TrainingPlan":
@@ -92,6 +96,7 @@ class TrainingPlan:
             order=first.order,
             options=first.options,
             time_scale=first.time_scale,
+            share=first.share,
             others=tuple(members[1:]),
         )
 
@@ -114,6 +119,7 @@ def plan_of(detector: DetectorConfig) -> TrainingPlan:
                 None if member.confirming_records is None else 1.0 / member.confirming_records,
                 member.averaged == "deviation",
             ),
+            member.share,
         )
         for member in detector.members
     ] or [MemberPlan(detector.family, detector.predictor, training.order or 1, training.given_options)]

@@ -59,3 +59,27 @@ def test_arrays_give_the_same_committee() -> None:
     committee = Committee.fit(p_value)
     again = Committee.from_arrays(committee.arrays())
     np.testing.assert_array_equal(again.judge(p_value).p_value, committee.judge(p_value).p_value)
+
+
+def test_a_member_with_a_small_share_costs_the_others_little_and_is_heard_where_it_is_sure() -> None:
+    held_out = RNG.random((20_000, 3))
+    alone, beside = Committee.fit(held_out[:, :2]), Committee.fit(held_out, shares=(1.0, 1.0, 0.01))
+    rows = np.array([[1e-3, 0.5, 0.5], [0.5, 0.5, 1e-3], [0.5, 0.5, 1e-7], [0.5, 1e-3, 1e-4]])
+    of_two, of_three = alone.judge(rows[:, :2]).p_value, beside.judge(rows)
+    assert of_three.p_value[0] < 1.1 * of_two[0]
+    assert of_three.p_value[1] > 0.1
+    assert of_three.p_value[2] < 1e-4
+    np.testing.assert_array_equal(of_three.member, [0, 2, 2, 1])
+
+
+def test_p_values_are_uniform_whatever_the_shares() -> None:
+    same = RNG.random((20_000, 1))
+    for members in (np.hstack([same, same]), RNG.random((20_000, 2))):
+        committee = Committee.fit(members[:10_000], shares=(1.0, 0.01))
+        assert kstest(committee.judge(members[10_000:]).p_value, "uniform").pvalue > 0.01
+
+
+def test_shares_weight_the_harmonic_mean_of_members_that_learn_on() -> None:
+    p_value = RNG.uniform(1e-9, 1.0, (200, 3))
+    judged = Committee.fit(p_value, learns=True, shares=(1.0, 0.5, 0.25)).judge(p_value).p_value
+    np.testing.assert_allclose(judged, hmean(p_value, axis=1, weights=[[1.0, 0.5, 0.25]]), rtol=1e-12)

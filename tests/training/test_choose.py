@@ -1,6 +1,7 @@
 """Tests for detector.training.choose and what it leans on, on records whose nature is known."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, BoolArray, FloatArray
 from detector.bundles.manifest import Manifest
 from detector.bundles.serving import serve
+from detector.bundles.store import BundleStore, load_bundle
 from detector.models.kinds import Kind
 from detector.training.choose import Chosen, choose
 from detector.training.fit_family import no_report
@@ -269,3 +271,54 @@ def test_many_entities_are_tried_by_a_few_of_them() -> None:
         "last",
         "autoregressive",
     )
+
+
+def of_days(strength: float, n_days: int = 12, seed: int = 3) -> Batch:
+    """Two features that follow what they were before; the hour tells of the first."""
+    time = np.arange(0.0, n_days * 86400.0, 600.0)
+    values = stream(len(time), 0.7, seed=seed)
+    values[:, 0] += strength * np.sin(2 * np.pi * time / 86400.0)
+    return batch(values, time=time)
+
+
+def test_where_the_hour_tells_much_a_member_with_a_small_share_knows_it() -> None:
+    first, second, third = chosen(of_days(6.0)).plan.members
+    assert first.predictor == second.predictor == "autoregressive"
+    assert (first.share, second.share) == (1.0, 1.0)
+    assert third.predictor == "seasonal"
+    assert third.share < 0.1
+
+
+@pytest.mark.parametrize(
+    ("records", "plan"),
+    [
+        (of_days(0.3), OPEN),
+        (of_days(6.0, n_days=2), OPEN),
+        (of_days(6.0), replace(OPEN, candidates=())),
+    ],
+    ids=["it tells little", "too few days", "no further members wanted"],
+)
+def test_elsewhere_none_does(records: Batch, plan: TrainingPlan) -> None:
+    assert "seasonal" not in {member.predictor for member in chosen(records, plan).plan.members}
+
+
+def test_a_slow_fall_at_noon_to_the_level_of_the_night_is_found_where_the_hour_is_known(
+    tmp_path: Path,
+) -> None:
+    time = np.arange(0.0, 32 * 86400.0, 600.0)
+    values = stream(len(time), 0.7, seed=4)
+    values[:, 0] += 8.0 * np.sin(2 * np.pi * (time / 86400.0 - 0.25))
+    values[:, 1] += 8.0 * np.sin(2 * np.pi * (time / 86400.0 - 0.25))
+    n, noon = 28 * 144, 30 * 144 + 72
+    # Down over six hours, there for three, and back as slowly.
+    fall = np.interp(np.arange(len(time)), noon + np.array([-24, 12, 30, 66]), [0.0, 10.0, 10.0, 0.0])
+    values -= fall[:, None]
+    found = {}
+    for candidates in ((), OPEN.candidates):
+        bundle = train(batch(values[:n], time=time[:n]), replace(OPEN, candidates=candidates), 1e9)
+        bundle = load_bundle(BundleStore(tmp_path).save(bundle.manifest, bundle.model, bundle.held_out))
+        detector = serve(bundle, AlertRules(Budget(1, "entity", 7 * 86400.0)))
+        scores, _ = outcome_of(detector, batch(values[n:], time=time[n:]))
+        before, during = scores.alert[: noon - n - 24], scores.alert[noon - n - 24 : noon - n + 66]
+        found[candidates] = bool(before.any()), bool(during.any())
+    assert found == {(): (False, False), OPEN.candidates: (False, True)}
