@@ -123,7 +123,7 @@ class MemberConfig(FamilyOptions):
         le=1,
         description="Of the false alarms that it may cause, beside members with 1: for what is seldom heard, "
         "and plain when it is.",
-        examples=["share: 0.01"],
+        examples=[0.01],
     )
 
     @model_validator(mode="after")
