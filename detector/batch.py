@@ -104,7 +104,8 @@ class OperatorRule(IntEnum):
         return self.name.lower()
 
 
-_RAISING = [OperatorRule.STUCK, OperatorRule.OUT_OF_RANGE]
+RAISING = [OperatorRule.STUCK, OperatorRule.OUT_OF_RANGE]
+"""Rules by which a record is suspicious, whatever its score."""
 _SILENCING = [OperatorRule.DEVIATION, OperatorRule.MUTED, OperatorRule.MAINTENANCE, OperatorRule.DEPLOY]
 
 
@@ -136,7 +137,7 @@ class Scores:
         if self.rule is None:
             return self.anomaly_score
         raised = np.where(
-            np.isin(self.rule, _RAISING), np.maximum(self.anomaly_score, 1.0), self.anomaly_score
+            np.isin(self.rule, RAISING), np.maximum(self.anomaly_score, 1.0), self.anomaly_score
         )
         silenced = np.isin(self.rule, _SILENCING) & ~np.isnan(self.anomaly_score)
         return np.where(silenced, 0.0, raised)

@@ -18,7 +18,7 @@ from detector.alerting.episodes import decide
 from detector.alerting.event import (
     AlertEvent,
 )
-from detector.batch import Batch, BoolArray, FloatArray, IntArray, Scores, Status
+from detector.batch import RAISING, Batch, BoolArray, FloatArray, IntArray, Scores, Status
 from detector.models.sequences import runs_of, starts_of
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import EntityState, put, take
@@ -257,6 +257,9 @@ def _decide(
         exact = p_value[own] ** (aftermath.anomaly_score[own] / judged[own])
         p_value[own] = np.maximum(exact, np.finfo(np.float64).tiny)
     judged = aftermath.anomaly_score
+    if scores.rule is not None:
+        # What the operator calls an alert is one, whatever was before it.
+        judged = np.where(np.isin(scores.rule[out], RAISING), np.maximum(judged, 1.0), judged)
     own_fire = None
     if detector.entity_rules is not None:
         own_fire = detector.entity_rules.fire_of_each(before.override.take(with_scores), detector.rules)

@@ -123,6 +123,16 @@ def test_a_slow_average_is_judged_by_what_made_it_suspicious() -> None:
     assert fired(replace(own, feature_rules=None), fall).any()
 
 
+def test_a_value_out_of_range_is_an_alert_of_an_entity_that_is_restless_too() -> None:
+    own, rows = ruled(ANYTHING, FeatureRule(low=-20.0, high=2.5)), np.zeros((200, 2))
+    rows[10:15] = -9.0
+    # Of every other record the p-value is below .1.
+    rows[15::2, 0] = 2.3
+    rows[150, 1] = 2.6
+    _, events = outcome_of(own, batch(rows, time=60.0 * np.arange(200.0)))
+    assert [event.last_offset for event in events if event.transition == "firing"] == [10, 150]
+
+
 def test_a_value_out_of_range_is_an_alert_however_probable_it_is() -> None:
     rows = normal(30)
     rows[10, 1] = -0.5
