@@ -75,15 +75,21 @@ class Example:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays, family: Family) -> Self:
-        """Rebuild from ``arrays()``."""
-        family_rows = family.initial_state(len(arrays["values"]))
-        # Bundles of before the family remembered more have narrower rows: the rest is as at first.
-        given = arrays["family_rows"]
-        family_rows[:, : given.shape[1]] = given
+    def from_arrays(cls, arrays: Arrays, predictor_rows: FloatArray, family_rows: FloatArray) -> Self:
+        """Rebuild from ``arrays()``.
+
+        Bundles of before predictor or family remembered more have narrower rows: the rest is as at first.
+
+        Args:
+            arrays: As written.
+            predictor_rows: State of entities never seen, shape (R, predictor.state_size); written into.
+            family_rows: The same of the family.
+        """
+        for rows, given in ((predictor_rows, "predictor_rows"), (family_rows, "family_rows")):
+            rows[:, : arrays[given].shape[1]] = arrays[given]
         return cls(
             arrays["values"],
-            arrays["predictor_rows"],
+            predictor_rows,
             family_rows,
             arrays["time"],
             arrays["gap_s"],
@@ -236,7 +242,7 @@ class Density:
         A predictor says where the next record lies, and how far from there it usually is; of a later one that
         would be far too near.
         """
-        if intervals is None or self.predictor.state_size == 0:
+        if intervals is None or prediction.past_missing.shape[1] == 0:
             return prediction
         late = np.flatnonzero(intervals > _LONG_GAP)
         if late.size == 0:

@@ -4,7 +4,9 @@ import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.ewma import EwmaPredictor
+from detector.models.predictors import NoPredictor
 from detector.models.regression import RegressionPredictor
+from detector.models.seasonal import SeasonalPredictor
 from detector.scoring.density import Density, Example
 
 BURN_IN = 200
@@ -183,7 +185,7 @@ def _run_forward(
     """Return residuals, shape (E, n, D), around what the predictor expects after those before."""
     n_entities, n, d = residual.shape
     z = residual.copy()
-    if density.predictor.state_size == 0:
+    if isinstance(density.predictor, NoPredictor | SeasonalPredictor):
         rows, lengths = density.predictor.initial_state(n_entities), np.full(n_entities, n)
         unknown = np.full((n_entities * n, d), np.nan)
         expected = density.predict(rows, unknown, time.ravel(), lengths, model).expected

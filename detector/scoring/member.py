@@ -165,7 +165,11 @@ class Member:
             n_features,
             names.discrete,
         )
-        examples = Example.from_arrays(part_of(arrays, "examples"), density.family)
+        kept = part_of(arrays, "examples")
+        n = len(kept["values"])
+        examples = Example.from_arrays(
+            kept, density.predictor.initial_state(n), density.family.initial_state(n)
+        )
         of_pattern = SurpriseOfPattern(density, examples)
         calibration = Calibration.from_arrays(part_of(arrays, "calibration"), of_pattern)
         faster = part_of(arrays, "confirmation")

@@ -382,6 +382,31 @@ def test_seasonal_learns_the_day_and_shrinks_an_entity_that_was_seen_little() ->
     np.testing.assert_allclose(shift, shift[0])
 
 
+def test_seasonal_follows_a_level_that_has_moved_for_good_by_half_a_day_and_hardly_for_hours() -> None:
+    predictor = SeasonalPredictor(np.zeros((1, N_BINS, 2)))
+    time = np.arange(0.0, 5 * DAY_S, 600.0)
+    # One record is missing in the second feature, and one is absurd.
+    x = np.full((time.size, 2), 2.0)
+    x[50, 1], x[100, 1] = np.nan, 1e6
+    expected = predictor.scan(
+        predictor.initial_state(1), x, time, np.array([time.size]), np.array([0])
+    ).expected
+    after = {hours: expected[6 * hours] for hours in (0, 3, 24, 48, 96)}
+    np.testing.assert_array_equal(after[0], [0.0, 0.0])
+    assert (after[3] < 0.2).all()
+    np.testing.assert_allclose(after[24], [1.0, 1.0], rtol=0.05)
+    np.testing.assert_allclose(after[48], [1.5, 1.5], rtol=0.05)
+    assert (after[96] > 1.85).all()
+    assert (after[96] < 2.0).all()
+
+
+def test_seasonal_is_moved_little_by_a_record_after_a_gap() -> None:
+    predictor = SeasonalPredictor(np.zeros((1, N_BINS, 1)))
+    x, time = np.full((3, 1), 2.0), np.array([0.0, 20 * DAY_S, 20 * DAY_S + 600.0])
+    found = predictor.scan(predictor.initial_state(1), x, time, np.array([3]), np.array([0]))
+    assert 0.0 < found.expected[2, 0] <= 0.1
+
+
 def test_seasonal_needs_two_days() -> None:
     time = 600.0 * np.arange(200.0)
     with pytest.raises(ValueError, match=r"at least 2 days, .* cover 1\.4"):
