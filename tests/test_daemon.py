@@ -119,6 +119,46 @@ def test_detectors_follow_their_champions_between_polls(
     background.stop()
 
 
+def test_a_store_that_vanishes_is_told_and_what_is_loaded_scores_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "store"
+    store, rng = BundleStore(folder), np.random.default_rng(0)
+    records = replace(batch(rng.normal(size=(300, 1))), feature_names=("rps",))
+    bundle = train(records, TrainingPlan("one", "gmm", options={"n_components": 1}), 1e9)
+    store.save(bundle.manifest, bundle.model, bundle.held_out)
+    version = bundle.manifest.version
+    store.promote("one", version, "train", 1e9)
+    loaded = config(detectors=[{"name": "one", "input": "hosts", "features": ["rps"], "store": str(folder)}])
+    registry = CollectorRegistry()
+    with ExitStack() as resources:
+        metrics, background = Metrics(registry, Health()), Background()
+        served = _input(loaded, loaded.inputs[0], metrics, None, tmp_path, background, resources)
+    [following] = served.arrivals
+    assert isinstance(following, Following)
+    what_vanishes = (
+        folder / "one" / version / "model.safetensors",
+        folder / "one" / "champion.alias",
+        folder,
+    )
+    for times, away in enumerate(what_vanishes, 1):
+        caplog.clear()
+        away.rename(tmp_path / "away")
+        following._retry_due_s = 0.0
+        for _ in range(2):
+            following._look_due_s = 0.0
+            served.take_arrivals()
+        [watch] = served.watches
+        assert watch.version == version
+        [told] = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert str(away if away.suffix == ".safetensors" else folder) in told.getMessage()
+        counted = registry.get_sample_value("detector_versions_refused_total", {"detector": "one"})
+        assert counted == times
+        (tmp_path / "away").rename(away)
+        following._look_due_s = 0.0
+        served.take_arrivals()
+
+
 def test_an_input_counts_from_0_before_its_first_record(tmp_path: Path) -> None:
     detector = {"name": "one", "input": "hosts", "features": ["rps"], "store": str(tmp_path), "bootstrap": {}}
     loaded, registry = config(detectors=[detector]), CollectorRegistry()

@@ -40,6 +40,14 @@ class StoredChampion:
         """Return which version it is, None where there is none."""
         return BundleStore(self._config.store).alias(self._config.name)
 
+    def check(self) -> None:
+        """Look whether it is still there, without reading it.
+
+        Raises:
+            BundleError: There is none, or its files cannot be opened.
+        """
+        BundleStore(self._config.store).check_there(self._config.name, f"@{CHAMPION}")
+
     def load(self, version: str = f"@{CHAMPION}") -> Loaded:
         """Return a version, and a watch that scores with it.
 

@@ -3,6 +3,7 @@
 Training, or whoever puts another version back, moves an alias. It is looked at between polls. Loading takes
 seconds, so that happens in another thread, and what is ready takes over between two polls. A version that
 cannot be used leaves the one before serving, and is tried again from time to time, as it may be half copied.
+One that serves and vanishes from the store serves on.
 """
 
 import logging
@@ -34,6 +35,14 @@ class Champion(Protocol):
 
         Raises:
             BundleError: The store cannot be read.
+        """
+        ...
+
+    def check(self) -> None:
+        """Look whether it is still there, without reading it.
+
+        Raises:
+            BundleError: There is none, or it cannot be read.
         """
         ...
 
@@ -111,7 +120,9 @@ class Following:
             version = self._champion.version()
             if self._loading is None:
                 if version is None or version in (self.version, self._taken):
-                    self._bad, self._problem = None, ""
+                    if self.version is not None:
+                        self._champion.check()
+                    self._mended()
                     return None
                 if version == self._bad and now_s < self._retry_due_s:
                     return None
@@ -141,15 +152,33 @@ class Following:
             )
         return loaded
 
+    def _mended(self) -> None:
+        """Take note that the champion in the store is what serves."""
+        if self._problem and self.version is not None:
+            _log.info(
+                "detector %s: version %s, which serves, is its champion again", self._detector, self.version
+            )
+        self._bad, self._problem = None, ""
+
     def _refuse(self, version: str | None, error: BundleError, now_s: float) -> None:
-        """Count a version that cannot be used, and log it once."""
-        if version is None and now_s < self._retry_due_s:
+        """Count a version that cannot be used, or a champion that is gone, and log it once."""
+        is_gone = version is None or version in (self.version, self._taken)
+        if is_gone and now_s < self._retry_due_s:
             return
         self._bad, self._retry_due_s = version, now_s + RETRY_S
         self._refused(self._detector)
         if str(error) == self._problem:
             return
         self._problem = str(error)
+        if is_gone and self.version is not None:
+            _log.warning(
+                "detector %s: its champion is gone, or cannot be read: %s; version %s serves on, and a "
+                "process that starts now would have none: put it back, or promote another",
+                self._detector,
+                error,
+                self.version,
+            )
+            return
         _log.error(
             "version %s of detector %s is not used: %s%s",
             version or "(unknown)",

@@ -69,17 +69,20 @@ class BundleStore:
         self.root = root
 
     def versions(self, detector: str) -> list[str]:
-        """Return the versions of a detector, oldest first."""
-        folder = self.root / _safe(detector, "detector")
-        if not folder.is_dir():
-            return []
-        return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        """Return the versions of a detector, oldest first.
+
+        Raises:
+            BundleError: They cannot be read.
+        """
+        return _folders(self.root / _safe(detector, "detector"))
 
     def detectors(self) -> list[str]:
-        """Return the names of the detectors that have a folder here."""
-        if not self.root.is_dir():
-            return []
-        return sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        """Return the names of the detectors that have a folder here.
+
+        Raises:
+            BundleError: They cannot be read.
+        """
+        return _folders(self.root)
 
     def alias(self, detector: str, alias: str = CHAMPION) -> str | None:
         """Return the version that an alias names, None where it is not set.
@@ -162,7 +165,7 @@ class BundleStore:
             BundleError: The alias cannot be written; it is as it was.
         """
         folder = self.root / _safe(detector, "detector")
-        if not (folder / _safe(version, "version") / MANIFEST).is_file():
+        if not _is_bundle(folder / _safe(version, "version")):
             known = self.versions(detector)
             raise BundleNotFoundError(f"{folder / version} does not exist; known versions: {known}")
         path = folder / f"{_safe(alias, 'alias')}.alias"
@@ -235,7 +238,27 @@ class BundleStore:
         Raises:
             BundleNotFoundError: There is no such detector, version or alias.
             BundleRejectedError: The bundle is damaged, altered, or of another format.
+            BundleError: The store cannot be read.
         """
+        return load_bundle(self._folder(detector, version))
+
+    def check_there(self, detector: str, version: str) -> None:
+        """Open the files of a version, or of the one that ``@alias`` names, without reading them.
+
+        Raises:
+            BundleNotFoundError: There is no such detector, version or alias.
+            BundleError: One of its files cannot be opened.
+        """
+        folder = self._folder(detector, version)
+        for name in (MANIFEST, MODEL, HELD_OUT):
+            try:
+                (folder / name).open("rb").close()
+            except OSError as error:
+                raise BundleError(f"{folder / name} cannot be read: {error}") from error
+
+    def _folder(self, detector: str, version: str) -> Path:
+        """Return where a version is, or the one that ``@alias`` names."""
+        named_by = ""
         if version.startswith("@"):
             named = self.alias(detector, version[1:])
             if named is None:
@@ -243,11 +266,13 @@ class BundleStore:
                     f"detector {detector!r} has no {version[1:]} in {self.root}; "
                     f"run 'detector train CONFIG {detector}' first, or let the daemon train (bootstrap)"
                 )
+            named_by = f", and it is the {version[1:]}"
             version = named
         folder = self.root / _safe(detector, "detector") / _safe(version, "version")
-        if not (folder / MANIFEST).is_file():
-            raise BundleNotFoundError(f"{folder} is no bundle; known versions: {self.versions(detector)}")
-        return load_bundle(folder)
+        if not _is_bundle(folder):
+            known = self.versions(detector)
+            raise BundleNotFoundError(f"{folder} is no bundle{named_by}; known versions: {known}")
+        return folder
 
 
 def load_reference(reference: str) -> Bundle:
@@ -368,6 +393,23 @@ def _safe(name: str, what: str) -> str:
     if not name or name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
         raise BundleError(f"{what} {name!r} cannot be a name on disk; use letters, digits, '-', '_' and '.'")
     return name
+
+
+def _folders(path: Path) -> list[str]:
+    """Return the names of the folders in another one, sorted; none where it is not there."""
+    try:
+        return sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+
+
+def _is_bundle(folder: Path) -> bool:
+    try:
+        return (folder / MANIFEST).is_file()
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read: {error}") from error
 
 
 def _contiguous(arrays: Arrays) -> Arrays:

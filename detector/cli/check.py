@@ -67,15 +67,14 @@ def store_warnings(config: Config) -> list[str]:
 
 def _version_warnings(config: Config) -> list[str]:
     """Return which champions the daemon could not use, and which were trained by other settings."""
-    from detector.bundles.store import CHAMPION, BundleError, BundleNotFoundError
+    from detector.bundles.store import CHAMPION, BundleError, BundleStore
     from detector.from_config import load_version, other_settings
 
     found: list[str | None] = []
     for detector in config.detectors:
         try:
-            found.append(other_settings(detector, load_version(detector, f"@{CHAMPION}").manifest))
-        except BundleNotFoundError:
-            continue
+            if BundleStore(detector.store).alias(detector.name) is not None:
+                found.append(other_settings(detector, load_version(detector, f"@{CHAMPION}").manifest))
         except BundleError as error:
             found.append(str(error))
     return [line for line in found if line is not None]

@@ -1,6 +1,7 @@
 """``detector models``: what has been trained, whether it is still what it was, and which version alerts."""
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,12 +31,14 @@ def models() -> None:
 @models.command("list")
 @_WHERE
 def list_versions(where: Path) -> None:
-    """List the trained versions in WHERE, oldest first."""
+    """List the trained versions in WHERE, oldest first; exit 2 if a champion cannot be loaded."""
     table = Table("detector", "version", "alias", "family", "predictor", "trained", "records", box=None)
-    count = 0
-    for store, detector in _detectors(where):
-        champion = store.alias(detector)
-        for version in store.versions(detector):
+    count, lost = 0, 0
+    for store, detector, versions in _versions(where):
+        champion = None
+        with suppress(BundleError):
+            champion = store.alias(detector)
+        for version in versions:
             alias = CHAMPION if version == champion else ""
             try:
                 facts = _facts(read_manifest(store.root / detector / version))
@@ -43,9 +46,12 @@ def list_versions(where: Path) -> None:
                 facts = (f"rejected: {error}",)
             table.add_row(detector, version, alias, *facts)
             count += 1
-    if not count:
+        lost += not _has_champion(where, store, detector)
+    if not count and not lost:
         raise Failure(f"{where}: no trained version here; run 'detector train CONFIG DETECTOR' first")
     Console(width=None if Console().is_terminal else 200).print(table)
+    if lost:
+        raise Failure(f"{where}: {lost} champions cannot be loaded")
 
 
 def _facts(manifest: Manifest) -> tuple[str, ...]:
@@ -95,12 +101,12 @@ def report(where: Path, detector: str, version: str, out: Path | None) -> None:
 @_WHERE
 @click.argument("detector", required=False)
 def verify(where: Path, detector: str | None) -> None:
-    """Read every version as the daemon would; exit 2 if one is damaged."""
-    bad = checked = 0
-    for store, name in _detectors(where):
+    """Read every version as the daemon would; exit 2 if one is damaged, or a champion is gone."""
+    bad = checked = lost = 0
+    for store, name, versions in _versions(where):
         if detector not in {None, name}:
             continue
-        for version in store.versions(name):
+        for version in versions:
             checked += 1
             try:
                 load_bundle(store.root / name / version)
@@ -108,10 +114,26 @@ def verify(where: Path, detector: str | None) -> None:
             except BundleError as error:
                 bad += 1
                 click.echo(f"{name}/{version}: {error}", err=True)
-    if bad or not checked:
-        raise Failure(
-            f"{where}: {bad} of {checked} versions cannot be used" if bad else f"{where}: nothing to verify"
-        )
+        lost += not _has_champion(where, store, name)
+    if bad or lost:
+        champions = f", {lost} champions cannot be loaded" if lost else ""
+        raise Failure(f"{where}: {bad} of {checked} versions cannot be used{champions}")
+    if not checked:
+        raise Failure(f"{where}: nothing to verify")
+
+
+def _has_champion(where: Path, store: BundleStore, detector: str) -> bool:
+    """Return whether a daemon could load the champion, if one is named; say so where there is none."""
+    try:
+        if store.alias(detector) is not None:
+            store.load(detector)
+        elif store.versions(detector):
+            promoting = f"detector models promote {where} {detector} VERSION"
+            click.echo(f"{detector}: no version is the {CHAMPION}; {promoting}", err=True)
+    except BundleError as error:
+        click.echo(f"{detector}: its {CHAMPION} cannot be loaded: {error}", err=True)
+        return False
+    return True
 
 
 @models.command()
@@ -216,10 +238,16 @@ def _usable(where: Path, store: BundleStore, detector: str, version: str) -> Bun
     return bundle
 
 
+def _versions(where: Path) -> list[tuple[BundleStore, str, list[str]]]:
+    with explained(BundleError):
+        return [(store, detector, store.versions(detector)) for store, detector in _detectors(where)]
+
+
 def _detectors(where: Path) -> list[tuple[BundleStore, str]]:
     if where.is_dir():
         store = BundleStore(where)
-        return [(store, name) for name in store.detectors()]
+        with explained(BundleError):
+            return [(store, name) for name in store.detectors()]
     with explained(ConfigError):
         config = load_config(where)
     return [(BundleStore(detector.store), detector.name) for detector in config.detectors]

@@ -83,7 +83,7 @@ class DetectorMetrics:
         )
         self._refused = counter(
             "detector_versions_refused_total",
-            "Versions that became the champion and cannot be used; again with every attempt to.",
+            "Champions that cannot be used, or are gone from the store; again with every attempt.",
             "detector",
         )
         self._incidents = counter(

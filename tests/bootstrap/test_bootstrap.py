@@ -20,7 +20,7 @@ from detector.bootstrap.bootstrap import (
 from detector.bootstrap.following import Loaded
 from detector.bootstrap.training_child import TOO_FEW_EXIT_CODE, Ended
 from detector.bundles.serving import serve
-from detector.bundles.store import Bundle, BundleRejectedError
+from detector.bundles.store import Bundle, BundleError, BundleRejectedError
 from detector.stream.watch import Watch
 from detector.training.job import TrainingPlan, train
 from tests.made import batch
@@ -57,10 +57,15 @@ class FakeChampion:
     def __init__(self) -> None:
         self.bundle: Bundle | None = None
         self.error: BundleRejectedError | None = None
+        self.missing: BundleError | None = None
         self.serving: list[str] = []
 
     def version(self) -> str | None:
         return None if self.bundle is None else self.bundle.manifest.version
+
+    def check(self) -> None:
+        if self.missing is not None:
+            raise self.missing
 
     def load(self, version: str) -> Loaded:
         if self.error is not None:

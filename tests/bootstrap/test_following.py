@@ -3,7 +3,7 @@
 import pytest
 
 from detector.bootstrap.following import LOOK_INTERVAL_S, RETRY_S, Following
-from detector.bundles.store import BundleError, BundleRejectedError
+from detector.bundles.store import BundleError, BundleNotFoundError, BundleRejectedError
 from detector.stream.watch import Watch
 from tests.bootstrap.test_bootstrap import FakeBackground, FakeChampion, bundle
 from tests.stream.fakes import FakeClock
@@ -143,3 +143,52 @@ def test_a_store_that_is_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
     rig.champion.bundle = NEW
     assert rig.after() is not None
+
+
+@pytest.mark.parametrize("of", ["alias", "folder"])
+def test_a_champion_that_vanishes_is_told_once_and_counted_while_it_is_away_and_told_when_it_is_back(
+    of: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    rig = Rig()
+    assert rig.after() is None
+    version, problem = OLD.manifest.version, BundleNotFoundError("store/hosts is gone")
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.champion, "missing", problem)
+        if of == "alias":
+            patch.setattr(rig.champion, "version", lambda: None)
+        for _ in range(3):
+            assert rig.after() is None
+        assert rig.refused == ["hosts"]
+        [record] = caplog.records
+        assert record.levelname == "WARNING"
+        assert (
+            "detector hosts: its champion is gone, or cannot be read: store/hosts is gone" in record.message
+        )
+        assert f"version {version} serves on" in record.message
+        assert rig.after(RETRY_S) is None
+        assert rig.refused == ["hosts"] * 2
+        assert caplog.records == [record]
+    for _ in range(2):
+        assert rig.after() is None
+    [_, mended] = caplog.records
+    assert mended.message == f"detector hosts: version {version}, which serves, is its champion again"
+    rig.champion.missing = problem
+    assert rig.after(RETRY_S) is None
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING"]
+
+
+def test_another_champion_mends_one_that_vanished() -> None:
+    rig = Rig()
+    rig.champion.missing = BundleNotFoundError("store/hosts is gone")
+    assert rig.after() is None
+    rig.champion.bundle = NEW
+    assert rig.after() is not None
+
+
+def test_no_champion_is_nothing_to_tell_where_none_serves(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    rig.following.version = rig.champion.bundle = None
+    rig.champion.missing = BundleNotFoundError("there is none yet")
+    assert rig.after() is None
+    assert (rig.refused, caplog.records) == ([], [])

@@ -12,6 +12,7 @@ from detector.alerting.rules import AlertRules
 from detector.batch import Batch
 from detector.bundles.serving import serve
 from detector.bundles.store import (
+    HELD_OUT,
     MANIFEST,
     MODEL,
     Bundle,
@@ -143,6 +144,34 @@ def test_a_history_that_cannot_be_read_is_an_error(store: BundleStore) -> None:
     (store.root / "hosts" / "champion.history").mkdir()
     with pytest.raises(BundleError, match=r"champion\.history cannot be read"):
         store.history("hosts")
+
+
+@pytest.mark.parametrize("file", [MANIFEST, MODEL, HELD_OUT])
+def test_a_champion_is_there_as_long_as_its_files_are(store: BundleStore, bundle: Bundle, file: str) -> None:
+    store.check_there("hosts", "@champion")
+    (folder(store, bundle) / file).unlink()
+    with pytest.raises(BundleError, match="it is the champion" if file == MANIFEST else "No such file"):
+        store.check_there("hosts", "@champion")
+    (store.root / "hosts" / "champion.alias").unlink()
+    with pytest.raises(BundleNotFoundError, match="has no champion in"):
+        store.check_there("hosts", "@champion")
+
+
+def test_folders_that_cannot_be_read_are_an_error_of_the_store(
+    store: BundleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BundleError, match=r"cannot be read: .* name too long"):
+        store.load("hosts", "9" * 300)
+    with pytest.raises(BundleError, match=r"cannot be read: .* name too long"):
+        store.set_alias("hosts", "9" * 300)
+
+    def denied(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    for call in (store.detectors, lambda: store.versions("hosts")):
+        with pytest.raises(BundleError, match=r"cannot be read: .* Permission denied"):
+            call()
 
 
 def test_link_out_of_the_store_is_rejected(store: BundleStore, bundle: Bundle, tmp_path: Path) -> None:

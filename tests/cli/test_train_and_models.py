@@ -369,6 +369,44 @@ def test_verify_finds_a_flipped_bit(trained: Project) -> None:
     assert "1 of 1 versions cannot be used" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("of", "what", "said"),
+    [
+        ("config", "folder", "is no bundle, and it is the champion; known versions: []"),
+        ("store", "folder", "is no bundle, and it is the champion; known versions: []"),
+        ("store", "alias", "champion.alias cannot be read"),
+        ("store", "tensors", "altered or cut short"),
+    ],
+)
+def test_a_champion_that_cannot_be_loaded_is_said_and_exits_2(
+    trained: Project, of: str, what: str, said: str
+) -> None:
+    folder = trained.store / "hosts"
+    version = str(BundleStore(trained.store).alias("hosts"))
+    if what == "folder":
+        shutil.rmtree(folder / version)
+    elif what == "alias":
+        (folder / "champion.alias").write_bytes(b"\xff")
+    else:
+        (folder / version / "model.safetensors").write_bytes(b"0")
+    for command in ("list", "verify"):
+        result = trained.call("models", command, str(getattr(trained, of)))
+        assert result.exit_code == 2, result.output
+        assert "hosts: its champion cannot be loaded: " in result.stderr
+        assert said in result.stderr
+    assert said in trained.call("check", str(trained.config)).stderr
+
+
+def test_versions_without_a_champion_are_listed_and_it_is_said(trained: Project) -> None:
+    (trained.store / "hosts" / "champion.alias").unlink()
+    for command in ("list", "verify"):
+        result = trained.call("models", command, str(trained.store))
+        assert result.exit_code == 0
+        said = f"hosts: no version is the champion; detector models promote {trained.store} hosts VERSION"
+        assert said in result.stderr
+    assert trained.call("check", str(trained.config)).stderr == ""
+
+
 @pytest.mark.parametrize("of", ["config", "store"])
 def test_promote_puts_an_older_version_back(trained: Project, of: str) -> None:
     where = str(getattr(trained, of))
