@@ -90,11 +90,6 @@ def run(config: Config, file: Path) -> None:
         health.models_loaded = True
         server = WebServer(application(registry, health), config.web.host, config.web.port)
         resources.callback(server.stop)
-        server.start()
-
-        if control is not None:
-            resources.callback(control.stop)
-            control.start()
         watchdog = Watchdog()
         outputs = Outputs(
             config.outputs.scores_topic,
@@ -116,6 +111,11 @@ def run(config: Config, file: Path) -> None:
             recall=_reader_back(settings, config.outputs.alerts_topic, inputs),
         )
         resources.enter_context(stopped_by_signals(loop.stop))
+        # Not before: whoever sees that it answers may want it to stop.
+        server.start()
+        if control is not None:
+            resources.callback(control.stop)
+            control.start()
         resources.callback(watchdog.stop)
         watchdog.start()
         # What was loaded lives as long as the process, and a poll is thousands of short-lived messages:

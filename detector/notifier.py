@@ -70,7 +70,6 @@ def run(config: Config) -> None:
         health.models_loaded = True  # There are none to load.
         server = WebServer(application(registry, health), *notify.address)
         resources.callback(server.stop)
-        server.start()
 
         finished: SimpleQueue[Finished] = SimpleQueue()
         receivers = _receivers(notify, finished.put, metrics)
@@ -105,6 +104,8 @@ def run(config: Config) -> None:
             read_back_s=notify.expire_after_s + notify.max_alert_age_s,
         )
         resources.enter_context(stopped_by_signals(loop.stop))
+        # Not before: whoever sees that it answers may want it to stop.
+        server.start()
         resources.callback(watchdog.stop)
         watchdog.start()
         _log.info(
