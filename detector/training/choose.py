@@ -34,8 +34,6 @@ _FAMILY_RECORDS, _FAMILY_RECORDS_EACH = 10_000, 2_000
 # Committees on these predictors are compared where labels can tell.
 _COMPARED = ("autoregressive", "seasonal", "last")
 
-# Committees have no more members unless configured.
-_MOST_MEMBERS = 3
 # Nats a record that the hours tell, at least: as if half of a feature's variance were theirs.
 _SEASON_TELLS = 0.35
 
@@ -118,7 +116,8 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
         return _closed(plan, discrete_members(), (), ["no feature is continuous: naive Bayes"])
     if len(kinds) == 1 and plan.predictor == AUTO:
         reasons = ["one feature: what departs from its level or range or last values, or drifts from these"]
-        return _with_further_members(given, plan, members_of_one_feature(), kinds, (), reasons, report)
+        tried = _predictor(given, plan, "gmm").tried
+        return _with_further_members(given, plan, members_of_one_feature(), kinds, tried, reasons, report)
     found = _predictor(given, plan, "naive_bayes")
     reasons = [found.reason]
     independent = found.name == "none"
@@ -142,23 +141,23 @@ def _with_further_members(
     reasons: list[str],
     report: Progress,
 ) -> Chosen:
-    """Let labels, and then canaries, say whether others do better, or further members."""
+    """Let labels, and then canaries, say whether others do better, or a further member; then the hours."""
     members, still_open, labelled = _labelled(given, plan, members, kinds, reasons)
-    best = None
+    at_first, best = len(members), None
     if candidates_for(still_open, members, len(kinds)):
         trial = given.newest(_FAMILY_RECORDS, _FAMILY_RECORDS_EACH)
         best = choose_committee(*trial, still_open, members, report)
         members, reasons = best.members, [*reasons, best.reason]
     seasonal = season_member(kinds)
-    if seasonal.family in plan.candidates and _is_seasonal(members, predictors):
+    room = len(members) == at_first
+    if room and seasonal.family in plan.candidates and _is_seasonal(members, predictors):
         members, reasons = [*members, seasonal], [*reasons, "the hour tells much: a member knows it"]
     return _closed(plan, members, predictors, reasons, best, labelled)
 
 
 def _is_seasonal(members: Sequence[MemberPlan], tried: Sequence[PredictorTried]) -> bool:
-    """Return whether the hour tells much of records, and no member knows it, nor are there too many."""
-    known = {member.predictor for member in members}
-    if len(members) >= _MOST_MEMBERS or known & {"none", "seasonal"}:
+    """Return whether the hour tells much of records, and no member knows it."""
+    if {member.predictor for member in members} & {"none", "seasonal"}:
         return False
     nats = {entry.name: entry.nats for entry in tried}
     seasonal, none = nats.get("seasonal"), nats.get("none")

@@ -273,37 +273,42 @@ def test_many_entities_are_tried_by_a_few_of_them() -> None:
     )
 
 
-def of_days(strength: float, n_days: int = 12, seed: int = 3) -> Batch:
-    """Two features that follow what they were before; the hour tells of the first."""
+def of_days(strength: float, n_days: int = 12, seed: int = 3, n_features: int = 2) -> Batch:
+    """Features that follow what they were before; the hour tells of the first."""
     time = np.arange(0.0, n_days * 86400.0, 600.0)
-    values = stream(len(time), 0.7, seed=seed)
+    values = stream(len(time), 0.7, seed=seed)[:, :n_features]
     values[:, 0] += strength * np.sin(2 * np.pi * time / 86400.0)
     return batch(values, time=time)
 
 
-def test_where_the_hour_tells_much_a_member_with_a_small_share_knows_it() -> None:
-    first, second, third = chosen(of_days(6.0)).plan.members
-    assert first.predictor == second.predictor == "autoregressive"
-    assert (first.share, second.share) == (1.0, 1.0)
-    assert third.predictor == "seasonal"
-    assert third.share < 0.1
+@pytest.mark.parametrize("n_features", [1, 2])
+def test_where_the_hour_tells_much_a_member_with_a_small_share_knows_it(n_features: int) -> None:
+    *others, last = chosen(of_days(6.0, n_features=n_features)).plan.members
+    beside = ["autoregressive"] * 2 if n_features > 1 else ["level_and_range", "regression", "regression"]
+    assert [member.predictor for member in others] == beside
+    assert {member.share for member in others} == {1.0}
+    assert last.predictor == "seasonal"
+    assert last.share < 0.1
 
 
 @pytest.mark.parametrize(
     ("records", "plan"),
     [
         (of_days(0.3), OPEN),
+        (of_days(0.3, n_features=1), OPEN),
         (of_days(6.0, n_days=2), OPEN),
+        (of_days(6.0, n_days=2, n_features=1), OPEN),
         (of_days(6.0), replace(OPEN, candidates=())),
     ],
-    ids=["it tells little", "too few days", "no further members wanted"],
+    ids=["little", "little of one feature", "too few days", "of one feature", "no further members wanted"],
 )
 def test_elsewhere_none_does(records: Batch, plan: TrainingPlan) -> None:
     assert "seasonal" not in {member.predictor for member in chosen(records, plan).plan.members}
 
 
+@pytest.mark.parametrize(("n_features", "depth"), [(1, 16.0), (2, 10.0)])
 def test_a_slow_fall_at_noon_to_the_level_of_the_night_is_found_where_the_hour_is_known(
-    tmp_path: Path,
+    tmp_path: Path, n_features: int, depth: float
 ) -> None:
     time = np.arange(0.0, 32 * 86400.0, 600.0)
     values = stream(len(time), 0.7, seed=4)
@@ -311,8 +316,8 @@ def test_a_slow_fall_at_noon_to_the_level_of_the_night_is_found_where_the_hour_i
     values[:, 1] += 8.0 * np.sin(2 * np.pi * (time / 86400.0 - 0.25))
     n, noon = 28 * 144, 30 * 144 + 72
     # Down over six hours, there for three, and back as slowly.
-    fall = np.interp(np.arange(len(time)), noon + np.array([-24, 12, 30, 66]), [0.0, 10.0, 10.0, 0.0])
-    values -= fall[:, None]
+    fall = np.interp(np.arange(len(time)), noon + np.array([-24, 12, 30, 66]), [0.0, depth, depth, 0.0])
+    values = (values - fall[:, None])[:, :n_features]
     found = {}
     for candidates in ((), OPEN.candidates):
         bundle = train(batch(values[:n], time=time[:n]), replace(OPEN, candidates=candidates), 1e9)
