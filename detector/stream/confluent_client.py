@@ -415,7 +415,7 @@ class ConfluentProducer:
             raise DeliveryError(
                 f"topics {topics}: {len(refused)} records refused"
                 f"{f' (first: {refused[0][1].str()})' if refused else ''}, "
-                f"{pending} unacknowledged after {timeout_s} s; "
+                f"{pending} unacknowledged; "
                 "check the brokers, the topics' max.message.bytes and the ACLs",
                 refused=len(refused),
                 pending=pending,

@@ -392,7 +392,7 @@ class KafkaPythonProducer:
             self._producer = self._opened()
         self._unconfirmed = still_pending
         if refused or still_pending:
-            raise _delivery_error(refused, still_pending, timeout_s) from cause
+            raise _delivery_error(refused, still_pending) from cause
 
     def close(self) -> None:
         try:
@@ -450,14 +450,14 @@ def _lost_text(positions: Mapping[TopicPartition, Any]) -> str:
 
 
 def _delivery_error(
-    refused: Mapping[str, Sequence[BaseException]], pending: Mapping[str, Sequence[Any]], timeout_s: float
+    refused: Mapping[str, Sequence[BaseException]], pending: Mapping[str, Sequence[Any]]
 ) -> DeliveryError:
     n_refused, n_pending = sum(map(len, refused.values())), sum(map(len, pending.values()))
     causes = [error for of_topic in refused.values() for error in of_topic]
     for_size = any(isinstance(error, _TOO_LARGE) for error in causes)
     return DeliveryError(
         f"topics {sorted({*refused, *pending})}: {n_refused} records refused"
-        f"{f' (first: {causes[0]!r})' if causes else ''}, {n_pending} unacknowledged after {timeout_s} s; "
+        f"{f' (first: {causes[0]!r})' if causes else ''}, {n_pending} unacknowledged; "
         "check the brokers, the topics' max.message.bytes and the ACLs",
         refused=n_refused,
         pending=n_pending,

@@ -67,7 +67,8 @@ DELIVERY_TIMEOUT_S = 60.0
 """For the brokers to acknowledge a batch, before the clients are opened anew."""
 DELIVERY_TIMEOUT_WHEN_STOPPING_S = 4.0
 MISSED_AFTER_S = 3.0
-"""When a flush waited so long, a topic may have been deleted: kafka-python waits for it to come back."""
+"""A flush that waited so long is told of: the brokers may be gone, for longer than a delivery may take. Or a
+topic was deleted: kafka-python waits for it to come back."""
 LAG_INTERVAL_S = 1.0
 COMMIT_INTERVAL_S = 0.2
 """Between two commits while records wait: each costs a round trip, and a crash repeats what came since."""
@@ -554,6 +555,7 @@ class Loop:
                 if error.refused or waited_s > limit_s:
                     raise
                 if waited_s > MISSED_AFTER_S:
+                    self._session.late(error)
                     with suppress(BrokerUnavailableError):
                         self._session.find_outputs(producer)
 

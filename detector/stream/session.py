@@ -16,6 +16,7 @@ from detector.stream.port import (
     ClientSettingsError,
     CommitError,
     Consumer,
+    DeliveryError,
     KafkaClientError,
     Producer,
     TopicMissingError,
@@ -103,6 +104,7 @@ class Session:
         self._outage = Outage(clock, consequence)
         self._commits_failed = 0
         self._joined_s = 0.0
+        self._late = False
         self.stopping = False
 
     def stop(self) -> None:
@@ -124,6 +126,7 @@ class Session:
             except (ClientSettingsError, ClientFailedError):
                 raise
             except KafkaClientError as error:
+                self._late = False
                 self._outage.failed(error)
                 self._observer.broker(False, str(error))
                 self._observer.assigned(0)
@@ -206,6 +209,20 @@ class Session:
             return
         self._observer.broker(True)
         self._outage.over()
+        if self._late:
+            _log.info("what was written is acknowledged")
+            self._late = False
+
+    def late(self, error: DeliveryError) -> None:
+        """Note that the brokers have long acknowledged nothing, though that may still come.
+
+        Args:
+            error: What is unacknowledged.
+        """
+        if not self._late:
+            _log.warning("Kafka is slow, or gone: %s. Not ready until what was written is there", error)
+        self._late = True
+        self._observer.broker(False, str(error))
 
     def alive(self) -> None:
         """Note that nothing hangs."""

@@ -215,4 +215,4 @@ def _in_units_of_x(model: Gmm, rows: FittingRows) -> Gmm:
 
 
 def _thin(x: FloatArray) -> FloatArray:
-    return x[:: -(-len(x) // _MAX_ROWS)]
+    return x[np.linspace(0, len(x) - 1, min(len(x), _MAX_ROWS)).astype(np.int64)]

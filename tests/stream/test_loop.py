@@ -492,6 +492,35 @@ def test_slow_acknowledgement_is_waited_for(watcher: Detector) -> None:
     assert len(rig.consumers) == 1
 
 
+def test_while_nothing_is_acknowledged_for_long_the_daemon_is_not_ready(
+    watcher: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    broker = FakeBroker({P0: telemetry(10)})
+    rig = Rig(broker, watcher)
+    ready: list[bool] = []
+
+    def nothing_for_eight_seconds(name: str, call: Callable[[str], None] = broker.call) -> None:
+        call(name)
+        if name == "flush" and rig.clock.now_s < 8.0:
+            rig.clock.now_s += 1.0
+            ready.append(rig.observer.reachable[-1:] != [False])
+            raise DeliveryError("10 unacknowledged", refused=0, pending=10)
+
+    broker.call = nothing_for_eight_seconds  # type: ignore[method-assign]
+    rig.on_poll = rig.stop_when_all_is_committed
+    rig.loop.run()
+    # After three seconds.
+    assert ready == [True] * 3 + [False] * (len(ready) - 3)
+    assert not ready[-1]
+    assert rig.observer.reachable[-1] is True
+    assert len(rig.consumers) == 1
+    assert broker.committed == {P0: 10}
+    told = [r.message for r in caplog.records if "10 unacknowledged" in r.message]
+    assert told == ["Kafka is slow, or gone: 10 unacknowledged. Not ready until what was written is there"]
+    assert "what was written is acknowledged" in caplog.messages
+
+
 def test_an_alert_that_its_topic_refuses_for_its_size_has_less_in_it(watcher: Detector) -> None:
     broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40))}, limits={"alerts": 1100})
     rig = Rig(broker, watcher)

@@ -60,6 +60,14 @@ def test_a_background_is_one_bell_with_the_weight_of_what_it_replaces() -> None:
     np.testing.assert_allclose(arrays["covariances"], [[1.0, 1.0], x.var(axis=0) + COVARIANCE_FLOOR])
 
 
+def test_a_few_rows_too_many_leave_out_a_few_rows() -> None:
+    x = np.random.default_rng(0).normal(size=(20_500, 2))
+    # Every other row is elsewhere.
+    x[1::2] += 20.0
+    gmm = fit_gmm(x, lengths=lengths_of(x), seed=0, n_components=2)
+    np.testing.assert_allclose(np.sort(gmm.arrays()["means"][:, 0]), [0.0, 20.0], atol=0.1)
+
+
 def test_absurd_rows_do_not_decide_the_number_of_components() -> None:
     x = drawn(4000)
     x[[1000, 3900, 3950]] = [[1e5, 0.0], [0.0, -1e6], [1e7, 1e7]]
