@@ -191,6 +191,8 @@ def test_an_address_that_drops_packets_leaves_time_for_the_next_and_is_tried_las
 
         poster = Poster(Endpoint(f"http://hook.example.org:{receiver.port}/", 2.0), resolve=both)
         assert poster.post(b"[]", {}).outcome is Outcome.DELIVERED
+        # Those that wait would try again, and be taken for the next post.
+        waiting.close()
         full.close()
         with socket.create_server(("127.0.0.2", receiver.port)) as passed_over:
             assert poster.post(b"[]", {}).outcome is Outcome.DELIVERED
