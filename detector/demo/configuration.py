@@ -20,7 +20,7 @@ _RECORDS = {"gmm": 3, "hmm": 1}
 class Budget:
     """One false alarm per server in so many days."""
 
-    days: int = 2
+    days: int = 1
 
     @property
     def per_server_day(self) -> float:

@@ -63,7 +63,7 @@ def test_false_alarms_stay_within_twice_the_budget_and_one_alert_is_explained(su
         row = re.search(pattern, summary, re.MULTILINE)
         assert row is not None, summary
         promised, observed = map(float, row.groups())
-        assert promised == 0.5
+        assert promised == 1.0
         assert observed <= 2 * promised
     assert "One alert explained: omi-" in summary
     assert re.search(r"normally once in [\d.,]+ \w+ on this entity: p = ", summary)
