@@ -7,8 +7,11 @@ fires, and nothing can run away; an incident counts once at every level below it
 goes about a level, however loud it stays between, counts there each time. The threshold is the lowest
 level at which no more is counted than the detector's threshold aims at, held-out traffic included. A few
 incidents are borne in any case, or they would blind it; no threshold rises out of the reach of a single
-record, however often the like has come; and none sinks by more than a nat, since calm traffic owes nobody an
-alert.
+record, however often the like has come; and none sinks by more than two nats, since calm traffic owes nobody
+an alert.
+
+Where p-values follow the traffic, loud traffic has made itself less improbable already, and held-out traffic
+says little. So there thresholds only sink, from one at which nothing was counted, and by a nat.
 """
 
 from dataclasses import dataclass
@@ -30,8 +33,10 @@ _CALM = 2.1
 _HELD_OUT_WEIGHT = 0.3
 _BORNE = 3.0
 _HALF_LIFE_S = 30 * 86400.0
-_FARTHEST_IN_VAIN, _LOWEST = 9.0, 1.0
-"""Nats above the detector's threshold, where none that a record reaches is high enough, and below it."""
+_FARTHEST_IN_VAIN = 9.0
+"""Nats above the detector's threshold, where none that a record reaches is high enough."""
+_LOWEST, _LOWEST_WHILE_LEARNING = 2.0, 1.0
+"""Nats below it."""
 _OF_REACH = 0.95
 """Of the surprise of a record that is as improbable as can be."""
 
@@ -55,7 +60,11 @@ class Steering:
     """From how much surprise on an entity's records are suspicious."""
 
     base: float
-    """The detector's threshold, nats."""
+    """The detector's threshold, nats; thresholds of entities are from ..."""
+    lowest: float
+    """... up to ..."""
+    highest: float
+    """... nats."""
     levels: FloatArray
     """At which episodes are counted, nats, from the lowest threshold to the highest, shape (N_LEVELS,)."""
     counts: FloatArray
@@ -69,7 +78,7 @@ class Steering:
 
     @classmethod
     def of(cls, held_out: HeldOut, threshold: Threshold, rules: AlertRules, smallest_p_value: float) -> Self:
-        """Count held-out traffic.
+        """Count held-out traffic, at the levels from two nats below the detector's threshold on.
 
         Args:
             held_out: Normal traffic.
@@ -78,14 +87,29 @@ class Steering:
             smallest_p_value: That a single record can have.
         """
         base = -float(np.log(threshold.p_value))
-        levels, counts = _levels(base, -float(np.log(smallest_p_value))), np.zeros(N_LEVELS)
+        lowest = _lowest(base, _LOWEST)
+        levels, counts = _levels(base, lowest, -float(np.log(smallest_p_value))), np.zeros(N_LEVELS)
         starts, lengths = starts_of(held_out.lengths).tolist(), held_out.lengths.tolist()
         for start, n in zip(starts, lengths, strict=True):
             part = slice(start, start + n)
             nats = -np.log(held_out.p_value[part])
             counts += _episodes(_never_seen(1), nats, held_out.time[part], levels, rules)[1].sum(axis=0)
         share, watched_s = _HELD_OUT_WEIGHT / len(lengths), float(held_out.span_s.mean())
-        return cls(base, levels, share * counts, _HELD_OUT_WEIGHT * watched_s, threshold.aimed_rate, rules)
+        counts, watched_s, rate = share * counts, _HELD_OUT_WEIGHT * watched_s, threshold.aimed_rate
+        return cls(base, lowest, np.inf, levels, counts, watched_s, rate, rules)
+
+    @classmethod
+    def while_learning(cls, threshold: Threshold, rules: AlertRules) -> Self:
+        """Count nothing yet; thresholds sink by a nat, and none rises.
+
+        Args:
+            threshold: The detector's.
+            rules: When an episode is over, and when it is back.
+        """
+        base = -float(np.log(threshold.p_value))
+        lowest = _lowest(base, _LOWEST_WHILE_LEARNING)
+        levels = _levels(base, lowest, reach=base)
+        return cls(base, lowest, base, levels, np.zeros(N_LEVELS), 0.0, threshold.aimed_rate, rules)
 
     def initial_state(self, n: int) -> SteeringRows:
         """Return the state of entities never seen, shape (n,)."""
@@ -134,29 +158,32 @@ class Steering:
         state["time"] = time
         aimed = self.rate * (self.watched_s + float(state["watched_s"][0]))
         # Fewer than are borne in any case say nothing of a rate, so they do not lower a threshold either.
-        lowest = _lowest(self.base) if aimed >= _BORNE else self.base
+        lowest = self.lowest if aimed >= _BORNE else self.base
         borne = self.counts + state["counts"][0] <= max(_BORNE, aimed)
         # What never ends is never counted, so levels that are out of reach say nothing.
         borne &= self.levels >= self.levels[self.levels <= lowest].max(initial=self.levels[0])
         if borne.any():
-            return max(lowest, float(self.levels[int(np.argmax(borne))]))
-        # What is as loud as can be fires in any case, and must not hide all else.
-        return min(self.base + _FARTHEST_IN_VAIN, float(self.levels[-1]))
+            own = max(lowest, float(self.levels[int(np.argmax(borne))]))
+        else:
+            # What is as loud as can be fires in any case, and must not hide all else.
+            own = min(self.base + _FARTHEST_IN_VAIN, float(self.levels[-1]))
+        return min(own, self.highest)
 
 
-def _lowest(base: float) -> float:
-    """Return the lowest threshold, nats, where the detector's is ``base``: never what is calm."""
-    return max(base - _LOWEST, min(base, _CALM))
+def _lowest(base: float, below: float) -> float:
+    """Return the lowest threshold, nats, so far below the detector's, ``base``: never what is calm."""
+    return max(base - below, min(base, _CALM))
 
 
-def _levels(base: float, reach: float) -> FloatArray:
-    """Return the levels that a threshold may have, shape (N_LEVELS,), where the detector's is ``base``.
+def _levels(base: float, lowest: float, reach: float) -> FloatArray:
+    """Return the levels that a threshold may have, nats, shape (N_LEVELS,).
 
     Args:
-        base: Nats.
+        base: The detector's threshold, nats.
+        lowest: The lowest of an entity, nats.
         reach: Of the surprise of a single record, nats.
     """
-    lowest, highest = _lowest(base), max(_OF_REACH * reach, base)
+    highest = max(_OF_REACH * reach, base)
     first = max(np.floor(np.log(lowest / _SOFTEST) / np.log(_STEP)), 0.0)
     return np.asarray(np.clip(_SOFTEST * np.power(_STEP, first + np.arange(N_LEVELS)), lowest, highest))
 

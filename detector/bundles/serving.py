@@ -57,8 +57,9 @@ def serve(
         return math.log(threshold.p_value / own.p_value)
 
     threshold = threshold_by(rules)
-    steering = None
-    if not bundle.model.learns:
+    if bundle.model.learns:
+        steering = Steering.while_learning(threshold, rules)
+    else:
         steering = Steering.of(bundle.held_out, threshold, rules, bundle.model.of_an_absurd_record())
     return Detector(
         name=manifest.detector,

@@ -36,6 +36,12 @@ def steering(
     )
 
 
+def while_learning() -> Steering:
+    rate = 1.0 / DAY_S
+    threshold = Threshold(1e-5, rate, aimed_rate=rate / 2, smallest_rate=0.0)
+    return Steering.while_learning(threshold, AlertRules())
+
+
 def thresholds(p_value: FloatArray, own: Steering, batch: int | None = None) -> FloatArray:
     state, found = own.initial_state(1), []
     for start in range(0, len(p_value), batch or len(p_value)):
@@ -80,11 +86,11 @@ def alerts(
     return found
 
 
-def test_calmer_traffic_than_aimed_at_gets_a_threshold_a_nat_lower_and_no_more() -> None:
-    own = steering()
+def test_calmer_traffic_than_aimed_at_gets_a_threshold_two_nats_lower_and_no_more() -> None:
+    own = steering(1.0, 1e-5)
     found = thresholds(RNG.uniform(size=30 * 1440), own)
     assert found[0] == own.base
-    assert found.min() == found[-1] == own.base - 1.0
+    assert found.min() == found[-1] == own.base - 2.0
 
 
 def test_what_is_calm_is_never_above_a_threshold() -> None:
@@ -165,7 +171,7 @@ def test_held_out_traffic_is_counted_alike() -> None:
 @pytest.mark.parametrize("p_value", [0.19, 0.04, 1e-4, 1e-12, 1e-30])
 def test_levels_reach_from_the_lowest_threshold_to_the_highest(p_value: float) -> None:
     own = steering(p_value=p_value)
-    assert own.levels[0] == pytest.approx(max(own.base - 1.0, 2.0, min(own.base, 2.1)))
+    assert own.levels[0] == pytest.approx(max(own.base - 2.0, 2.0, min(own.base, 2.1)))
     assert own.levels[-1] > max(own.base + 9.0, 6.0 * own.levels[0])
     assert (np.diff(own.levels) >= 0.0).all()
     assert (own.levels[1:] / own.levels[:-1]).max() < 1.13
@@ -209,3 +215,18 @@ def test_what_comes_every_day_hides_nothing_that_a_single_record_can_be() -> Non
     assert steering().base < within_reach[-1] < -np.log(1e-6)
     # One that is out of reach anyway stays what it was.
     assert thresholds(every_day, steering(smallest=1e-3))[-1] == steering().base
+
+
+def test_where_p_values_follow_the_traffic_a_threshold_sinks_by_a_nat() -> None:
+    own = while_learning()
+    found = thresholds(RNG.uniform(size=60 * 1440), own)
+    assert found[0] == own.base
+    assert found.min() == found[-1] == own.base - 1.0
+
+
+def test_where_p_values_follow_the_traffic_no_threshold_rises() -> None:
+    own = while_learning()
+    loud_later = np.concatenate([RNG.uniform(size=60 * 1440), with_spikes(60, 20, 1e-30)])
+    found = thresholds(loud_later, own)
+    assert found.max() == found[-1] == own.base
+    assert found.min() < own.base

@@ -1,6 +1,6 @@
 """Tests for detector.stream.watch."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import ClassVar
 
 import numpy as np
@@ -62,7 +62,7 @@ class CountedSteering(Steering):
 
 def test_steered_entities_are_counted_without_a_look_at_all_of_them(watcher: Detector) -> None:
     of = steering()
-    counted = CountedSteering(of.base, of.levels, of.counts, of.watched_s, of.rate, of.rules)
+    counted = CountedSteering(*(getattr(of, own.name) for own in fields(of)))
     own = watch(replace(watcher, steering=counted))
     seen(own, range(1, 3000))
     loud = gmm().sample(MINUTES, RNG)
