@@ -76,6 +76,11 @@ class Explanation:
         return None if self.alert.peak is None else self.alert.peak.timestamp()
 
     @property
+    def taken_over_by(self) -> str | None:
+        """The version that told the newest event, if it is not the one that raised the alert."""
+        return None if self.alert.version == self.firing.version else self.alert.version
+
+    @property
     def changes_before(self) -> list[Change]:
         """What changed before it fired: any of it may be the reason."""
         return [change for change in self.changes if change.time_s <= self.firing.time.timestamp()]
@@ -195,12 +200,12 @@ def _add_replay(
     work: Maintenance | None,
 ) -> None:
     """Read the entity's records and score them again; say why, where that cannot be done."""
-    alert, origin = found.alert, found.firing.origin
+    alert, origin, version = found.alert, found.firing.origin, found.firing.version
     if origin is None or origin.first_offset is None:
         found.notes.append("the event does not say where its records are")
         return
     try:
-        served = detector_of(detector, alert.version)
+        served = detector_of(detector, version)
     except BundleError as error:
         found.notes.append(f"no replay without the version that raised the alert: {error}")
         return
@@ -228,7 +233,7 @@ def _add_replay(
     found.unit = {
         name: unit for name, unit in zip(served.model.feature_names, served.model.units, strict=True) if unit
     }
-    found.notes.append(f"scored again by version {alert.version}, from {first} earlier records of the entity")
+    found.notes.append(f"scored again by version {version}, from {first} earlier records of the entity")
     if end < len(records):
         found.notes.append(f"{len(records) - end} later records of the episode are not shown")
     found.notes += _differences(found)
@@ -291,6 +296,8 @@ def _differences(found: Explanation) -> list[str]:
     least = min(moment.p_value for moment in at_peak)
     if told.p_value and _alike(-math.log(least), -math.log(told.p_value)):
         why = ", of the same p-value: the threshold was another, or a louder record came before"
+    elif found.taken_over_by is not None:
+        why = f": version {found.taken_over_by}, which took over, may have scored it"
     else:
         why = ": it began with fewer records than the daemon knew, or the configuration changed"
     return [

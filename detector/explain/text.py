@@ -74,7 +74,8 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
         yield "what", firing_summary(firing)
     yield "state", _state(found)
     if alert.detector:
-        yield "detector", f"{alert.detector}, version {alert.version}, as {alert.role}"
+        after = "" if found.taken_over_by is None else f"; {found.taken_over_by} took over while it was open"
+        yield "detector", f"{alert.detector}, version {firing.version}, as {alert.role}{after}"
     else:
         yield "input", alert.input
     yield "severity", alert.severity

@@ -255,6 +255,36 @@ def test_a_version_that_is_gone_leaves_what_the_event_says(rig: Rig) -> None:
     assert "no replay without the version that raised the alert" in found.notes[0]
 
 
+def taken_over(rig: Rig, **peak: float) -> str:
+    """Let another version tell the newest event; return that version."""
+    trained = replace(batch(9.0 * rows(900, 5)), feature_names=FEATURES)
+    other = train(trained, TrainingPlan("hosts", "gmm", options={"n_components": 1}), now_s=START + 302)
+    BundleStore(rig.path.parent / "store").save(other.manifest, other.model, other.held_out)
+    newest = msgspec.json.decode(rig.alerts[-1])
+    rig.alerts[-1] = msgspec.json.encode(newest | {"version": other.manifest.version} | peak)
+    return other.manifest.version
+
+
+def test_where_another_version_took_over_the_one_that_raised_the_alert_scores_again(rig: Rig) -> None:
+    other = taken_over(rig)
+    found = rig.explain()
+    assert (found.alert.version, found.firing.version) == (other, rig.events[0].version)
+    daemons = dict(zip(rig.records.offset.tolist(), rig.scores.anomaly_score.tolist(), strict=True))
+    assert [moment.anomaly_score for moment in found.moments] == [daemons[m.offset] for m in found.moments]
+    text = printed(found)
+    assert f"scored again by version {found.firing.version}, from" in text
+    assert "at the peak the replay says what the alert said" in text
+    assert (
+        f"hosts, version {found.firing.version}, as champion; {other} took over while it was open\n"
+    ) in text
+
+
+def test_a_peak_that_another_version_may_have_scored_is_not_blamed_on_the_records(rig: Rig) -> None:
+    other = taken_over(rig, anomaly_score=77.0, p_value=1e-99)
+    [note] = [note for note in rig.explain().notes if "the alert said anomaly score 77" in note]
+    assert note.endswith(f": version {other}, which took over, may have scored it")
+
+
 def around(rig: Rig, entity: str, after_s: float, lasted_s: float) -> list[AlertEvent]:
     begun = event("firing", START + 300 + after_s, entity, episode=7)
     return [begun, event("resolved", begun.time + lasted_s, entity, start_s=begun.time, episode=7)]
