@@ -34,11 +34,11 @@ from detector.stream.port import (
 RECORDS = 60
 """Shown."""
 WARMUP = 500
-"""Records before those, which bring the state to where the daemon's was, or near it."""
+"""Records before those, or more: they bring the state to where the daemon's was, or near it."""
 _AFTER_START = 40
 """Of a long episode, so many records are shown from its beginning on."""
 AROUND_S = 600.0
-"""Who alarmed so long before or after the episode counts as alarming then."""
+"""Who alarmed so long before or after the episode counts as alarming then, what changed as long after it."""
 _OTHERS_LISTED = 20
 _FEATURES = 3
 _SAME = 0.005
@@ -69,11 +69,20 @@ class Explanation:
     others: list[Episode] = field(default_factory=list)
     others_left_out: int = 0
     changes: list[Change] = field(default_factory=list)
-    """From the day before until soon after its end, in order."""
+    """From the day before it began until ``changes_until_s``, in order."""
 
     @property
     def peak_s(self) -> float | None:
         return None if self.alert.peak is None else self.alert.peak.timestamp()
+
+    @property
+    def end_s(self) -> float:
+        """Of its newest event, where none says that it is over."""
+        return (self.alert.end or self.alert.time).timestamp()
+
+    @property
+    def changes_until_s(self) -> float:
+        return self.end_s + AROUND_S
 
     @property
     def taken_over_by(self) -> str | None:
@@ -134,17 +143,17 @@ def explain(config: Config, path: Path, alert_id: str, offsets: int, access: Acc
         raise ExplainError(_unknown(read, alert_id, config.outputs.alerts_topic))
     found = Explanation(read.told[-1], read.told[0])
     start_s = found.firing.start.timestamp()
-    end_s = (found.alert.end or found.alert.time).timestamp()
-    others = overlapping(read, alert_id, start_s - AROUND_S, end_s + AROUND_S)
+    others = overlapping(read, alert_id, start_s - AROUND_S, found.end_s + AROUND_S)
+    from_s, until_s = start_s - BEFORE_S, found.changes_until_s
     found.others, found.others_left_out = others[:_OTHERS_LISTED], max(len(others) - _OTHERS_LISTED, 0)
     watching = _watching(config, found.alert)
-    work = _maintenance(config, access, end_s, found.notes)
+    work = _maintenance(config, access, found.end_s, found.notes)
     for detector in watching:
         store = BundleStore(detector.store)
-        found.changes += version_changes(store, detector.name, start_s - BEFORE_S, end_s + AROUND_S)
+        found.changes += version_changes(store, detector.name, from_s, until_s)
         if work is not None:
-            found.changes += windows(work, detector.name, start_s - BEFORE_S, end_s + AROUND_S)
-    found.changes += file_changes(path, start_s - BEFORE_S, end_s + AROUND_S)
+            found.changes += windows(work, detector.name, from_s, until_s)
+    found.changes += file_changes(path, from_s, until_s)
     found.changes = sorted(dict.fromkeys(found.changes), key=lambda change: change.time_s)
     if found.alert.kind == "incident":
         found.notes.append("an incident: its members' alerts explain themselves by their own ids")
@@ -220,7 +229,7 @@ def _add_replay(
         return
     try:
         records = entity_records(
-            reader, codec, alert.entity, until, RECORDS + WARMUP, offsets, access.clock()
+            reader, codec, alert.entity, origin.first_offset, until, RECORDS + WARMUP, offsets, access.clock()
         )
     finally:
         reader.close()

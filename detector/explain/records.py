@@ -33,19 +33,21 @@ def entity_records(
     reader: PartitionReader,
     codec: JsonCodec,
     entity: str,
+    first_offset: int,
     until_offset: int,
     wanted: int,
     most_offsets: int,
     now_s: float,
 ) -> EntityRecords:
-    """Return the last ``wanted`` records, or more, of an entity before an offset, as the daemon reads them.
+    """Return an entity's records of an episode, and ``wanted`` or more before it, as the daemon reads them.
 
     Args:
         reader: Of the entity's partition.
         codec: Of the detector's features.
         entity: Its name.
-        until_offset: The offset after the last one of interest.
-        wanted: How many records suffice.
+        first_offset: Of the episode.
+        until_offset: The offset after its last one.
+        wanted: How many records before it suffice.
         most_offsets: How many offsets to look at, at most.
         now_s: Wall clock; bounds how far ahead an event time may be.
 
@@ -65,7 +67,7 @@ def entity_records(
             rows = np.array([i for i, name in enumerate(batch.entity) if name == entity], dtype=np.int64)
             if rows.size:
                 read.append(batch.take(rows))
-                found += rows.size
+                found += int((batch.offset[rows] < first_offset).sum())
         pieces = read + pieces
         reached, chunk = begin, 2 * chunk
     bounded = found < wanted and reached > held_from

@@ -151,11 +151,12 @@ def others_title(found: Explanation) -> str:
 
 
 def changes_told(found: Explanation) -> Iterator[tuple[str, list[Change]]]:
-    """Yield title and list of what changed before the alert fired, and of what did since, if anything."""
+    """Yield title and list of what changed before the alert fired, and of what did since."""
     before = found.changes_before
     yield "What changed in the day before" if before else _NO_CHANGES, before
-    if found.changes_since:
-        yield "What changed since then", found.changes_since
+    since = found.changes_since
+    what = "What" if since else "Nothing"
+    yield f"{what} changed since then, until {time_text(found.changes_until_s)}", since
 
 
 def change_text(change: Change) -> str:
@@ -259,6 +260,7 @@ def as_data(found: Explanation) -> dict[str, Any]:
             for other in found.others
         ],
         "others_left_out": found.others_left_out,
+        "changes_until": _rfc3339(found.changes_until_s),
         "changes": [{"time": _rfc3339(change.time_s), "what": change.what} for change in found.changes],
     }
 

@@ -239,6 +239,16 @@ def test_a_long_episode_is_shown_from_its_beginning_on(tmp_path: Path, bundle: B
     assert any("later records of the episode are not shown" in note for note in found.notes)
 
 
+def test_before_a_long_episode_as_many_records_are_found_as_before_a_short_one(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.explain.records._FIRST_CHUNK", 100)
+    rig = Rig(tmp_path, bundle, n=1300, ill=range(300, 1290))
+    found = rig.explain()
+    assert found.moments[20].time_s == START + 300
+    assert any("from 280 earlier records" in note for note in found.notes)
+
+
 def test_an_unknown_id_says_what_was_searched(rig: Rig) -> None:
     with pytest.raises(ExplainError, match=r"no alert 'x' among the \d+ events of topic detector.alerts,"):
         rig.explain("x")
@@ -372,9 +382,17 @@ def test_of_a_vanished_feature_the_records_are_there(rig: Rig) -> None:
 def test_what_came_after_it_fired_is_told_apart(rig: Rig) -> None:
     window = {"from": START + 303, "until": START + 304, "kind": "deploy"}
     rig.control = [msgspec.json.encode(window | {"selector": {"entities": "db-*"}})]
-    _, later = printed(rig.explain()).split("What changed since then\n")
+    found = rig.explain()
+    assert found.alert.end is not None
+    assert found.changes_until_s == found.alert.end.timestamp() + 600.0
+    _, later = printed(found).split("What changed since then, until 2027-01-14 18:21:45 UTC\n")
     assert later.startswith("  2027-01-14 18:11:43 UTC  deploy of db-*")
     assert "trained" not in later
+
+
+def test_until_when_changes_were_looked_for_is_told_where_there_is_none(rig: Rig) -> None:
+    assert printed(rig.explain()).endswith("Nothing changed since then, until 2027-01-14 18:21:45 UTC\n")
+    assert as_data(rig.explain())["changes_until"] == "2027-01-14T18:21:45Z"
 
 
 def test_a_cause_that_moved_is_told_and_shown_beside_the_first_one(rig: Rig) -> None:
