@@ -50,7 +50,7 @@ class AbsenceEvent:
     start: float
     """Of the last record before; of vanished features, of the first without them."""
     end: float | None
-    """Of the first record after; None while absent."""
+    """When the first record after came: its time, or the stream's where that is later; None while absent."""
     usual_interval_s: float | None
     """Between two records of an entity; of many the median; None where it is not known."""
     labels: dict[str, str]
@@ -82,9 +82,9 @@ def kept_alive(event: AbsenceEvent, time_s: float) -> AbsenceEvent:
 
 
 def resolved(event: AbsenceEvent, time_s: float, because: ResolvedBecause) -> AbsenceEvent:
-    """Return the event that an absence is over; it never comes before the others."""
+    """Return the event that an absence is over; it never comes before the others, nor ends before them."""
     time = max(event.time, time_s)
-    return replace(event, transition="resolved", time=time, end=time_s, resolved_because=because)
+    return replace(event, transition="resolved", time=time, end=time, resolved_because=because)
 
 
 def listed(entities: list[str]) -> tuple[str, ...]:

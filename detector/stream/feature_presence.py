@@ -49,6 +49,7 @@ class FeaturePresence:
     def saw(
         self,
         batch: Batch,
+        came_s: FloatArray,
         order: IntArray,
         lengths: IntArray,
         slots: IntArray,
@@ -60,6 +61,7 @@ class FeaturePresence:
 
         Args:
             batch: N records.
+            came_s: When each came, shape (N,): its time, or the stream's where that is later.
             order: Rows entity after entity, each entity's as they came, shape (N,).
             lengths: Records of each entity, shape (E,).
             slots: Of the entities, shape (E,).
@@ -97,7 +99,7 @@ class FeaturePresence:
         # Its run was no longer than these records, so it was among them.
         back = (before != _PRESENT) & (after.run < lengths[:, None])
         for e, j in np.argwhere(back).tolist():
-            events += self._is_back(int(slots[e]), j, float(batch.time[last[e]]))
+            events += self._is_back(int(slots[e]), j, float(came_s[last[e]]))
         gone = (
             vanished(self._share[slots], self._run[slots])
             & (self._state[slots] == _PRESENT)

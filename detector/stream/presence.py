@@ -115,6 +115,7 @@ class Presence:
             now_s: Wall clock: no record moves a stream's clock beyond it.
             monotonic_s: When they came.
         """
+        waited_s = monotonic_s - self._arrived_s
         self._arrived_s = monotonic_s
         order = np.argsort(slots, kind="stable")
         lengths = runs_of(slots[order])
@@ -123,10 +124,14 @@ class Presence:
         touched = slots[first]
         self._meet(batch, first, touched)
         silent = self._silent()
+        stood_until_s = -np.inf
         if silent is not None:
+            stood_until_s = self._clocks.now_s().max() + waited_s
             self._clocks.resume()
         time = np.minimum(batch.time, now_s)
         shown, resumed = self._clocks.advance(batch, slots, time, self._longest_hole_s)
+        # Records that are resent, or were held back, have times of before they came.
+        came_s = np.maximum(np.maximum(time, shown), stood_until_s)
 
         rows = self._rows
         at, resumed = shown[order], resumed[order]
@@ -150,16 +155,16 @@ class Presence:
             self._moved_back(left)
         if self._returning:
             records = np.flatnonzero(np.isin(slots, list(self._returning)))
-            self._events += self._recalled.saw(batch, records)
+            self._events += self._recalled.saw(batch, records, came_s)
             self._returning = {s for s in self._returning if self._recalled.concerns(self._entity[s])}
         back = rows.state[touched] != PRESENT
         if back.any():
-            self._returned(touched[back], first[back], batch)
+            self._returned(touched[back], came_s[first[back]])
         if silent in self._incidents:
-            self._incident_over(silent, float(batch.time.min()), "returned")
+            self._incident_over(silent, float(came_s.min()), "returned")
         if self._features is not None:
             self._events += self._features.saw(
-                batch, order, lengths, touched, rows.missed, self._entity, self._labels
+                batch, came_s, order, lengths, touched, rows.missed, self._entity, self._labels
             )
 
     def lags(self, lag: Mapping[Source, int], monotonic_s: float) -> None:
@@ -303,6 +308,8 @@ class Presence:
         rows.missed[before], rows.left[before] = False, True
         if self._features is not None:
             self._features.moved(before, slot)
+        # Its silence was measured on the clock there.
+        time_s = max(time_s, self._clocks.of[rows.source[before]].now_s)
         # If it comes back, the time that it was away is no gap between two of its records.
         rows.heard_s[before] = -np.inf
         state = int(rows.state[before])
@@ -421,13 +428,13 @@ class Presence:
         self._incidents[number] = _Incident(event, event.time, silent)
         self._events.append(event)
 
-    def _returned(self, slots: IntArray, records: IntArray, batch: Batch) -> None:
+    def _returned(self, slots: IntArray, came_s: FloatArray) -> None:
         rows = self._rows
-        for slot, record in zip(slots.tolist(), records.tolist(), strict=True):
+        for slot, time_s in zip(slots.tolist(), came_s.tolist(), strict=True):
             if rows.state[slot] == ABSENT:
-                self._over(slot, float(batch.time[record]), "returned")
+                self._over(slot, time_s, "returned")
         rows.state[slots] = PRESENT
-        self._settle(float(batch.time[records].max()))
+        self._settle(float(came_s.max()))
 
     def _settle(self, time_s: float) -> None:
         """End the incidents of which half of the members are back."""

@@ -9,7 +9,7 @@ from detector.alerting.absence_event import (
     kept_alive,
     resolved,
 )
-from detector.batch import Batch, IntArray, Source
+from detector.batch import Batch, FloatArray, IntArray, Source
 
 
 class RecalledAbsences:
@@ -48,25 +48,26 @@ class RecalledAbsences:
         """Say whether an entity is away, as far as it was told."""
         return entity in self._of_one or any(entity in many.entities for many in self._of_many.values())
 
-    def saw(self, batch: Batch, records: IntArray) -> list[AbsenceEvent]:
+    def saw(self, batch: Batch, records: IntArray, came_s: FloatArray) -> list[AbsenceEvent]:
         """Return the ends of those that some records of a batch end.
 
         Args:
             batch: N records.
             records: Rows of the entities that ``concerns`` knows.
+            came_s: When each record came, shape (N,): its time, or the stream's where that is later.
         """
         events: list[AbsenceEvent] = []
         for row in records.tolist():
-            entity, time = batch.entity[row], float(batch.time[row])
+            entity, time, end = batch.entity[row], float(batch.time[row]), float(came_s[row])
             told = self._of_one.get(entity)
             # After a crash records from before it come again.
             if told is not None and time > told.start:
-                events.append(resolved(self._of_one.pop(entity), time, "returned"))
+                events.append(resolved(self._of_one.pop(entity), end, "returned"))
             for alert_id, many in list(self._of_many.items()):
                 if entity in many.entities and time > many.start:
                     self._back[alert_id].add(entity)
                     if 2 * len(self._back[alert_id]) >= len(many.entities):
-                        events.append(resolved(self._of_many.pop(alert_id), time, "returned"))
+                        events.append(resolved(self._of_many.pop(alert_id), end, "returned"))
         return events
 
     def keep_alive(self, clocks: Mapping[Source, float]) -> list[AbsenceEvent]:

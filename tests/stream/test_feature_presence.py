@@ -75,6 +75,32 @@ def test_feature_that_vanishes_from_one_entity_is_missed_until_it_is_back(poll: 
     assert over.end - fired.start == pytest.approx(60 * 60.0, abs=300.0)
 
 
+def test_a_record_that_is_resent_with_the_feature_ends_it_when_it_comes() -> None:
+    rows, presence, events = values(20), Presence("hosts", AbsenceRules()), []
+    rows[200:, 3, 0] = np.nan
+    for k in range(240):
+        # The last one is a record of web-3 alone, of before.
+        sent = [3] if k == 239 else range(20)
+        slots = np.array(sent)
+        at = k if k < 239 else 150
+        batch = Batch(
+            "hosts",
+            FEATURES,
+            (P0,),
+            np.zeros(len(slots), dtype=np.int64),
+            20 * k + slots,
+            [f"web-{i}" for i in sent],
+            START_S + 60.0 * (at + slots / 20),
+            rows[at, slots],
+            {},
+        )
+        presence.saw(batch, slots, 2e9, 0.0)
+        events += presence.take_events()
+    fired, over = events
+    assert (fired.transition, over.transition) == ("firing", "resolved")
+    assert over.end == over.time == pytest.approx(START_S + 239 * 60.0, abs=10.0)
+
+
 def test_feature_that_is_often_missing_takes_longer_and_a_sparse_one_is_never_missed() -> None:
     rows = values(20)
     rows[200:250, :3, 1:] = np.nan

@@ -138,6 +138,50 @@ def test_return_resolves_under_the_same_id_and_an_absence_is_told_once() -> None
     assert stream.presence.absent() == 0
 
 
+NOW_S = pytest.approx(START_S + 60 * INTERVAL_S, abs=0.2 * INTERVAL_S)
+"""When half an hour without somebody ends."""
+
+
+def ends(stream: Stream) -> list[AbsenceEvent]:
+    return [event for event in stream.events if event.transition == "resolved"]
+
+
+@pytest.mark.parametrize("sent", [29, 33])
+@pytest.mark.parametrize("there", [P0, P1])
+def test_records_that_are_resent_or_were_held_back_end_an_absence_when_they_come(
+    sent: int, there: Source
+) -> None:
+    stream, names = Stream(), fleet(12)
+    others = [f"db-{i}" for i in range(12)]
+    for k in range(60):
+        gone = ["web-003"] if k >= 30 else []
+        stream.poll((P0, rounds(names, k, k + 1, without=gone)), (P1, rounds(others, k, k + 1)))
+    stream.poll((there, [(sent * INTERVAL_S, "web-003")]))
+    [over] = ends(stream)
+    assert over.entity == "web-003"
+    assert over.end == over.time == NOW_S
+
+
+def test_records_that_were_held_back_end_an_absence_of_many_when_they_come() -> None:
+    stream, names = Stream(), fleet(40)
+    play(stream, rounds(names, 0, 30))
+    play(stream, rounds(names, 30, 60, without=names[:30]))
+    stream.poll((P0, rounds(names[:30], 30, 31)))
+    [over] = ends(stream)
+    assert over.entity == MANY_ENTITIES
+    assert over.end == over.time == NOW_S
+
+
+def test_records_that_were_held_back_end_the_silence_of_all_when_they_come() -> None:
+    stream, names = Stream(AbsenceRules(silence_after_s=30.0)), fleet(12)
+    play(stream, rounds(names, 0, 30))
+    stream.idle(30 * INTERVAL_S)
+    stream.poll((P0, rounds(names, 30, 60)))
+    [over] = ends(stream)
+    assert over.entity == MANY_ENTITIES
+    assert over.end == over.time == NOW_S
+
+
 def test_same_records_again_give_the_same_ids() -> None:
     names = fleet(12)
     records = [*rounds(names, 0, 30), *rounds(names, 30, 60, without=["web-003"])]

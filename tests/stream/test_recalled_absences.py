@@ -1,11 +1,12 @@
 """Tests for detector.stream.recalled_absences."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from detector.alerting.absence_event import KEEP_ALIVE_S, LASTS_S, MANY_ENTITIES, AbsenceEvent
-from detector.batch import IntArray, Source
+from detector.batch import Source
 from detector.stream.recalled_absences import RecalledAbsences
 from tests.web.made_up import SOURCE, absence_of, batch_of
 
@@ -19,8 +20,18 @@ def away(*events: AbsenceEvent) -> RecalledAbsences:
     return absences
 
 
-def all_of(n: int) -> IntArray:
-    return np.arange(n)
+def saw(
+    absences: RecalledAbsences,
+    entities: list[str],
+    time_s: float,
+    *,
+    came_s: float | None = None,
+    rows: Sequence[int] | None = None,
+) -> list[AbsenceEvent]:
+    n = len(entities)
+    came = np.full(n, time_s if came_s is None else came_s)
+    records = np.arange(n) if rows is None else np.array(rows)
+    return absences.saw(batch_of(entities, time_s), records, came)
 
 
 MANY = replace(
@@ -32,20 +43,23 @@ def test_an_entity_is_back_with_a_record_from_after_it_was_heard_last() -> None:
     absences = away(absence_of("a"), absence_of("b"))
     assert (absences.absent(), absences.concerns("a"), absences.concerns("c")) == (2, True, False)
     heard_s = absence_of("a").start
-    assert absences.saw(batch_of(["a", "b"], heard_s), all_of(2)) == []
-    [over] = absences.saw(batch_of(["a"], heard_s + 0.5), all_of(1))
+    assert saw(absences, ["a", "b"], heard_s) == []
+    [over] = saw(absences, ["a"], heard_s + 0.5)
     assert (over.transition, over.entity, over.resolved_because) == ("resolved", "a", "returned")
     # It cannot have ended before it was noticed.
-    assert (over.time, over.end) == (TOLD_S, heard_s + 0.5)
+    assert (over.time, over.end) == (TOLD_S, TOLD_S)
     assert [event.entity for event in absences.told()] == ["b"]
+    [over] = saw(absences, ["b"], heard_s + 0.5, came_s=TOLD_S + 60.0)
+    assert (over.time, over.end) == (TOLD_S + 60.0, TOLD_S + 60.0)
 
 
 def test_of_many_half_of_those_it_names_have_to_be_back() -> None:
     absences = away(MANY)
-    assert absences.saw(batch_of(["a", "a", "x"], TOLD_S), np.array([0, 1])) == []
+    assert saw(absences, ["a", "a", "x"], TOLD_S, rows=[0, 1]) == []
     assert absences.absent() == 59
-    [over] = absences.saw(batch_of(["b"], TOLD_S + 1.0), all_of(1))
+    [over] = saw(absences, ["b"], TOLD_S + 1.0, came_s=TOLD_S + 60.0)
     assert (over.alert_id, over.transition, over.absent) == ("many", "resolved", 60)
+    assert (over.time, over.end) == (TOLD_S + 60.0, TOLD_S + 60.0)
     assert not absences.any()
 
 
