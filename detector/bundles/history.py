@@ -58,7 +58,12 @@ def with_another(path: Path, promotion: Promotion) -> bytes:
 
 
 def champion_before(history: Sequence[Promotion], champion: str) -> str | None:
-    """Return which version a rollback leads to: the champion before this one; None where none is known.
+    """Return which version a rollback leads to: the champion before this one; None where none is known."""
+    return next(iter(champions_before(history, champion)), None)
+
+
+def champions_before(history: Sequence[Promotion], champion: str) -> list[str]:
+    """Return which versions rollbacks lead to, one after the other: the champions before this one.
 
     What was rolled back from is as if it had never been promoted, so rollbacks lead further and further back.
     """
@@ -66,8 +71,7 @@ def champion_before(history: Sequence[Promotion], champion: str) -> str | None:
     for promotion in history:
         path = _arrived(path, promotion.before)
         path = _arrived(path[:-1] if promotion.how == "models rollback" else path, promotion.version)
-    path = _arrived(path, champion)
-    return path[-2] if len(path) > 1 else None
+    return _arrived(path, champion)[:-1][::-1]
 
 
 def _arrived(path: list[str], version: str | None) -> list[str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from detector.bundles.gates import objections_in
 from detector.bundles.history import champion_before
 from detector.bundles.manifest import Manifest
-from detector.bundles.pruning import old_versions, remove, size_bytes
+from detector.bundles.pruning import old_versions, remove, size_bytes, unreadable_versions
 from detector.bundles.store import CHAMPION, Bundle, BundleError, BundleStore, load_bundle, read_manifest
 from detector.cli.failure import Failure, explained
 from detector.config import ConfigError, load_config
@@ -206,17 +206,29 @@ def rollback(where: Path, detector: str) -> None:
 @models.command()
 @_WHERE
 @click.argument("detector")
-@click.option("--keep", type=click.IntRange(min=1), required=True, help="So many of the newest stay.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    required=True,
+    help="So many of the newest stay, of those that can be used.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 def prune(where: Path, detector: str, keep: int, dry_run: bool) -> None:
     """Remove old versions of DETECTOR.
 
-    Neither the champion is one, nor the version that rollback leads to, however old they are.
+    Neither the champion is one, nor the version that rollback leads to, however old they are. A damaged
+    version, or one of another format, counts as none of the newest: it stays where it is newer than the last
+    of these, and is named. Where rollback leads to such a one, the champion before it stays as well.
     """
     store = _store_of(where, detector)
     count = freed_bytes = 0
     with explained(BundleError):
-        old = old_versions(store, detector, keep)
+        unreadable = unreadable_versions(store, detector)
+        old = old_versions(store, detector, keep, unreadable)
+        for version, why in unreadable.items():
+            if version not in old:
+                said = "stays, counts as none of the newest, and cannot be used"
+                click.echo(f"{detector}/{version} {said}: {why}", err=True)
         sizes = ((version, size_bytes(store.root / detector / version)) for version in old)
         for version, size in sizes if dry_run else remove(store, detector, old):
             click.echo(f"{detector}/{version}: {size} bytes")

@@ -548,6 +548,25 @@ def test_prune_removes_old_versions_and_rollback_still_works(trained: Project) -
     assert trained.call("models", "rollback", where, "hosts").exit_code == 0
 
 
+@pytest.mark.parametrize("keep", ["1", "2"])
+def test_prune_keeps_what_can_be_used_in_place_of_a_damaged_version_and_names_that(
+    trained: Project, keep: str
+) -> None:
+    store, folder = BundleStore(trained.store), trained.store / "hosts"
+    first, second, third = str(store.alias("hosts")), train_more(trained), train_more(trained)
+    old = "20200101T000000Z-0000"
+    shutil.copytree(folder / first, folder / old)
+    (folder / second / "model.safetensors").write_bytes(b"0")
+    result = trained.call("models", "prune", str(trained.store), "hosts", "--keep", keep)
+    assert result.exit_code == 0
+    assert set(store.versions("hosts")) == {first, second, third}
+    assert result.stderr.startswith(
+        f"hosts/{second} stays, counts as none of the newest, and cannot be used: "
+    )
+    assert "altered or cut short" in result.stderr
+    assert trained.call("models", "promote", str(trained.config), "hosts", first).exit_code == 0
+
+
 def test_show_of_an_unknown_detector(trained: Project) -> None:
     result = trained.call("models", "show", str(trained.store), "pumps")
     assert result.exit_code == 2
