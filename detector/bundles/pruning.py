@@ -40,7 +40,8 @@ def old_versions(store: BundleStore, detector: str, keep: int, unreadable: Colle
     if len(readable) < keep:
         return []
     before = champions_before(store.history(detector), champion)
-    needed.update(before[:1], [version for version in before if version in readable][:1])
+    usable = [version for version in before if version in readable and version != champion]
+    needed.update(before[:1], usable[:1])
     return [version for version in found if version < readable[-keep] and version not in needed]
 
 

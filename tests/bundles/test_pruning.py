@@ -61,6 +61,10 @@ def test_where_rollback_leads_to_what_cannot_be_read_the_champion_before_that_st
     store: BundleStore,
 ) -> None:
     assert old_versions(store, "hosts", 1, VERSIONS[3:5]) == VERSIONS[:2] + VERSIONS[3:4]
+    # The champion was that before, too, but it is no other.
+    store.promote("hosts", VERSIONS[4], "models promote", 1.9e9)
+    store.promote("hosts", VERSIONS[5], "models promote", 1.9e9)
+    assert old_versions(store, "hosts", 1, VERSIONS[3:5]) == VERSIONS[:2] + VERSIONS[3:4]
     store.promote("hosts", VERSIONS[0], "models promote", 1.9e9)
     assert old_versions(store, "hosts", 1, VERSIONS[4:6]) == VERSIONS[1:3]
     # One that is gone leads nowhere either.
