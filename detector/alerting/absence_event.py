@@ -48,7 +48,7 @@ class AbsenceEvent:
     told: int
     """How often more was told of it; 0 when it fires."""
     start: float
-    """Of the last record before; of vanished features, of the first without them."""
+    """Of the last record before, or when it came if its clock is ahead; of features, of the first without."""
     end: float | None
     """When the first record after came: its time, or the stream's where that is later; None while absent."""
     usual_interval_s: float | None

@@ -86,6 +86,8 @@ class Stopped:
         """
         newest = int(slots[np.argmax(rows.time_s[slots])])
         source, offset = sources[rows.source[newest]], int(rows.offset[newest])
+        # A clock that is far ahead says nothing of when its entity was heard last.
+        start_s = float(rows.time_s[newest])
         interval = usual_interval_s(rows.gaps[slots])
         usual = median(interval[np.isfinite(interval)], np.nan)
         return AbsenceEvent(
@@ -101,7 +103,7 @@ class Stopped:
             severity=self.severity,
             time=time_s,
             told=0,
-            start=float(rows.time_s[newest]),
+            start=start_s if start_s <= time_s else float(rows.heard_s[newest]),
             end=None,
             usual_interval_s=None if np.isnan(usual) else usual,
             labels=self.labels,

@@ -182,6 +182,16 @@ def test_records_that_were_held_back_end_the_silence_of_all_when_they_come() -> 
     assert over.end == over.time == NOW_S
 
 
+def test_absence_of_an_entity_whose_clock_is_ahead_begins_when_it_was_heard_last() -> None:
+    stream, names = Stream(), fleet(12)
+    records = [*rounds(names, 0, 30), *rounds(names, 30, 90, without=["web-003"]), *rounds(names, 90, 92)]
+    play(stream, [(time + 600.0 * (name == "web-003"), name) for time, name in records], 1)
+    fired = stream.events[0]
+    assert fired.entity == "web-003"
+    assert fired.start == pytest.approx(START_S + 29 * INTERVAL_S, abs=INTERVAL_S)
+    assert fired.start < fired.time
+
+
 def test_same_records_again_give_the_same_ids() -> None:
     names = fleet(12)
     records = [*rounds(names, 0, 30), *rounds(names, 30, 60, without=["web-003"])]
