@@ -13,6 +13,7 @@ from detector.config import Config, ConfigError, load_config
 from detector.config.budget import BudgetConfig
 from detector.config.detectors import DetectorConfig
 from detector.config.maintenance import DAYS, MaintenanceConfig
+from detector.config.problem import Problem
 from detector.config.schema import config_schema
 from detector.scoring.typicality import is_on
 
@@ -26,7 +27,7 @@ from detector.scoring.typicality import is_on
     help="Read neither secrets nor certificates: for a check where they are not, as in CI.",
 )
 def check(config: Path | None, schema: bool, without_secrets: bool) -> None:
-    """Check CONFIG completely, connecting nowhere; exit 2 if anything is wrong."""
+    """Check CONFIG completely, its champions too, connecting nowhere; exit 2 if anything is wrong."""
     if schema:
         click.echo(json.dumps(config_schema(), indent=2))
         return
@@ -35,7 +36,9 @@ def check(config: Path | None, schema: bool, without_secrets: bool) -> None:
     with explained(ConfigError):
         loaded = load_config(config, without_secrets=without_secrets)
     _check_paths(loaded, config)
-    for line in (*store_warnings(loaded), *_version_warnings(loaded)):
+    with explained(ConfigError):
+        warnings = _version_warnings(loaded, config)
+    for line in (*store_warnings(loaded), *warnings):
         click.echo(f"{config}: {line}", err=True)
     click.echo(f"{config}: ok")
     for line in summary(loaded):
@@ -65,18 +68,36 @@ def store_warnings(config: Config) -> list[str]:
     ]
 
 
-def _version_warnings(config: Config) -> list[str]:
-    """Return which champions the daemon could not use, and which were trained by other settings."""
+def _version_warnings(config: Config, path: Path) -> list[str]:
+    """Return which champions are missing or out of reach, and which were trained by other settings.
+
+    Raises:
+        ConfigError: There are some that the daemon could not use.
+    """
     from detector.bundles.store import CHAMPION, BundleError, BundleStore
-    from detector.from_config import load_version, other_settings
+    from detector.from_config import load_version, other_settings, served
 
     found: list[str | None] = []
-    for detector in config.detectors:
+    problems: list[Problem] = []
+    for i, detector in enumerate(config.detectors):
         try:
             if BundleStore(detector.store).alias(detector.name) is not None:
-                found.append(other_settings(detector, load_version(detector, f"@{CHAMPION}").manifest))
+                champion = load_version(detector, f"@{CHAMPION}")
+                served(detector, champion)
+                found.append(other_settings(detector, champion.manifest))
+            elif detector.bootstrap is None:
+                found.append(
+                    f"detectors[{i}].store: no version of {detector.name!r} in {str(detector.store)!r} is "
+                    "the champion; run will end with 2 until one is trained"
+                )
         except BundleError as error:
-            found.append(str(error))
+            # What this user may not look into may be open to the daemon's.
+            if isinstance(error.__cause__, PermissionError | NotADirectoryError):
+                found.append(str(error))
+            else:
+                problems.append(Problem(("detectors", i, "store"), str(error)))
+    if problems:
+        raise ConfigError(str(path), problems)
     return [line for line in found if line is not None]
 
 

@@ -1,5 +1,6 @@
 """``detector train``: from records to a bundle that the daemon can use."""
 
+import importlib.util
 import logging
 import math
 import os
@@ -31,6 +32,7 @@ from detector.cli.check import budget_text
 from detector.cli.failure import Failure
 from detector.config import Config, ConfigError, load_config
 from detector.config.detectors import DetectorConfig
+from detector.extras import how_to_install
 from detector.logs import configure_logs
 from detector.stream.maintenance import Maintenance
 from detector.training.job import Progress as Report
@@ -39,6 +41,8 @@ from detector.training.newest_records import NewestRecords
 _log = logging.getLogger(__name__)
 NOT_PROMOTED_EXIT_CODE = 4
 """The version was written, and the champion is what it was: something speaks against the new one."""
+_LIBRARIES = {"pyarrow": "pyarrow", "sklearn": "scikit-learn", "hmmlearn": "hmmlearn"}
+"""What the extra brings, by the names of modules."""
 
 
 @click.command()
@@ -95,6 +99,9 @@ def train(
     except KeyError as error:
         raise click.UsageError(str(error.args[0])) from error
     configure_logs(loaded.logging.level, loaded.logging.format)
+    absent = [name for module, name in _LIBRARIES.items() if importlib.util.find_spec(module) is None]
+    if absent:
+        raise Failure(f"training needs {' and '.join(absent)}; {how_to_install('train')}")
 
     from detector.from_config import training_settings
     from detector.stream.port import KafkaClientError

@@ -1,6 +1,7 @@
 """Tests for detector.cli.train and detector.cli.models: a bundle made, looked at, and found damaged."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -136,6 +137,18 @@ def test_fewest_refuses_what_is_too_little_and_says_how_much_there_is(project: P
     assert (result.exit_code, result.stdout) == (3, "300\n")
     assert not project.store.exists()
     assert project.train("hosts", "--input", str(project.data), "--fewest", "300").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("pyarrow", "pyarrow"), ("sklearn", "scikit-learn"), ("hmmlearn", "hmmlearn")]
+)
+def test_without_the_train_extra_it_says_what_to_install(
+    project: Project, monkeypatch: pytest.MonkeyPatch, module: str, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    result = project.train("hosts", "--input", str(project.data))
+    assert result.exit_code == 2
+    assert f"training needs {name}; pip install '.[train]' in the source folder" in result.stderr
 
 
 def test_files_of_the_configuration_are_read_without_options(project: Project) -> None:
@@ -322,7 +335,7 @@ def test_unusable_records_exit_2_and_write_nothing(project: Project) -> None:
     assert not project.store.exists()
 
 
-def test_check_warns_of_a_champion_trained_by_other_settings_or_of_no_use(trained: Project) -> None:
+def test_check_warns_of_a_champion_trained_by_other_settings(trained: Project) -> None:
     def warnings_with(old: str, new: str) -> str:
         text = trained.config.read_text()
         trained.config.write_text(text.replace(old, new))
@@ -335,7 +348,34 @@ def test_check_warns_of_a_champion_trained_by_other_settings_or_of_no_use(traine
     assert ": predictor is ewma and was none\n" in warnings_with("predictor: none", "predictor: ewma")
     said = "training.n_components is 2 and was 1; training.typicality is on and was not set"
     assert said in warnings_with("n_components: 1", "n_components: 2, typicality: on")
-    assert "was trained on cpu, rps, but" in warnings_with("features: [cpu, ", "features: [")
+
+
+def test_check_refuses_champions_that_the_daemon_would_not_start_with(trained: Project) -> None:
+    trained.config.write_text(trained.config.read_text().replace("features: [cpu, ", "features: ["))
+    result = trained.call("check", str(trained.config))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert f"{trained.config}: 1 problem\n  detectors[0].store: detector 'hosts': version" in result.stderr
+    assert "was trained on cpu, rps, but" in result.stderr
+    assert trained.call("run", str(trained.config)).exit_code == 2
+
+
+def test_check_refuses_a_champion_of_another_format(trained: Project) -> None:
+    manifest = next(trained.store.glob("hosts/*/manifest.json"))
+    text = manifest.read_text()
+    manifest.write_text(re.sub('"format_version": *[0-9]+', '"format_version": 999', text))
+    result = trained.call("check", str(trained.config))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "999" in result.stderr
+
+
+def test_check_says_where_nothing_is_trained_yet_unless_the_daemon_trains(project: Project) -> None:
+    result = project.call("check", str(project.config))
+    assert result.exit_code == 0
+    said = f"detectors[0].store: no version of 'hosts' in '{project.store}' is the champion"
+    assert f"{said}; run will end with 2 until one is trained\n" in result.stderr
+    project.config.write_text(project.config.read_text().replace("training:", "bootstrap: {}\n    training:"))
+    assert project.call("check", str(project.config)).stderr == ""
 
 
 def test_list_and_show(trained: Project) -> None:
@@ -394,7 +434,9 @@ def test_a_champion_that_cannot_be_loaded_is_said_and_exits_2(
         assert result.exit_code == 2, result.output
         assert "hosts: its champion cannot be loaded: " in result.stderr
         assert said in result.stderr
-    assert said in trained.call("check", str(trained.config)).stderr
+    result = trained.call("check", str(trained.config))
+    assert result.exit_code == 2
+    assert said in result.stderr
 
 
 def test_versions_without_a_champion_are_listed_and_it_is_said(trained: Project) -> None:
@@ -404,7 +446,7 @@ def test_versions_without_a_champion_are_listed_and_it_is_said(trained: Project)
         assert result.exit_code == 0
         said = f"hosts: no version is the champion; detector models promote {trained.store} hosts VERSION"
         assert said in result.stderr
-    assert trained.call("check", str(trained.config)).stderr == ""
+    assert "is the champion; run will end with 2" in trained.call("check", str(trained.config)).stderr
 
 
 @pytest.mark.parametrize("of", ["config", "store"])
