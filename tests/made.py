@@ -9,6 +9,7 @@ from detector.alerting.budget import HeldOut, Threshold
 from detector.alerting.rules import AlertRules
 from detector.batch import Batch, FloatArray, Source
 from detector.models.contract import Family, Predictor
+from detector.models.cyclic import CyclicPredictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.feature_transforms import FeatureTransforms
 from detector.models.gmm import Gmm
@@ -87,6 +88,9 @@ def predictor_called(name: str, d: int, *, order: int = 1, seed: int = 0) -> Pre
         return EwmaPredictor(np.array([0.2]), d)
     if name == "seasonal":
         return SeasonalPredictor(0.5 * rng.normal(size=(1, N_BINS, d)))
+    if name == "cyclic":
+        profile = 0.5 * rng.normal(size=(1, 12, d))
+        return CyclicPredictor(profile, np.ones_like(profile), period_s=720.0, begins_s=0.0, records=12.0)
     return LastPredictor(d) if name == "last" else NoPredictor(d)
 
 

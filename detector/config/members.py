@@ -12,7 +12,16 @@ MOST_MEMBERS = 3
 
 FamilyName = Literal["gmm", "hmm", "naive_bayes", "vae", "rbm", "gan"]
 PredictorName = Literal[
-    "auto", "none", "last", "ewma", "level", "level_and_range", "autoregressive", "regression", "seasonal"
+    "auto",
+    "none",
+    "last",
+    "ewma",
+    "level",
+    "level_and_range",
+    "autoregressive",
+    "regression",
+    "seasonal",
+    "cyclic",
 ]
 
 OPTIONS: dict[str, tuple[str, ...]] = {

@@ -7,6 +7,7 @@ import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays, Prediction, Predictor
+from detector.models.cyclic import CyclicPredictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.level import LevelAndRangePredictor, LevelPredictor
 from detector.models.moving_mean import moving_mean
@@ -213,6 +214,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
     "autoregressive": AutoregressivePredictor,
     "regression": RegressionPredictor,
     "seasonal": SeasonalPredictor,
+    "cyclic": CyclicPredictor,
 }
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.cyclic import CyclicPredictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.predictors import NoPredictor
 from detector.models.regression import RegressionPredictor
@@ -185,11 +186,13 @@ def _run_forward(
     """Return residuals, shape (E, n, D), around what the predictor expects after those before."""
     n_entities, n, d = residual.shape
     z = residual.copy()
-    if isinstance(density.predictor, NoPredictor | SeasonalPredictor):
+    if isinstance(density.predictor, NoPredictor | SeasonalPredictor | CyclicPredictor):
         rows, lengths = density.predictor.initial_state(n_entities), np.full(n_entities, n)
         unknown = np.full((n_entities * n, d), np.nan)
-        expected = density.predict(rows, unknown, time.ravel(), lengths, model).expected
-        return np.clip(z + expected.reshape(z.shape), lowest[:, None], highest[:, None])
+        prediction = density.predict(rows, unknown, time.ravel(), lengths, model)
+        if prediction.spread is not None:
+            z *= prediction.spread.reshape(z.shape)
+        return np.clip(z + prediction.expected.reshape(z.shape), lowest[:, None], highest[:, None])
     rows = density.predictor.initial_state(n_entities)
     learns = isinstance(density.predictor, RegressionPredictor)
     if learns:

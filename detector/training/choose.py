@@ -15,6 +15,7 @@ from detector.training.choose_by_labels import FEWEST_RECORDS, choose_by_labels
 from detector.training.choose_committee import CommitteeChoice, candidates_for, choose_committee
 from detector.training.choose_predictor import PredictorChoice, choose_predictor, without_evidence
 from detector.training.default_committee import (
+    cycle_member,
     discrete_members,
     independent_members,
     members_of_one_feature,
@@ -34,7 +35,7 @@ _FAMILY_RECORDS, _FAMILY_RECORDS_EACH = 10_000, 2_000
 # Committees on these predictors are compared where labels can tell.
 _COMPARED = ("autoregressive", "seasonal", "last")
 
-# Nats a record that the hours tell, at least: as if half of a feature's variance were theirs.
+# Nats a record that the hours, or a cycle, tell at least: as if half of a feature's variance were theirs.
 _SEASON_TELLS = 0.35
 
 _log = logging.getLogger(__name__)
@@ -117,7 +118,13 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
     if len(kinds) == 1 and plan.predictor == AUTO:
         reasons = ["one feature: what departs from its level or range or last values, or drifts from these"]
         tried = _predictor(given, plan, "gmm").tried
-        return _with_further_members(given, plan, members_of_one_feature(), kinds, tried, reasons, report)
+        members = members_of_one_feature()
+        if _is_cyclic(tried):
+            members, reasons = (
+                [*members, cycle_member()],
+                [*reasons, "it goes in cycles: a member knows them"],
+            )
+        return _with_further_members(given, plan, members, kinds, tried, reasons, report)
     found = _predictor(given, plan, "naive_bayes")
     reasons = [found.reason]
     independent = found.name == "none"
@@ -162,6 +169,13 @@ def _is_seasonal(members: Sequence[MemberPlan], tried: Sequence[PredictorTried])
     nats = {entry.name: entry.nats for entry in tried}
     seasonal, none = nats.get("seasonal"), nats.get("none")
     return seasonal is not None and none is not None and seasonal - none > _SEASON_TELLS
+
+
+def _is_cyclic(tried: Sequence[PredictorTried]) -> bool:
+    """Return whether a cycle tells much of records that nothing else tells."""
+    nats = {entry.name: entry.nats for entry in tried if entry.nats is not None}
+    cyclic = nats.pop("cyclic", None)
+    return cyclic is not None and bool(nats) and cyclic - max(nats.values()) > _SEASON_TELLS
 
 
 def _labelled(

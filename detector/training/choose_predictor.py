@@ -18,6 +18,8 @@ from detector.training.training_rows import TrainingError
 # It shows that records follow their past, where nothing else does, and is not what they are compared with.
 _IN_TURN = ("none", "autoregressive", "seasonal")
 _OTHERWISE = "last"
+# What a single feature is compared with besides; nobody takes it for all that can be expected.
+_BESIDE = "cyclic"
 _WITHOUT_EVIDENCE = "autoregressive"
 _FEWEST_JUDGED = 5
 # Nats a feature: rows without any order differ by less, and are many enough to make that significant.
@@ -38,7 +40,7 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
     What a predictor leaves is taken for independent features with heavy tails, scaling included, so that the
     values compare. A predictor has to be worth its while, over those tried before it: by more than 0.03 nats
     a feature, and by more than twice the standard error of the gain. Where ``last`` alone is, records follow
-    their past, and ``autoregressive`` is taken.
+    their past, and ``autoregressive`` is taken. Of a single feature ``cyclic`` is tried as well, never taken.
 
     A predictor gains something even where records tell nothing about one another, for being fitted and scaled
     another way than none is. So what it gains over none on the same records in random order does not count.
@@ -49,7 +51,8 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
     """
     log_likelihood: dict[str, FloatArray] = {}
     tried: list[PredictorTried] = []
-    for name in (*_IN_TURN, _OTHERWISE):
+    alone = material.rows.values.shape[1] == 1
+    for name in (*_IN_TURN, _OTHERWISE, *((_BESIDE,) if alone else ())):
         try:
             expectation = expect(material, replace(plan, predictor=name, order=1))
         except (ValueError, TrainingError) as error:
@@ -64,6 +67,8 @@ def choose_predictor(material: Material, plan: TrainingPlan) -> PredictorChoice:
     best, least = "none", _LEAST_GAIN * material.rows.values.shape[1]
     disordered: Material | None = None
     for name, nats in log_likelihood.items():
+        if name == _BESIDE:
+            continue
         eligible = best == "none" if name == _OTHERWISE else name != best
         gain = float(np.mean(nats - log_likelihood[best]))
         if not (eligible and gain > least and is_worth_having(nats, log_likelihood[best])):

@@ -32,6 +32,8 @@ FOLLOWING = MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=
 # What is usual of late may be wrong at this hour: a slow fall, at noon, to the level of the night. That is
 # seldom, and plain where the hours tell much, so it is not to cost what the others hear.
 _SEASON = MemberPlan("gmm", "seasonal", options=BELL_EACH, time_scale=TimeScale(0.3), share=0.01)
+# A job that runs each hour, a machine that goes round: what is wrong for the phase is usual otherwise.
+_CYCLE = MemberPlan("gmm", "cyclic", options=BELL_EACH, time_scale=TimeScale(0.3))
 # A mixture beside it hears less of what people labelled in tables, and alone as well. Tables are seldom
 # clean, so what is least likely among their records does not shape what is normal.
 _INDEPENDENT = (MemberPlan("naive_bayes", "none", options={"trimmed_percent": 20}),)
@@ -58,6 +60,11 @@ def ordered_members(predictor: str, kinds: Mapping[str, Kind]) -> list[MemberPla
 def season_member(kinds: Mapping[str, Kind]) -> MemberPlan:
     """Return the member that knows what is usual at this time of day, for features of these kinds."""
     return _beside_texts(_SEASON, kinds)
+
+
+def cycle_member() -> MemberPlan:
+    """Return the member that knows what is usual in this phase of a cycle, for one feature."""
+    return _CYCLE
 
 
 def independent_members(kinds: Mapping[str, Kind]) -> list[MemberPlan]:

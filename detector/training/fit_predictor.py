@@ -13,6 +13,7 @@ from detector.models.predictors import PREDICTORS, AutoregressivePredictor, Last
 from detector.models.regression import N_REGRESSORS, RegressionPredictor
 from detector.models.scaling import NEGLIGIBLE
 from detector.models.sequences import lagged, rows_of_each, starts_of
+from detector.training.fit_cyclic import fit_cyclic
 from detector.training.fit_seasonal import fit_seasonal
 
 # In units of one standardised row: ten rows' worth of belief that nothing depends on anything.
@@ -96,6 +97,8 @@ def fit_predictor(
         return _fit_regression(z, lengths, model, n_models, local_time)
     if name == "seasonal":
         return fit_seasonal(z, time, lengths, model, n_models, local_time)
+    if name == "cyclic":
+        return fit_cyclic(z, time, lengths, model, n_models)
     if name != "autoregressive":
         raise ValueError(f"no predictor is called {name!r}; this version knows {', '.join(PREDICTORS)}")
     if not 1 <= order <= LARGEST_ORDER:

@@ -7,6 +7,7 @@ import pytest
 
 from detector.batch import FloatArray
 from detector.models.contract import Arrays, Predictor
+from detector.models.cyclic import CyclicPredictor
 from detector.models.ewma import EwmaPredictor
 from detector.models.predictors import (
     PREDICTORS,
@@ -120,6 +121,7 @@ def test_wide_coefficients_are_not_copied_for_every_row_and_no_bit_changes(model
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_round_trip_is_exact(name: str) -> None:
     z, time = np.random.default_rng(0).normal(size=(300, 3)), 900.0 * np.arange(300.0)
+    z += 2.0 * np.sin(2 * np.pi * np.arange(300) / 20)[:, None]
     predictor = fit_predictor(name, z, time, np.array([300]), np.array([0]), 2)
     again = predictor_from_arrays(name, predictor.arrays(), 3)
     one, zero = np.array([300]), np.array([0])
@@ -291,6 +293,9 @@ def made(name: str, d: int = 3) -> Predictor:
         return EwmaPredictor(np.array([0.3, 0.05]), d)
     if name == "seasonal":
         return SeasonalPredictor(rng.normal(size=(2, N_BINS, d)))
+    if name == "cyclic":
+        profile, spread = rng.normal(size=(2, 5, d)), rng.uniform(0.5, 2.0, (2, 5, d))
+        return CyclicPredictor(profile, spread, period_s=4000.0, begins_s=100.0, records=5.2)
     if name == "autoregressive":
         return unbounded(rng.normal(size=(2, 3 * d, d)), rng.normal(size=(2, d)))
     if name == "regression":
@@ -413,6 +418,15 @@ def test_seasonal_needs_two_days() -> None:
         fit_predictor("seasonal", np.ones((200, 1)), time, np.array([200]), np.array([0]), 2)
 
 
+def of_a_cycle(**changed: FloatArray) -> Arrays:
+    right = {
+        "profile": np.zeros((1, 5, 3)),
+        "spread": np.ones((1, 5, 3)),
+        "cycle": np.array([60.0, 0.0, 5.0]),
+    }
+    return {**right, **changed}
+
+
 def test_predictions_of_no_rows_are_none() -> None:
     none = np.empty(0, dtype=np.int64)
     for name in PREDICTORS:
@@ -429,8 +443,12 @@ def test_predictions_of_no_rows_are_none() -> None:
         ("ewma", {"weight": np.ones((1, 3))}),
         ("seasonal", {"profile": np.zeros((1, 24, 3))}),
         ("seasonal", {"profile": np.full((1, N_BINS, 3), np.inf)}),
+        ("cyclic", of_a_cycle(spread=np.ones((1, 4, 3)))),
+        ("cyclic", of_a_cycle(spread=np.zeros((1, 5, 3)))),
+        ("cyclic", of_a_cycle(profile=np.full((1, 5, 3), np.nan))),
+        ("cyclic", of_a_cycle(cycle=np.array([0.0, 0.0, 5.0]))),
     ],
 )
 def test_arrays_that_make_no_predictor_are_refused(name: str, arrays: Arrays) -> None:
-    with pytest.raises(ValueError, match=r"weight|profile"):
+    with pytest.raises(ValueError, match=r"weight|profile|cycle"):
         predictor_from_arrays(name, arrays, 3)

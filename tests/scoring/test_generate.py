@@ -81,7 +81,8 @@ def test_sequences_lie_where_the_real_ones_lie(predictor: str) -> None:
     for t in range(1, n):
         noise[t] = 0.8 * noise[t - 1] + 0.6 * rng.normal()
     hours = np.arange(n) / 6.0
-    x = 100.0 + np.column_stack([7.0 * np.sin(hours * np.pi / 12) + noise, noise, rng.normal(size=n)])
+    a_day = 6.0 if predictor == "cyclic" else 24.0
+    x = 100.0 + np.column_stack([7.0 * np.sin(2 * np.pi * hours / a_day) + noise, noise, rng.normal(size=n)])
     bundle = train(
         batch(x, time=1.7e9 + 600.0 * np.arange(float(n))), TrainingPlan("d", "gmm", predictor), 1e9
     )
@@ -93,8 +94,8 @@ def test_sequences_lie_where_the_real_ones_lie(predictor: str) -> None:
         np.testing.assert_array_less(values.std(axis=0) / x.std(axis=0), 1.4)
         np.testing.assert_array_less(0.5, values.std(axis=0)[1:] / x.std(axis=0)[1:])
         np.testing.assert_array_less(np.ptp(values, axis=0) / np.ptp(x, axis=0), 1.4)
-    if predictor in ("seasonal", "regression"):
-        usual = 7.0 * np.sin((np.arange(4000) / 6.0 + 30 * 24) * np.pi / 12)
+    if predictor in ("seasonal", "regression", "cyclic"):
+        usual = 7.0 * np.sin(2 * np.pi * (np.arange(4000) / 6.0 + 30 * 24) / a_day)
         assert np.corrcoef(own[:, 0], usual)[0, 1] > 0.8
 
 

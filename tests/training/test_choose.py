@@ -143,7 +143,9 @@ def test_one_feature_of_several_levels_gets_a_member_that_knows_them() -> None:
 def test_a_wave_of_one_feature_gets_a_member_that_follows_it() -> None:
     t = np.arange(9000.0)
     rng = np.random.default_rng(0)
-    phase = 2 * np.pi * t / 60.0
+    # Its length wanders, or a member would know it as a cycle.
+    lengths = 60.0 * np.exp(0.1 * np.sin(2 * np.pi * t / 1700.0))
+    phase = np.cumsum(2 * np.pi / lengths)
     wave = (10 * np.sin(phase) + 4 * np.sin(2 * phase + 1.0) + 0.5 * rng.normal(size=t.size))[:, None]
     members = chosen(batch(wave, time=10.0 * t)).plan.members
     assert (members[-1].predictor, members[-1].order) == ("autoregressive", 24)
@@ -304,6 +306,39 @@ def test_where_the_hour_tells_much_a_member_with_a_small_share_knows_it(n_featur
 )
 def test_elsewhere_none_does(records: Batch, plan: TrainingPlan) -> None:
     assert "seasonal" not in {member.predictor for member in chosen(records, plan).plan.members}
+
+
+def of_cycles(n: int, noise: float = 0.3, records: int = 34, seed: int = 5) -> FloatArray:
+    """One feature: a job of six records in each cycle, shape (n, 1)."""
+    at_work = np.arange(n) % records < 6
+    return np.asarray((5.0 * at_work + noise * np.random.default_rng(seed).normal(size=n))[:, None])
+
+
+@pytest.mark.parametrize(
+    ("values", "knows"),
+    [(of_cycles(1500), True), (of_cycles(1500, noise=9.0), False), (stream(1500, 0.9)[:, :1], False)],
+    ids=["cycle", "hardly a cycle", "no cycle"],
+)
+def test_where_one_feature_goes_in_cycles_a_member_knows_them(values: FloatArray, knows: bool) -> None:
+    members = chosen(batch(values, time=300.0 * np.arange(float(len(values))))).plan.members
+    assert ("cyclic" in {member.predictor for member in members}) == knows
+
+
+@pytest.mark.parametrize("wrong", ["left out", "twice as often", "late"])
+def test_a_job_at_the_wrong_time_is_found_where_its_cycle_is_known(wrong: str) -> None:
+    time, n, at = 300.0 * np.arange(7000.0), 4000, 6000
+    values = of_cycles(len(time))
+    if wrong == "left out":
+        values[at : at + 72] = of_cycles(7, records=1000)[6:]
+    elif wrong == "twice as often":
+        values[at : at + 72] = of_cycles(72, records=17)
+    else:
+        values[at : at + 72] = np.roll(values[at : at + 72], 12)
+    bundle = train(batch(values[:n], time=time[:n]), OPEN, 1e9)
+    detector = serve(bundle, AlertRules(Budget(1, "entity", 86400.0)))
+    scores, _ = outcome_of(detector, batch(values[n:], time=time[n:]))
+    assert scores.alert[at - n : at - n + 90].any()
+    assert np.count_nonzero(np.diff(scores.alert[: at - n].astype(int)) == 1) <= 7
 
 
 @pytest.mark.parametrize(("n_features", "depth"), [(1, 16.0), (2, 10.0)])

@@ -154,7 +154,7 @@ def test_constant_feature_is_no_obstacle_and_is_named(caplog: pytest.LogCaptureF
 def test_log_likelihood_is_in_the_units_of_the_data(predictor: str) -> None:
     """Multiplying every feature by c takes D log c off the log-likelihood, and nothing off the p-value."""
     plan = replace(PLAN, predictor=predictor)
-    x, time = rows(), 600.0 * np.arange(900.0)
+    x, time = rows() + 20.0 * np.sin(2 * np.pi * np.arange(900) / 20)[:, None], 600.0 * np.arange(900.0)
 
     def scores(c: float) -> Scores:
         detector = serve(train(batch(c * x, time=time), plan, 1e9), AlertRules())
