@@ -16,6 +16,7 @@ from detector.stream.port import (
     InstanceIdTakenError,
     KafkaClientError,
     TopicMissingError,
+    what_to_check,
 )
 
 try:
@@ -94,11 +95,13 @@ class Connection:
         code, settings = reason.code(), self.settings
         # A refused password shows only as silence to whoever waits for an answer.
         complaint = self.complaint
-        because = f" ({complaint.str()})" if complaint is not None else ""
+        complained = "" if complaint is None else complaint.str()
+        because = f" ({complained})" if complained else ""
         brokers = f"brokers {', '.join(settings.bootstrap_servers)}"
         if code in _DENIED or (complaint is not None and complaint.code() in _DENIED):
+            whom = f"group {settings.group_id!r}" if code == KafkaError.GROUP_AUTHORIZATION_FAILED else "us"
             return AccessDeniedError(
-                f"{brokers} refuse group {settings.group_id!r} as user {settings.sasl_username!r}: "
+                f"{brokers} refuse {whom} as user {settings.sasl_username!r}: "
                 f"{reason.str()}{because}; check the credentials and the ACLs"
             )
         if code in _FENCED or "fenced" in reason.str():
@@ -112,8 +115,7 @@ class Connection:
             return TopicMissingError(f"a topic does not exist: {reason.str()}; create it")
         if code in _SILENT or reason.retriable():
             return BrokerUnavailableError(
-                f"no answer from {brokers}: {reason.str()}{because}; "
-                "check kafka.bootstrap_servers and that the brokers run"
+                f"no answer from {brokers}: {reason.str()}{because}; {what_to_check(complained)}"
             )
         return KafkaClientError(f"{brokers}: {reason.str()} ({reason.name()})")
 

@@ -19,6 +19,7 @@ from detector.stream.port import (
     KafkaClientError,
     TopicMissingError,
     milliseconds,
+    what_to_check,
 )
 
 Result = TypeVar("Result")
@@ -182,16 +183,16 @@ def reachable(settings: ClientSettings) -> bool:
 def unavailable(settings: ClientSettings, error: BaseException) -> BrokerUnavailableError:
     """Nobody answers."""
     return BrokerUnavailableError(
-        f"no answer from {', '.join(settings.bootstrap_servers)}: {error}; "
-        "check kafka.bootstrap_servers and that the brokers run"
+        f"no answer from {', '.join(settings.bootstrap_servers)}: {error}; {what_to_check(str(error))}"
     )
 
 
 def denied(settings: ClientSettings, error: BaseException) -> AccessDeniedError:
     """The broker says no."""
+    whom = f"group {settings.group_id!r}" if isinstance(error, errors.GroupAuthorizationFailedError) else "us"
     return AccessDeniedError(
-        f"brokers {', '.join(settings.bootstrap_servers)} refuse group {settings.group_id!r} "
-        f"as user {settings.sasl_username!r}: {error!r}; check the credentials and the ACLs"
+        f"brokers {', '.join(settings.bootstrap_servers)} refuse {whom} as user {settings.sasl_username!r}: "
+        f"{error!r}; check the credentials and the ACLs"
     )
 
 

@@ -133,6 +133,16 @@ class InstanceIdTakenError(ClientFailedError):
     exit_code = 2
 
 
+def what_to_check(reason: str) -> str:
+    """Return what to look at where no broker answers, by what a library says of it, if anything."""
+    if "certificate" in reason.lower() or "frame length" in reason:
+        return "check kafka.security (protocol, ca_file, certificate_file)"
+    # A broker that is spoken to by another protocol hangs up, and so does one that stops.
+    if not reason or "SSL" in reason or "disconnected" in reason:
+        return "check kafka.security.protocol, kafka.bootstrap_servers and that the brokers run"
+    return "check kafka.bootstrap_servers and that the brokers run"
+
+
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
     """Everything a client is told. The password is left out of ``repr``."""

@@ -1,22 +1,27 @@
 """What the settings become in either library, and what is refused; no broker needed."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import kafka.codec
 import pytest
+from kafka import errors
 
 from detector.stream.kafka_python_connection import connect, connection_options
 from detector.stream.port import (
     AccessDeniedError,
+    BrokerUnavailableError,
     ClientSettings,
     ClientSettingsError,
     InvalidTopicError,
     check_topics,
     open_consumer,
     open_producer,
+    what_to_check,
 )
 
 SECURED = ClientSettings(
@@ -71,6 +76,47 @@ def test_a_refused_password_is_not_mistaken_for_an_absent_broker() -> None:
     assert isinstance(error, AccessDeniedError)
     assert "bad credentials" in str(error)
     assert "very secret" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("InvalidReceiveError: Invalid frame length: 352518912", "check kafka.security (protocol, ca_file,"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "check kafka.security (protocol, ca"),
+        ("SSL routines::ssl/tls alert bad certificate", "check kafka.security (protocol, ca_file,"),
+        (
+            "Disconnected: SSL connection closed by peer",
+            "check kafka.security.protocol, kafka.bootstrap_servers",
+        ),
+        ("socket disconnected", "check kafka.security.protocol, kafka.bootstrap_servers and that"),
+        ("", "check kafka.security.protocol, kafka.bootstrap_servers and that the brokers run"),
+        ("111 ECONNREFUSED", "check kafka.bootstrap_servers and that the brokers run"),
+    ],
+)
+def test_what_to_check_depends_on_why_no_broker_answers(reason: str, said: str) -> None:
+    assert what_to_check(reason).startswith(said)
+    with pytest.raises(BrokerUnavailableError, match=re.escape(f"{reason}; {said}")):
+        connect(SECURED, partial(fail_with, OSError(reason)))
+
+
+def fail_with(error: Exception) -> None:
+    raise error
+
+
+def test_a_group_is_named_only_where_the_group_is_refused() -> None:
+    unknown, group = errors.SaslAuthenticationFailedError("no"), errors.GroupAuthorizationFailedError("no")
+    with pytest.raises(AccessDeniedError, match="kafka-2:9093 refuse us as user 'detector': "):
+        connect(SECURED, partial(fail_with, unknown))
+    with pytest.raises(AccessDeniedError, match="refuse group 'detector' as user 'detector': "):
+        connect(SECURED, partial(fail_with, group))
+    confluent_kafka = pytest.importorskip("confluent_kafka")
+    from detector.stream.confluent_connection import Connection
+
+    code = confluent_kafka.KafkaError
+    connection = Connection(SECURED)
+    assert "refuse us as user 'detector': " in str(connection.error_for(code(code._AUTHENTICATION)))
+    refused = connection.error_for(code(code.GROUP_AUTHORIZATION_FAILED))
+    assert "refuse group 'detector' as user 'detector': " in str(refused)
 
 
 def test_kafka_python_may_not_log_at_debug_what_is_secret() -> None:

@@ -119,7 +119,7 @@ def test_a_wrong_password_is_said_to_be_refused(
 ) -> None:
     error = refusal(settings_with(broker.for_passwords, **with_password(password="guessed")))
     assert isinstance(error, AccessDeniedError)
-    assert f"as user '{USER}'" in str(error)
+    assert f"refuse us as user '{USER}'" in str(error)
     assert "guessed" not in str(error)
 
 
@@ -137,6 +137,15 @@ def test_a_broker_of_another_authority_is_not_told_the_password(
     error = refusal(settings_with(broker.for_passwords, **security))
     assert isinstance(error, BrokerUnavailableError)
     assert "certificate verify failed" in str(error)
+    assert str(error).endswith("; check kafka.security (protocol, ca_file, certificate_file)")
+
+
+def test_talking_in_clear_where_tls_is_spoken_points_to_the_protocol(
+    broker: SecuredBroker, settings_with: Callable[..., ClientSettings]
+) -> None:
+    error = refusal(settings_with(broker.for_passwords))
+    assert isinstance(error, BrokerUnavailableError)
+    assert "; check kafka.security" in str(error)
 
 
 def test_a_topic_that_may_not_be_seen_is_said_to_be_refused(
