@@ -49,6 +49,6 @@ def refuse_implausible(false_alarms: float, every_s: float, per: Literal["entity
     a_day = false_alarms / every_s * _DAY_S
     if not _LEAST_A_YEAR / 365 <= a_day <= _MOST_A_DAY[per]:
         raise ValueError(
-            f"is {a_day:.3g} false alarms a day per {per}; plausible are one in {1 / _LEAST_A_YEAR:g} years "
+            f"is {a_day:.10g} false alarms a day per {per}; plausible are one in {1 / _LEAST_A_YEAR:g} years "
             f"to {_MOST_A_DAY[per]:g} a day, mostly something like {{false_alarms: 1, every: 7d}}"
         )

@@ -1,14 +1,17 @@
 """Pydantic's findings in our words: the key, the value, and what to write instead."""
 
-from typing import get_args
+from datetime import datetime
+from pathlib import Path
+from typing import get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, BeforeValidator, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from detector.config.problem import KeyPath, Problem, shown, shown_misshapen, shown_unknown, suggestion
 from detector.config.root import Config
-from detector.config.section import Section
+from detector.config.section import Section, parse_duration
 
 
 def problems_found(error: ValidationError) -> list[Problem]:
@@ -47,8 +50,8 @@ def _problem(error: ErrorDetails) -> Problem:
         value = shown_misshapen(key, error["input"])
         is_what = f"{value}: {message}" if kind == "too_short" else f"{value} is not {shape}"
         return Problem(key, f"{is_what}; write {_example_of(key) or field}")
-    told = f"write {example}" if (example := _example_of(key)) else f"write: {field}" if field else ""
-    return Problem(key, f"{value}: {message}" + (f"; {told}" if told else ""))
+    instead = _example_of(key) or _accepted_at(key)
+    return Problem(key, f"{value}: {message}" + (f"; write {instead}" if instead else ""))
 
 
 _SHAPES = {
@@ -60,6 +63,16 @@ _SHAPES = {
     "too_short": "a list with entries",
 }
 """Pydantic's words for a value that has another shape than what belongs there, and ours."""
+_KINDS: dict[object, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    SecretStr: "text",
+    Path: "a path",
+    datetime: "a time like 2026-11-20T15:00:00Z",
+}
+"""What a field takes, in words."""
 
 
 def _section_at(key: KeyPath) -> type[Section] | None:
@@ -92,6 +105,26 @@ def _example_of(key: KeyPath) -> str:
     """Return the field that a key path ends in, as a file could have it, whole; empty without an example."""
     name, field = _named_field(key)
     return f"{name}: {field.examples[0]}" if field is not None and field.examples else ""
+
+
+def _accepted_at(key: KeyPath) -> str:
+    """Return what the field that a key path ends in takes, with its range; empty where none is known."""
+    _, field = _named_field(key)
+    if field is None:
+        return ""
+    types = [get_origin(part) or part for part in (field.annotation, *get_args(field.annotation))]
+    kind, unit = next((_KINDS[part] for part in types if part in _KINDS), ""), ""
+    if any(isinstance(item, BeforeValidator) and item.func is parse_duration for item in field.metadata):
+        kind, unit = "a duration", "s"
+    above = [item.gt for item in field.metadata if isinstance(item, Gt)]
+    least = [item.ge for item in field.metadata if isinstance(item, Ge)]
+    most = [item.le for item in field.metadata if isinstance(item, Le)]
+    if least and most:
+        return f"{kind} from {least[0]}{unit} to {most[0]}{unit}"
+    limits = [f"above {limit}{unit}" for limit in above]
+    limits += [f"of at least {limit}{unit}" for limit in least]
+    limits += [f"of at most {limit}{unit}" for limit in most]
+    return " ".join([kind, " and ".join(limits)]).strip()
 
 
 def _named_field(key: KeyPath) -> tuple[str, FieldInfo | None]:

@@ -292,11 +292,37 @@ def test_what_is_no_number_is_refused_everywhere(written: Written, place: str, v
 
 
 @pytest.mark.parametrize(
+    ("place", "instead"),
+    [
+        ("min_features: 2", "a number above 0 and of at most 1"),
+        ("min_features: half", "a number above 0 and of at most 1"),
+        ("training: {order: 25}", "a whole number from 1 to 24"),
+        ("training: {n_states: 1.5}", "a whole number from 1 to 100"),
+        ("training: {max_records: 10}", "a whole number of at least 1000"),
+        ("training: {from: november}", "a time like 2026-11-20T15:00:00Z"),
+        ("alerting: {overrides: [{entities: a, mute: perhaps}]}", "true or false"),
+        ("input: 5", "text"),
+    ],
+)
+def test_a_value_that_is_refused_is_told_which_ones_are_taken(
+    written: Written, place: str, instead: str
+) -> None:
+    problem = written.problems(
+        MINIMAL.replace("input: telemetry, ", "").replace("memory]", f"memory], {place}")
+    )
+    assert any(line.endswith(f"; write {instead}") for line in problem), problem
+
+
+@pytest.mark.parametrize(
     ("budget", "expected"),
     [
         (
             "{false_alarms: 1, every: 1m}",
-            "is 1.44e+03 false alarms a day per entity; plausible are one in 100",
+            "is 1440 false alarms a day per entity; plausible are one in 100",
+        ),
+        (
+            "{false_alarms: 10001, per: fleet, every: 1d}",
+            "is 10001 false alarms a day per fleet; plausible are one in 100 years to 10000 a day",
         ),
         ("{false_alarms: 1e-9}", "false alarms a day per entity; plausible"),
         (
