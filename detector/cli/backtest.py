@@ -17,9 +17,8 @@ from detector.bundles.part_of_week import part_of_week
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleError, load_reference
 from detector.bundles.youth import youth
-from detector.cli.check import duration_text
 from detector.cli.failure import Failure, explained
-from detector.config.section import parse_duration
+from detector.config.section import duration_text, parse_duration
 from detector.config.time_zone import known_zone
 from detector.extras import how_to_install
 from detector.models.families import FAMILIES

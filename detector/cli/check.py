@@ -15,6 +15,7 @@ from detector.config.detectors import DetectorConfig
 from detector.config.maintenance import DAYS, MaintenanceConfig
 from detector.config.problem import Problem
 from detector.config.schema import config_schema
+from detector.config.section import duration_text
 from detector.scoring.typicality import is_on
 
 
@@ -185,11 +186,3 @@ def budget_text(budget: BudgetConfig) -> str:
     """Return a budget as people say it: ``1 false alarm per entity in 7d``."""
     alarms = "false alarm" if budget.false_alarms == 1 else "false alarms"
     return f"{budget.false_alarms:g} {alarms} per {budget.per} in {duration_text(budget.every_s)}"
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration in its largest whole unit: ``7d``, ``90m``, ``0.5s``."""
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length and seconds % length == 0:
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds:g}s"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from detector.config.root import Config
+from detector.config.section import DURATION_PATTERN, duration_text
 
 _LIMITS = (
     "type",
@@ -27,8 +28,19 @@ def config_schema() -> dict[str, Any]:
     return _with_variables(Config.model_json_schema(by_alias=True))
 
 
+def _as_written(default: Any, schema: dict[str, Any]) -> Any:
+    """Return a default as a file has it: seconds with their unit."""
+    kinds = (schema, *schema.get("anyOf", ()))
+    is_duration = isinstance(default, float) and any(
+        kind.get("pattern") == DURATION_PATTERN for kind in kinds
+    )
+    return duration_text(default) if is_duration else default
+
+
 def _with_variables(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a schema that takes ``${NAME}`` in place of whatever is no free text."""
+    if "default" in schema:
+        schema["default"] = _as_written(schema["default"], schema)
     for key in ("properties", "$defs"):
         if key in schema:
             schema[key] = {name: _with_variables(part) for name, part in schema[key].items()}

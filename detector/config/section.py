@@ -10,6 +10,8 @@ from pydantic_settings import NoDecode
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)"
 _DURATION = re.compile(f"(?:{_PART})+")
+DURATION_PATTERN = f"^({_PART})+$"
+"""A duration in a JSON Schema."""
 
 
 class Section(BaseModel):
@@ -32,6 +34,14 @@ def parse_duration(value: object) -> float:
     if not 0 < seconds < math.inf:
         raise ValueError("must be longer than nothing; write it like 30s, 15m or 7d")
     return seconds
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in its largest whole unit: ``7d``, ``90m``, ``0.5s``."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"
 
 
 def one_or_several(value: object) -> object:
@@ -60,7 +70,7 @@ def _schema(**schema: Any) -> WithJsonSchema:
 
 _LIST_OF_TEXT = {"type": "array", "items": {"type": "string"}}
 
-Duration = Annotated[float, BeforeValidator(parse_duration), _schema(type="string", pattern=f"^({_PART})+$")]
+Duration = Annotated[float, BeforeValidator(parse_duration), _schema(type="string", pattern=DURATION_PATTERN)]
 """Seconds; written with a unit."""
 
 FieldPath = Annotated[

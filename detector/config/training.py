@@ -68,7 +68,7 @@ class TrainingConfig(FamilyOptions):
     ] = Field(
         "auto",
         description="Whether averages of surprise are calibrated on while they are scored; auto: where fewer "
-        "than 2,000 records are held out, or 300 of an entity.",
+        "than 1,000 records are held out, 2,000 of a single feature, or 300 of an entity.",
     )
     max_records: int = Field(
         1_000_000,

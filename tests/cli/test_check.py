@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from detector.cli.check import duration_text
 from detector.cli.main import main
+from detector.config.section import duration_text
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -22,13 +22,36 @@ SHAPES = ("shape_of", "unknown_key", "missing", "family", "kind.yaml", "predicto
 
 
 def problems(text: str) -> list[str]:
-    data = json.loads(json.dumps(yaml.safe_load(text), default=lambda moment: moment.isoformat()))
+    # An editor knows no time without quotes: that is not JSON.
+    data = json.loads(json.dumps(yaml.safe_load(text)))
     validator: Any = jsonschema.Draft202012Validator(SCHEMA)
     return [error.message for error in validator.iter_errors(data)]
 
 
 def test_it_is_a_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_every_default_is_what_a_file_may_say() -> None:
+    checked = 0
+    for part in (SCHEMA, *SCHEMA["$defs"].values()):
+        for name, key in part.get("properties", {}).items():
+            # None is said by leaving the key out.
+            if key.get("default") is not None:
+                validator: Any = jsonschema.Draft202012Validator(key | {"$defs": SCHEMA["$defs"]})
+                assert validator.is_valid(key["default"]), (name, key["default"])
+                checked += 1
+    assert checked > 60
+
+
+def test_durations_have_their_defaults_as_people_write_them() -> None:
+    keys = SCHEMA["$defs"]["AlertingConfig"]["properties"]
+    assert [keys[name]["default"] for name in ("cooldown", "release_after", "keep_alive")] == [
+        "30m",
+        "6h",
+        "5m",
+    ]
+    assert SCHEMA["$defs"]["BudgetConfig"]["properties"]["every"]["default"] == "7d"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
