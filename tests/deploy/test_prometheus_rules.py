@@ -46,6 +46,18 @@ def test_prometheus_accepts_rules_and_configuration(promtool: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_rules_reach_alertmanager_and_anomalies_are_told_once() -> None:
+    text = (PROMETHEUS / "prometheus.yml").read_text()
+    config = yaml.safe_load(text)
+    services = yaml.safe_load((PROMETHEUS.parent / "compose.yaml").read_text())["services"]
+    (manager,) = config["alerting"]["alertmanagers"]
+    assert manager["static_configs"] == [{"targets": ["alertmanager:9093"]}]
+    assert {"alertmanager", "notify"} <= set(services)
+    # `detector notify` tells of anomalies there.
+    assert config["rule_files"] == ["rules/detector.yml", "rules/notify.yml"]
+    assert all(f"rules/{path.name}" in text for path in RULES)
+
+
 @pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.name)
 def test_rules_fire_when_they_should(promtool: str, path: Path) -> None:
     done = promtool_says(promtool, "test", "rules", str(path))
