@@ -93,7 +93,10 @@ class Steering:
         for start, n in zip(starts, lengths, strict=True):
             part = slice(start, start + n)
             nats = -np.log(held_out.p_value[part])
-            counts += _episodes(_never_seen(1), nats, held_out.time[part], levels, rules)[1].sum(axis=0)
+            whole = np.array([n])
+            counts += _episodes(_never_seen(1), nats, held_out.time[part], whole, levels, rules)[1].sum(
+                axis=0
+            )
         share, watched_s = _HELD_OUT_WEIGHT / len(lengths), float(held_out.span_s.mean())
         counts, watched_s, rate = share * counts, _HELD_OUT_WEIGHT * watched_s, threshold.aimed_rate
         return cls(base, lowest, np.inf, levels, counts, watched_s, rate, rules)
@@ -139,14 +142,20 @@ class Steering:
         after["time"] = np.where(np.isnan(state["time"]), time[starts], state["time"])
         # Nearly all entities are quiet, and have nothing to count.
         loud = np.maximum.reduceat(nats, starts) >= self.levels[0]
-        for e in np.flatnonzero(loud | state["open"]).tolist():
-            part = slice(int(starts[e]), int(starts[e] + lengths[e]))
-            rows, ended = _episodes(after[e : e + 1], nats[part], time[part], self.levels, self.rules)
-            for row, levels in zip(rows.tolist(), ended, strict=True):
-                own = self._counted(after[e : e + 1], levels, float(time[part][row]))
-                after["threshold"][e] = own
-                # It is known after this record, so it holds from the next one on.
-                threshold[part][row + 1 :] = own
+        followed = np.flatnonzero(loud | state["open"])
+        if followed.size == 0:
+            return after, threshold
+        rows = np.flatnonzero(np.isin(np.arange(len(starts)), followed).repeat(lengths))
+        own = after[followed]
+        found, ended = _episodes(own, nats[rows], time[rows], lengths[followed], self.levels, self.rules)
+        after[followed] = own
+        entity = np.arange(len(lengths)).repeat(lengths)
+        for row, levels in zip(rows[found].tolist(), ended, strict=True):
+            e = int(entity[row])
+            steered = self._counted(after[e : e + 1], levels, float(time[row]))
+            after["threshold"][e] = steered
+            # It is known after this record, so it holds from the next one on.
+            threshold[row + 1 : starts[e] + lengths[e]] = steered
         return after, threshold
 
     def _counted(self, state: SteeringRows, ended: BoolArray, time: float) -> float:
@@ -195,48 +204,59 @@ def _never_seen(n: int) -> SteeringRows:
 
 
 def _episodes(
-    state: SteeringRows, nats: FloatArray, time: FloatArray, levels: FloatArray, rules: AlertRules
+    state: SteeringRows,
+    nats: FloatArray,
+    time: FloatArray,
+    lengths: IntArray,
+    levels: FloatArray,
+    rules: AlertRules,
 ) -> tuple[IntArray, BoolArray]:
-    """Return at which R rows of an entity an episode is over that is to be counted, and at which levels.
+    """Return at which R rows an episode is over that is to be counted, and at which levels.
 
     Args:
-        state: Of the entity, shape (1,); moved on, in place.
-        nats: Of its rows, shape (n,).
+        state: Of the entities, shape (E,); moved on, in place.
+        nats: Of their rows, shape (n,), entity after entity, each in time order.
         time: Seconds, shape (n,).
+        lengths: Rows of each entity, shape (E,), each >= 1.
         levels: Nats, rising, shape (N_LEVELS,).
         rules: When an episode is over, and when it is back.
 
     Returns:
         Rows, shape (R,), and levels, shape (R, N_LEVELS).
     """
-    start, whole = np.zeros(1, dtype=np.int64), np.array([len(nats)])
+    starts, row = starts_of(lengths), np.arange(len(nats))
+    entity = np.arange(len(lengths)).repeat(lengths)
     calm_records, below = rules.resolve_records, rules.resolve_below * levels
     # After a calm run nothing is open, so the calm rows that follow it change nothing.
-    last_loud = running_last(nats >= below[0], start, whole)
-    rows = np.flatnonzero(np.arange(len(nats)) - last_loud <= calm_records)
-    nats, time, whole = nats[rows, None], time[rows, None], np.array([len(rows)])
+    last_loud = running_last(nats >= below[0], starts, lengths)
+    rows = np.flatnonzero(row - np.where(last_loud >= 0, last_loud, starts[entity] - 1) <= calm_records)
+    nats, time, entity = nats[rows, None], time[rows, None], entity[rows]
+    lengths = np.bincount(entity, minlength=len(lengths))
+    starts = starts_of(lengths)
 
     def last(marked: BoolArray) -> IntArray:
-        return running_last_of_columns(marked, start, whole)
+        return running_last_of_columns(marked, starts, lengths)
 
     to_come = state["calm_to_come"]
     last_loud = last(nats >= below)
-    calm = np.arange(len(rows))[:, None] - np.where(last_loud >= 0, last_loud, to_come - calm_records - 1)
+    before = starts[entity, None] + to_come[entity] - calm_records - 1
+    calm = np.arange(len(rows))[:, None] - np.where(last_loud >= 0, last_loud, before)
     last_begun, last_over = last(nats >= levels), last(calm >= calm_records)
     untouched = (last_begun < 0) & (last_over < 0)
-    is_open = np.where(untouched, to_come > 0, last_begun > last_over)
-    was_open = lagged(is_open, to_come > 0, start)
+    is_open = np.where(untouched, to_come[entity] > 0, last_begun > last_over)
+    was_open = lagged(is_open, to_come > 0, starts)
     begins, ends = is_open & ~was_open, was_open & ~is_open
 
     last_end = last(ends)
-    over_since = np.where(last_end >= 0, time[last_end, 0], state["over_since"])
-    returns = begins & (time - lagged(over_since, state["over_since"], start) < rules.cooldown_s)
+    over_since = np.where(last_end >= 0, time[last_end, 0], state["over_since"][entity])
+    returns = begins & (time - lagged(over_since, state["over_since"], starts) < rules.cooldown_s)
     last_beginning = last(begins)
-    recurs = np.where(last_beginning >= 0, last(returns) == last_beginning, state["recurs"])
+    recurs = np.where(last_beginning >= 0, last(returns) == last_beginning, state["recurs"][entity])
 
-    state["calm_to_come"] = np.where(is_open[-1], calm_records - calm[-1], 0)
-    state["open"] = is_open[-1].any()
-    state["over_since"], state["recurs"] = over_since[-1], recurs[-1]
+    newest = starts + lengths - 1
+    state["calm_to_come"] = np.where(is_open[newest], calm_records - calm[newest], 0)
+    state["open"] = is_open[newest].any(axis=1)
+    state["over_since"], state["recurs"] = over_since[newest], recurs[newest]
     counted = ends & ~recurs
     some = counted.any(axis=1)
     return rows[some], counted[some]
