@@ -58,7 +58,9 @@ def generate(
     location, scale = density.scaling.location[model], density.scaling.scale[model]
     z = generate_standardised(density, examples, model, n, rng, start_s, interval_s)
     with np.errstate(over="ignore"):
-        return np.clip(location[:, None] + scale[:, None] * z, -_LARGEST, _LARGEST)
+        values = np.clip(location[:, None] + scale[:, None] * z, -_LARGEST, _LARGEST)
+    # Rounding would make a little less of it.
+    return np.where(z == -(location / scale)[:, None], 0.0, values)
 
 
 def generate_standardised(

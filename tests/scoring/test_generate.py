@@ -114,6 +114,16 @@ def test_what_never_was_negative_is_not() -> None:
     assert generate(own, held_out, ONE, 1000, np.random.default_rng(0)).min() == 0.0
 
 
+def test_what_never_was_negative_is_not_by_rounding() -> None:
+    rng = np.random.default_rng(0)
+    for location, scale in rng.lognormal(0.0, 2.0, (50, 2)):
+        scaling = Scaling(np.full((1, 1), location), np.full((1, 1), scale))
+        own = Density(scaling, NoPredictor(1), np.ones((1, 1)), gmm(1))
+        real = rng.lognormal(0.0, 1.0, (500, 1)) * (rng.random((500, 1)) < 0.5)
+        held_out = examples_of(own, (real - location) / scale)
+        assert generate(own, held_out, ONE, 200, np.random.default_rng(0)).min() >= 0.0
+
+
 def test_texts_and_flags_are_as_frequent_as_among_held_out_records() -> None:
     """A family that was trimmed has lost what is rare."""
     rng = np.random.default_rng(0)
