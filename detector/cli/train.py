@@ -101,7 +101,7 @@ def train(
     configure_logs(loaded.logging.level, loaded.logging.format)
     absent = [name for module, name in _LIBRARIES.items() if importlib.util.find_spec(module) is None]
     if absent:
-        raise Failure(f"training needs {' and '.join(absent)}; {how_to_install('train')}")
+        raise Failure(f"training needs {', '.join(absent)}; {how_to_install('train')}")
 
     from detector.from_config import training_settings
     from detector.stream.port import KafkaClientError
