@@ -25,7 +25,7 @@ from detector.training.default_committee import (
 )
 from detector.training.fitting_rows import Progress
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
-from detector.training.train_member import prepare
+from detector.training.train_member import expect, prepare
 from detector.training.training_rows import TrainingError, newest_to_fit
 
 # To choose with: of all, and of an entity unless there are so few that more fit in.
@@ -119,7 +119,7 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
         reasons = ["one feature: what departs from its level or range or last values, or drifts from these"]
         tried = _predictor(given, plan, "gmm").tried
         members = members_of_one_feature()
-        if _is_cyclic(tried):
+        if _is_cyclic(given, plan, tried):
             members, reasons = (
                 [*members, cycle_member()],
                 [*reasons, "it goes in cycles: a member knows them"],
@@ -171,11 +171,18 @@ def _is_seasonal(members: Sequence[MemberPlan], tried: Sequence[PredictorTried])
     return seasonal is not None and none is not None and seasonal - none > _SEASON_TELLS
 
 
-def _is_cyclic(tried: Sequence[PredictorTried]) -> bool:
-    """Return whether a cycle tells much of records that nothing else tells."""
+def _is_cyclic(given: Given, plan: TrainingPlan, tried: Sequence[PredictorTried]) -> bool:
+    """Return whether a cycle tells much of records that nothing else tells, and all to fit go through one."""
     nats = {entry.name: entry.nats for entry in tried if entry.nats is not None}
     cyclic = nats.pop("cyclic", None)
-    return cyclic is not None and bool(nats) and cyclic - max(nats.values()) > _SEASON_TELLS
+    if cyclic is None or not nats or cyclic - max(nats.values()) <= _SEASON_TELLS:
+        return False
+    member = replace(plan, family="gmm", predictor="cyclic", models="pooled")
+    try:
+        expect(prepare(given.records, member, given.anomalous, None), member)
+    except (TrainingError, ValueError):
+        return False
+    return True
 
 
 def _labelled(

@@ -14,10 +14,10 @@ _FEWEST_RECORDS, _MOST_PHASES = 6, 128
 """In one cycle."""
 _LONGEST_S = 0.9 * 86_400.0
 """What repeats itself day by day, ``seasonal`` and ``regression`` know."""
-_LEAST_RISE, _ALIKE = 0.2, 0.9
+_LEAST_RISE, _ALIKE = 0.5, 0.9
 """How much the autocorrelation rises from its lowest to a peak; which share of the best rise is as good."""
 _MOST_RUNS, _MOST_STEPS = 50, 20_000
-"""In which a cycle is looked for, and from the first record on."""
+"""In which a cycle is looked for: the newest of each run."""
 _LARGEST = 5.0
 """A single absurd value must not bend the profile."""
 _SHRINKAGE_CYCLES = 1.0
@@ -98,8 +98,9 @@ def _records_of_a_cycle(z: FloatArray, time: FloatArray, lengths: IntArray, inte
         raise ValueError(f"{longest} records in a row are too few to find a cycle in")
     together, pairs = np.zeros(longest), np.zeros(longest)
     for run in chosen.tolist():
-        rows = slice(int(starts[run]), int(starts[run] + lengths[run]))
-        step = np.rint((time[rows] - time[starts[run]]) / interval_s)
+        end = int(starts[run] + lengths[run])
+        rows = slice(max(int(starts[run]), end - longest), end)
+        step = np.rint((time[rows] - time[rows.start]) / interval_s)
         near = step < longest
         values = np.zeros((int(step[near].max()) + 1, z.shape[1]))
         values[step[near].astype(np.int64)] = np.nan_to_num(np.clip(z[rows][near], -_LARGEST, _LARGEST))
@@ -128,8 +129,8 @@ def _records_of_a_cycle(z: FloatArray, time: FloatArray, lengths: IntArray, inte
 def _refined(values: FloatArray, since_s: FloatArray, period_s: float, interval_s: float) -> float:
     """Return the period near one that explains the most, a round one if it is as good as any."""
     n_phases = _phases_of(period_s / interval_s)
-    near = since_s < _MOST_STEPS * interval_s
-    cycles = max(float(since_s[near].max()) / period_s, 1.0)
+    near = since_s > since_s.max() - _MOST_STEPS * interval_s
+    cycles = max(float(np.ptp(since_s[near])) / period_s, 1.0)
     # A period that is wrong by so much has the last records in the next phase.
     just_wrong = period_s / n_phases / cycles
     tried = period_s + just_wrong * np.linspace(-4.0, 4.0, _TRIED)

@@ -324,6 +324,19 @@ def test_where_one_feature_goes_in_cycles_a_member_knows_them(values: FloatArray
     assert ("cyclic" in {member.predictor for member in members}) == knows
 
 
+def test_a_cycle_that_is_not_found_in_all_records_to_fit_is_no_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is tried are some of them."""
+
+    def no_cycle(*_: object) -> None:
+        raise ValueError("no cycle")
+
+    monkeypatch.setattr("detector.training.choose.expect", no_cycle)
+    members = chosen(batch(of_cycles(1500), time=300.0 * np.arange(1500.0))).plan.members
+    assert "cyclic" not in {member.predictor for member in members}
+
+
 @pytest.mark.parametrize("wrong", ["left out", "twice as often", "late"])
 def test_a_job_at_the_wrong_time_is_found_where_its_cycle_is_known(wrong: str) -> None:
     time, n, at = 300.0 * np.arange(7000.0), 4000, 6000
