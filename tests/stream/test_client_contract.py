@@ -967,7 +967,7 @@ def test_only_what_cannot_be_read_is_passed_over(own_broker: RealBroker, own_top
     settings = settings_for("kafka-python", own_broker, group)
     sizes = [1, 700, 300, 1, 1000, 40]
     starts = np.cumsum([0, *sizes]).tolist()
-    with closing(open_producer(replace(settings, linger_s=0.2, compression="gzip"))) as producer:
+    with closing(open_producer(replace(settings, linger_s=30.0, compression="gzip"))) as producer:
         for start, size in zip(starts, sizes, strict=False):
             send(producer, own_topic, values(size, start=start))
     own_broker.stop()
