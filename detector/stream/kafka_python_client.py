@@ -262,21 +262,22 @@ class KafkaPythonConsumer:
             seek(*where)
 
     def _drop_broken_batch(self) -> dict[Source, int]:
-        """Make kafka-python forget the batch it failed on, and stand before it; return all positions.
+        """Make kafka-python forget the batch it failed on; return all positions.
 
-        It keeps the half-read batch, whose iterator has ended, and would wait for ever for it. It lets go
-        only when polled at another position, so: one step off, one poll, and back.
+        It keeps the half-read batch, whose iterator has ended, and a poll at the same position never returns.
+        A seek away and a poll let go of it as well, but not while the group is busy: such a poll ends early.
         """
-        positions = {tp: self._consumer.position(tp, timeout_ms=100) for tp in self._partitions()}
-        known = {tp: position for tp, position in positions.items() if position is not None}
-        for tp, position in known.items():
-            self._move(self._consumer.seek, tp, position + 1)
-        # One step on may be in the same batch: then it fails again, and lets go of that on the way back.
-        with contextlib.suppress(Exception):
-            self._consumer.poll(timeout_ms=0, max_records=1)
-        for tp, position in known.items():
-            self._move(self._consumer.seek, tp, position)
-        return {Source(tp.topic, tp.partition): position for tp, position in known.items()}
+        broken = self._consumer._fetcher._next_partition_records
+        if broken is not None:
+            broken.drain()
+        positions: dict[Source, int] = {}
+        for tp in self._partitions():
+            # A rebalance on the IO thread may have taken it meanwhile.
+            with contextlib.suppress(errors.KafkaError):
+                position = self._consumer.position(tp, timeout_ms=100)
+                if position is not None:
+                    positions[Source(tp.topic, tp.partition)] = position
+        return positions
 
     def _passed_by(self, positions: Mapping[TopicPartition, int]) -> dict[Source, int]:
         """Return how many records were removed after these positions; a topic made anew does not tell."""

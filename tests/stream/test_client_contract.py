@@ -17,6 +17,7 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from detector.batch import FloatArray, Source
 from detector.stream.confluent_client import ConfluentConsumer
+from detector.stream.kafka_python_client import KafkaPythonConsumer
 from detector.stream.port import (
     BrokerUnavailableError,
     ClientName,
@@ -925,7 +926,7 @@ def test_a_batch_that_cannot_be_read_is_tried_again_and_then_passed_over(
     settings = settings_for(client, own_broker, group)
     # The oldest, one between others, and the newest.
     batches, bad = [values(3, start=3 * i) for i in range(5)], (0, 2, 4)
-    with closing(open_producer(replace(settings, linger_s=0.2))) as producer:
+    with closing(open_producer(replace(settings, linger_s=30.0))) as producer:
         for of_batch in batches:
             send(producer, own_topic, of_batch)
     own_broker.stop()
@@ -961,6 +962,35 @@ def test_a_batch_that_cannot_be_read_is_tried_again_and_then_passed_over(
         assert [v for *_, v in read(consumer, 2)] == send_behind
     told = read_range(settings, [own_topic], 0.0, time.time() + 60.0)
     assert [v for raw in told for v in raw.value] == [*got, *send_behind]
+
+
+def test_a_broken_batch_is_let_go_of_while_the_group_is_busy(
+    own_broker: RealBroker, own_topic: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for("kafka-python", own_broker, group)
+    with closing(open_producer(replace(settings, linger_s=30.0))) as producer:
+        send(producer, own_topic, values(3))
+        send(producer, own_topic, values(3, start=3))
+    own_broker.stop()
+    break_batches(own_broker.log_dir / f"{own_topic}-0" / f"{0:020d}.log", [0])
+    own_broker.start()
+    with closing(KafkaPythonConsumer(settings)) as consumer:
+        coordinator = consumer._consumer._coordinator
+        with_group = coordinator.poll
+        monkeypatch.setattr(coordinator, "poll", lambda timeout_ms: timeout_ms > 0 and with_group(timeout_ms))
+        consumer.subscribe([own_topic])
+        failures: list[FetchError | UnreadableBatchError] = []
+
+        def passed_over() -> bool:
+            try:
+                consumer.poll(10, 0.2)
+            except (FetchError, UnreadableBatchError) as error:
+                failures.append(error)
+            return len(failures) == TRIES
+
+        until(passed_over, "the broken batch")
+        assert isinstance(failures[-1], UnreadableBatchError)
+        assert [v for *_, v in read(consumer, 3)] == values(3, start=3)
 
 
 def test_only_what_cannot_be_read_is_passed_over(own_broker: RealBroker, own_topic: str, group: str) -> None:
