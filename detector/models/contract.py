@@ -201,11 +201,17 @@ class Predictor(Protocol):
     """Where the next record is expected, from its entity's past alone.
 
     Works on standardised features, so 0 is the training mean. A missing past value counts as
-    0; the shift is then an approximation, calibrated as such per pattern of missing features.
+    0, or as an older one; the shift is then an approximation, calibrated as such per pattern of
+    missing features.
     A predictor leans on P past values: none, one per feature, or one per feature and lag.
     """
 
     name: ClassVar[str]
+    each_by_itself: ClassVar[bool]
+    """Whether a feature's own past values alone, of those that may be missing, tell what is expected of it.
+
+    These are one per feature and lag then, those of the newest record first, and ``spread`` is without them.
+    """
 
     @property
     def warmup_records(self) -> int:

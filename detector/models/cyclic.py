@@ -28,6 +28,7 @@ class CyclicPredictor:
     """
 
     name: ClassVar[str] = "cyclic"
+    each_by_itself: ClassVar[bool] = True
     profile: FloatArray
     """In the middle of each of B phases, standardised, shape (M, B, D)."""
     spread: FloatArray

@@ -36,6 +36,7 @@ class LevelPredictor:
     """
 
     name: ClassVar[str] = "level"
+    each_by_itself: ClassVar[bool] = True
     n_features: int
 
     @property

@@ -29,6 +29,7 @@ class NoPredictor:
     """Expects the training mean, whatever came before."""
 
     name: ClassVar[str] = "none"
+    each_by_itself: ClassVar[bool] = True
     n_features: int
 
     @property
@@ -63,6 +64,7 @@ class LastPredictor:
     """Expects what the entity sent last; a value missing there counts as the training mean."""
 
     name: ClassVar[str] = "last"
+    each_by_itself: ClassVar[bool] = True
     n_features: int
 
     @property
@@ -105,6 +107,7 @@ class AutoregressivePredictor:
     """
 
     name: ClassVar[str] = "autoregressive"
+    each_by_itself: ClassVar[bool] = False
     coefficients: FloatArray
     """Shape (M, p * D, D), newest first: ``expected = intercept + past @ coefficients``."""
     intercept: FloatArray

@@ -46,13 +46,15 @@ class RegressionPredictor:
     taught, so an entity may drift as far as it likes. What is usual at an hour is the median of the last
     three times that it came, working days and weekends apart, so one day's incident does not become it;
     of records so slow that a block holds several days, they are those of the last three blocks. A missing
-    value is passed over.
+    value is passed over, and the next record is compared with those before as one whose past is missing: to
+    hide the last two values is to take those of about a hundred records ago, as old as after a long absence.
 
     References:
         Hoerl and Kennard (1970), Ridge regression: biased estimation for nonorthogonal problems.
     """
 
     name: ClassVar[str] = "regression"
+    each_by_itself: ClassVar[bool] = True
     coefficients: FloatArray
     """Shape (M, 4, D), standardised, that an entity begins with."""
     variance: FloatArray
@@ -70,7 +72,7 @@ class RegressionPredictor:
 
     @property
     def state_size(self) -> int:
-        return _State.PARTS * self.n_features + 2
+        return _State.PARTS * self.n_features + _State.UNUSED + 2
 
     def initial_state(self, n: int) -> FloatArray:
         state = _State(np.zeros((n, self.state_size)), self.n_features)
@@ -88,6 +90,7 @@ class RegressionPredictor:
         starts = starts_of(lengths)
         weight = teaching_weight(time - lagged(time, state.time, starts))
         last, before_last = _last_two(state, x, lengths)
+        past_missing = _lacked(state, x, lengths)
         clock = self.local_time.of(time)
         hour = _hour_of(clock)
         expected = np.empty_like(x)
@@ -107,12 +110,13 @@ class RegressionPredictor:
             expected[at] = found
             own.remember(x[at], found, regressors, hour[at], weight[at], run)
             own.seen += block.lengths
-            newest = clock[at[starts_of(block.lengths) + block.lengths - 1]]
-            own.learn(block.completes, newest, self.coefficients[model[block.runs]])
+            ends = at[starts_of(block.lengths) + block.lengths - 1]
+            own.learn(block.completes, clock[ends], self.coefficients[model[block.runs]])
+            own.keep(block.completes, last[ends], before_last[ends])
             if not everybody:
                 rows[block.runs] = own.rows
         state.time[:] = time[starts + lengths - 1]
-        return Prediction(rows, expected, np.zeros((len(x), 0), dtype=bool))
+        return Prediction(rows, expected, past_missing)
 
     def _begin(self, state: "_State", model: IntArray) -> None:
         """Give entities never seen what the bundle says of them."""
@@ -122,6 +126,17 @@ class RegressionPredictor:
             state.variance[new] = self.variance[model[new]]
 
     def hide(self, rows: FloatArray, hidden: BoolArray) -> FloatArray:
+        rows = rows.copy()
+        state = _State(rows, self.n_features)
+        last, before_last = np.split(np.broadcast_to(hidden, (len(rows), 2 * self.n_features)), 2, axis=1)
+        lacked, lacked_before = state.lacked > 0, state.lacked_before > 0
+        long_ago, before_long_ago = state.kept_of_block_before[:, 0], state.kept_of_block_before[:, 1]
+        # Values from before a longer absence are already as old as they are then.
+        both = last & before_last & ~(lacked & lacked_before)
+        only_last, only_before = last & ~before_last & ~lacked, before_last & ~last & ~lacked_before
+        state.last[:] = np.where(both, long_ago, np.where(only_last, state.before_last, state.last))
+        state.before_last[:] = np.where(both | only_before, before_long_ago, state.before_last)
+        state.lacked[:], state.lacked_before[:] = lacked | last, lacked_before | before_last
         return rows
 
     def arrays(self) -> Arrays:
@@ -148,7 +163,10 @@ class _State:
     """What is remembered of E entities; parts of ``rows``, (E, ..., D) each, but for the last two."""
 
     _SIZES = (1, 1, 1, 1, 1, N_REGRESSORS, len(_PAIRS), N_REGRESSORS, len(_PAIRS), N_REGRESSORS, 2)
-    PARTS = sum(_SIZES) + 6 * _SLOTS
+    _FIRST = sum(_SIZES) + 6 * _SLOTS
+    PARTS = _FIRST + 6
+    UNUSED = 2
+    """Columns where examples in bundles of before have the last two; later parts follow."""
 
     def __init__(self, rows: FloatArray, d: int) -> None:
         self.rows = rows
@@ -171,6 +189,12 @@ class _State:
         """Of each hour, the weight of the values that it rests on, and sums over when it comes."""
         self.mean_before, self.mean_before_that = parts[15:]
         """Of each hour, when it came last and the time before that; NaN where it did not."""
+        later = rows[:, self._FIRST * d + self.UNUSED : -2].reshape(len(rows), 6, d)
+        self.lacked, self.lacked_before = later[:, 0], later[:, 1]
+        """1 where the newest record, and the one before, lacked the value, else 0."""
+        self.kept = later[:, 2:4]
+        """The last two values before the last record of the newest whole block; 0, none."""
+        self.kept_of_block_before = later[:, 4:]
         self.seen, self.time = rows[:, -2], rows[:, -1]
 
     def bounded(self, regressor: FloatArray, run: IntArray) -> FloatArray:
@@ -238,6 +262,11 @@ class _State:
         self.seen[done] = 0.0
         self._learn_hours(done, newest[done])
 
+    def keep(self, completes: BoolArray, last: FloatArray, before_last: FloatArray) -> None:
+        """Keep what the newest record leant on, shape (E, D) each, of the runs whose block is complete."""
+        self.kept_of_block_before[completes] = self.kept[completes]
+        self.kept[completes] = np.stack([last, before_last], axis=1)[completes]
+
     def _learn_hours(self, done: IntArray, newest: FloatArray) -> None:
         """Take in the hours that are over, of the runs ``done``."""
         over = self.hour_weight[done] > 0
@@ -303,6 +332,19 @@ def _last_two(state: _State, x: FloatArray, lengths: IntArray) -> tuple[FloatArr
         state.before_last[:], state.last[:] = before[ends], newest[ends]
     last, before_last = np.nan_to_num(last), np.where(np.isnan(before_last), last, before_last)
     return last, np.nan_to_num(before_last)
+
+
+def _lacked(state: _State, x: FloatArray, lengths: IntArray) -> BoolArray:
+    """Return what the record before each row lacked, and the one before that, shape (N, 2 * D).
+
+    What was before an entity's first record lacks nothing. Moves ``state`` on.
+    """
+    starts, ends = starts_of(lengths), starts_of(lengths) + lengths - 1
+    missing = np.isnan(x)
+    lacked = lagged(missing, state.lacked > 0, starts)
+    lacked_before = lagged(lacked, state.lacked_before > 0, starts)
+    state.lacked[:], state.lacked_before[:] = missing[ends], lacked[ends]
+    return np.hstack([lacked, lacked_before])
 
 
 def _filled(x: FloatArray, present: BoolArray, before: FloatArray, lengths: IntArray) -> FloatArray:

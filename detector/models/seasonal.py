@@ -50,6 +50,7 @@ class SeasonalPredictor:
     """
 
     name: ClassVar[str] = "seasonal"
+    each_by_itself: ClassVar[bool] = True
     profile: FloatArray
     """Shape (M, 96, D), standardised."""
     local_time: LocalTime = UTC

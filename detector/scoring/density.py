@@ -1,6 +1,5 @@
 """Scaling, predictor and family together: the likelihood of a record given its entity's past."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -13,16 +12,13 @@ from detector.models.entity_families import EntityFamilies
 from detector.models.families import family_from_arrays
 from detector.models.level import LevelAndRangePredictor
 from detector.models.predictors import predict, predictor_from_arrays
+from detector.models.regression import RegressionPredictor
 from detector.models.scaling import Scaling, of_rows
 from detector.scoring.named_arrays import joined
 
 # Usual intervals from which on a gap is long, and the most that a past before it may be wrong by, as a
 # standard deviation: that of the difference of two records that have nothing to do with each other.
 _LONG_GAP, _UNRELATED = 4.0, 2.0**0.5
-# Of so many rows asked for one suffices, if these lack just the same features.
-_OF_MOST_ALIKE = 25
-# Bounds the memory that many patterns at once take: some dozen arrays of so many values.
-_VALUES_AT_ONCE = 500_000
 _LARGEST = float(np.finfo(np.float64).max)
 
 
@@ -48,53 +44,6 @@ class Conditionals:
     """Shape (N, P)."""
     spread: FloatArray | None
     """As in ``Prediction``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """R held-out records with the state before each, kept to calibrate patterns of missing features."""
-
-    values: FloatArray
-    """Standardised, shape (R, D)."""
-    predictor_rows: FloatArray
-    family_rows: FloatArray
-    time: FloatArray
-    """Seconds since 1970 UTC, shape (R,)."""
-    gap_s: FloatArray
-    model: IntArray
-
-    def arrays(self) -> Arrays:
-        """Return the rows, ready for safetensors."""
-        return {
-            "values": self.values,
-            "predictor_rows": self.predictor_rows,
-            "family_rows": self.family_rows,
-            "time": self.time,
-            "gap_s": self.gap_s,
-            "model": self.model.astype(np.float64),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays, predictor_rows: FloatArray, family_rows: FloatArray) -> Self:
-        """Rebuild from ``arrays()``.
-
-        Bundles of before predictor or family remembered more have narrower rows: the rest is as at first.
-
-        Args:
-            arrays: As written.
-            predictor_rows: State of entities never seen, shape (R, predictor.state_size); written into.
-            family_rows: The same of the family.
-        """
-        for rows, given in ((predictor_rows, "predictor_rows"), (family_rows, "family_rows")):
-            rows[:, : arrays[given].shape[1]] = arrays[given]
-        return cls(
-            arrays["values"],
-            predictor_rows,
-            family_rows,
-            arrays["time"],
-            arrays["gap_s"],
-            arrays["model"].astype(np.int64),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +153,20 @@ class Density:
             intervals: The same gaps in usual intervals of the entity, shape (N,); None: all are usual.
         """
         prediction = self.predict(predictor_rows, z, time, lengths, model)
+        prediction = self._after_long_gaps(prediction, np.repeat(model, lengths), intervals)
+        return self.given(prediction, family_rows, z, gap_s, lengths, model)
+
+    def given(
+        self,
+        prediction: Prediction,
+        family_rows: FloatArray,
+        z: FloatArray,
+        gap_s: FloatArray,
+        lengths: IntArray,
+        model: IntArray,
+    ) -> Conditionals:
+        """Score records of which a predictor has said this; the other arguments as of ``conditionals``."""
         of_row = np.repeat(model, lengths)
-        prediction = self._after_long_gaps(prediction, of_row, intervals)
         residual = z - prediction.expected
         residual /= of_rows(self.residual_scale, of_row)
         if prediction.spread is not None:
@@ -240,9 +201,10 @@ class Density:
         """Expect less exactly what follows from a past before a long gap: as a random walk strays with time.
 
         A predictor says where the next record lies, and how far from there it usually is; of a later one that
-        would be far too near.
+        would be far too near. Not of ``regression``, which leans on the usual value at this hour as well.
         """
-        if intervals is None or prediction.past_missing.shape[1] == 0:
+        by_hour = isinstance(self.predictor, RegressionPredictor)
+        if intervals is None or by_hour or prediction.past_missing.shape[1] == 0:
             return prediction
         late = np.flatnonzero(intervals > _LONG_GAP)
         if late.size == 0:
@@ -371,69 +333,6 @@ def _missed_farther(
         np.where(by_range, 0.0, expected),
         np.where(by_range, 1.0, unit),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class SurpriseOfPattern:
-    """Scores the stored rows with features hidden, now and in the past.
-
-    Rows that lack other features besides would seem too ordinary, so they are left out; where hardly any
-    would be left, those that lack the fewest others come, too.
-    """
-
-    density: Density
-    examples: Example
-
-    @property
-    def complete(self) -> bool:
-        """Whether stored rows have every feature and past value."""
-        return not (np.isnan(self.examples.values).any() or np.isnan(self.examples.predictor_rows).any())
-
-    def __call__(
-        self, missing: BoolArray, past_missing: BoolArray, *, most: int
-    ) -> Iterator[tuple[FloatArray, IntArray]]:
-        at_once = max(1, _VALUES_AT_ONCE // (most * missing.shape[1]))
-        for start in range(0, len(missing), at_once):
-            part = slice(start, start + at_once)
-            yield from self._of_few(missing[part], past_missing[part], most)
-
-    def _of_few(
-        self, missing: BoolArray, past_missing: BoolArray, most: int
-    ) -> Iterator[tuple[FloatArray, IntArray]]:
-        examples, least = self.examples, most // _OF_MOST_ALIKE
-        absent = np.isnan(examples.values)
-        stored = np.arange(len(absent))
-        chosen = [stored] * len(missing)
-        if absent.any():
-            chosen = [_fewest((absent & ~pattern).sum(axis=1), stored, least) for pattern in missing]
-        chosen = [rows[:: -(-rows.size // most)] for rows in chosen]
-        rows = np.concatenate(chosen)
-        of_row = np.repeat(np.arange(len(chosen)), [len(own) for own in chosen])
-        hidden_past = past_missing[of_row]
-        conditionals = self.density.conditionals(
-            self.density.predictor.hide(examples.predictor_rows[rows], hidden_past),
-            examples.family_rows[rows],
-            np.where(missing[of_row], np.nan, examples.values[rows]),
-            examples.time[rows],
-            examples.gap_s[rows],
-            np.ones(len(rows), dtype=np.int64),
-            examples.model[rows],
-        )
-        lacks_past = (conditionals.past_missing & ~hidden_past).sum(axis=1)
-        scored = ~np.isnan(conditionals.surprise)
-        end = 0
-        for own in chosen:
-            start, end = end, end + len(own)
-            those = start + np.flatnonzero(scored[start:end])
-            kept = _fewest(lacks_past[those], those, least)
-            yield conditionals.surprise[kept], examples.model[rows[kept]]
-
-
-def _fewest(lacks: IntArray, rows: IntArray, least: int) -> IntArray:
-    """Return the rows that lack nothing, or of a larger number of things so that there are ``least`` rows."""
-    if rows.size <= least:
-        return rows
-    return np.asarray(rows[lacks <= np.partition(lacks, least)[least]])
 
 
 def _same_columns(one: DiscreteColumns | None, other: DiscreteColumns | None) -> bool:

@@ -8,7 +8,8 @@ from detector.models.ewma import EwmaPredictor
 from detector.models.predictors import NoPredictor
 from detector.models.regression import RegressionPredictor
 from detector.models.seasonal import SeasonalPredictor
-from detector.scoring.density import Density, Example
+from detector.scoring.density import Density
+from detector.scoring.examples import Example
 
 BURN_IN = 200
 """Records drawn before the first one kept, so that a sequence does not begin where models begin."""

@@ -9,8 +9,9 @@ from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.contract import Arrays
 from detector.models.discrete_columns import DiscreteColumns
 from detector.scoring.calibration import Calibration
-from detector.scoring.density import Conditionals, Density, Example, SurpriseOfPattern
+from detector.scoring.density import Conditionals, Density
 from detector.scoring.drift import drift
+from detector.scoring.examples import Example, SurpriseOfPattern
 from detector.scoring.named_arrays import joined, part_of
 from detector.scoring.time_scale import BY_ITSELF, TimeScale
 from detector.scoring.typicality import PValues

@@ -9,8 +9,9 @@ from detector.batch import BoolArray, FloatArray, IntArray
 from detector.bundles.youth import enough_rows
 from detector.models.sequences import runs_of, starts_of
 from detector.scoring.calibration import Calibration
-from detector.scoring.density import Conditionals, Density, Example, SurpriseOfPattern
+from detector.scoring.density import Conditionals, Density
 from detector.scoring.drift import drift
+from detector.scoring.examples import Example, SurpriseOfPattern
 from detector.scoring.member import confirmed
 from detector.scoring.moments import Moments
 from detector.scoring.sketch import Sketch

@@ -121,9 +121,7 @@ def _fit_ewma(
     for i, weight in enumerate(_WEIGHTS):
         predictor = EwmaPredictor(np.full(n_models, weight), z.shape[1])
         prediction = predictor.scan(predictor.initial_state(len(lengths)), bounded, time, lengths, model)
-        squared = np.where(
-            np.isnan(bounded) | prediction.past_missing, 0.0, (bounded - prediction.expected) ** 2
-        ).sum(axis=1)
+        squared = np.where(np.isnan(bounded), 0.0, (bounded - prediction.expected) ** 2).sum(axis=1)
         loss[i] = np.bincount(of_row, squared, n_models)
         loss[i, -1] = squared.sum()
     best = loss.argmin(axis=0)

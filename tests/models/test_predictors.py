@@ -271,20 +271,23 @@ def test_ewma_is_the_recursion_from_the_first_value_on() -> None:
     x[rng.uniform(size=x.shape) < 0.3] = np.nan
     before[1:3, 0] = np.nan
     predictor = EwmaPredictor(np.array([0.2, 0.7]), 2)
-    prediction = predictor.scan(before, x, np.arange(float(n)), lengths, model)
+    rows = predictor.initial_state(4)
+    rows[:, :2] = before
+    prediction = predictor.scan(rows, x, np.arange(float(n)), lengths, model)
     row = 0
     for e in range(4):
-        mean = before[e].copy()
+        mean, lacked = before[e].copy(), np.zeros(2, dtype=bool)
         for _ in range(lengths[e]):
             np.testing.assert_allclose(prediction.expected[row], np.nan_to_num(mean))
-            np.testing.assert_array_equal(prediction.past_missing[row], np.isnan(mean))
+            np.testing.assert_array_equal(prediction.past_missing[row], np.isnan(mean) | lacked)
+            lacked = np.isnan(x[row])
             for j in range(2):
                 if not np.isnan(x[row, j]):
                     known = not np.isnan(mean[j])
                     weight = predictor.weight[model[e]]
                     mean[j] = (1 - weight) * mean[j] + weight * x[row, j] if known else x[row, j]
             row += 1
-        np.testing.assert_allclose(prediction.rows[e], mean)
+        np.testing.assert_allclose(prediction.rows[e, :2], mean)
 
 
 def made(name: str, d: int = 3) -> Predictor:
@@ -338,6 +341,37 @@ def test_hidden_past_is_a_missing_past(name: str) -> None:
     hidden = np.arange(width) % 2 == 0
     after = predictor.scan(predictor.hide(rows, hidden), x[6:], time[6:], one, zero)
     np.testing.assert_array_equal(after.past_missing[0], hidden)
+
+
+def kept_from(n: int) -> int:
+    """Return which record's past is the newest that is kept of two blocks of 64, after n records."""
+    return n // 64 * 64 - 65
+
+
+@pytest.mark.parametrize("n", [128, 150, 191, 192])
+def test_a_hidden_past_of_ewma_is_the_mean_of_long_before(n: int) -> None:
+    predictor, one, zero = made("ewma"), np.array([1]), np.array([0])
+    x, time = np.random.default_rng(10).normal(size=(n, 3)), np.arange(float(n))
+    known = predictor.scan(predictor.initial_state(1), x, time, np.array([n]), zero)
+    hidden = predictor.hide(known.rows, np.array([True, False, False]))
+    now = predictor.scan(hidden, x[:1], time[:1], one, zero).expected[0]
+    shown = predictor.scan(known.rows, x[:1], time[:1], one, zero).expected[0]
+    assert now[0] == known.expected[kept_from(n), 0]
+    np.testing.assert_array_equal(now[1:], shown[1:])
+
+
+@pytest.mark.parametrize("name", ["ewma", "regression"])
+def test_hiding_a_past_that_was_missing_for_long_changes_nothing_expected(name: str) -> None:
+    predictor, one, zero = made(name), np.array([1]), np.array([0])
+    x, time = np.random.default_rng(11).normal(size=(200, 3)), 60.0 * np.arange(200.0)
+    x[197:, 1] = np.nan
+    rows = predictor.scan(predictor.initial_state(1), x, time, np.array([200]), zero).rows
+    shown = predictor.scan(rows, x[:1], time[-1:], one, zero)
+    lacked = shown.past_missing[0]
+    assert lacked.reshape(-1, 3).tolist() == [[False, True, False]] * (len(lacked) // 3)
+    again = predictor.scan(predictor.hide(rows, lacked), x[:1], time[-1:], one, zero)
+    np.testing.assert_array_equal(again.expected, shown.expected)
+    np.testing.assert_array_equal(again.past_missing, shown.past_missing)
 
 
 def test_ewma_weight_is_small_for_noise_and_large_for_a_random_walk() -> None:

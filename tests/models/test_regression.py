@@ -205,6 +205,58 @@ def test_a_missing_value_is_passed_over() -> None:
     assert expected[6] == x[5]
 
 
+def test_which_of_the_last_two_records_lacked_a_value_is_reported() -> None:
+    x = RNG.normal(size=(9, 2))
+    x[3, 0] = x[5:7, 0] = np.nan
+    found = scanned(x, predictor(2)).past_missing
+    lacked = np.isnan(x[:, 0])
+    np.testing.assert_array_equal(found[1:, 0], lacked[:-1])
+    np.testing.assert_array_equal(found[2:, 2], lacked[:-2])
+    assert not found[:2].any()
+    assert not found[:, [1, 3]].any()
+
+
+def test_a_hidden_value_is_passed_over_and_two_are_those_of_long_before() -> None:
+    n, one, zero = 150, np.array([1]), np.array([0])
+    x, time = RNG.normal(size=(n, 2)), 60.0 * np.arange(float(n))
+    coefficients = np.zeros((1, N_REGRESSORS, 2))
+    coefficients[:, 1:3] = [[0.5], [0.25]]
+    own = RegressionPredictor(coefficients, np.ones((1, 2)))
+    rows = own.scan(own.initial_state(1), x, time, np.array([n]), zero).rows
+
+    def expected(rows: FloatArray) -> FloatArray:
+        return np.asarray(own.scan(rows, x[:1], time[-1:], one, zero).expected[0])
+
+    long_before = own.hide(rows, np.array([True, False, True, False]))
+    moved = expected(long_before) - expected(rows)
+    assert moved[1] == 0.0
+    last, before_last = x[[BLOCK - 2, BLOCK - 3], 0]
+    alike = rows.copy()
+    alike[0, 0], alike[0, 2] = last, before_last
+    np.testing.assert_array_equal(expected(long_before), expected(alike))
+    passed_over = expected(own.hide(rows, np.array([True, False, False, False])))
+    alike[0, 0] = alike[0, 2] = x[-2, 0]
+    assert passed_over[0] == expected(alike)[0]
+
+
+def test_states_in_bundles_of_before_values_could_be_hidden_expect_the_same() -> None:
+    x, own, one, zero = RNG.normal(size=(150, 3)), predictor(3, last=0.5), np.array([1]), np.array([0])
+    rows = scanned(x, own).rows
+    # As then: seen and time came after the parts of all features.
+    width = own.state_size - 2 - 6 * 3
+    before = np.hstack([rows[:, : width - 2], rows[:, -2:]])
+    read = own.initial_state(1)
+    read[:, : before.shape[1]] = before
+
+    def expected(rows: FloatArray) -> FloatArray:
+        return np.asarray(own.scan(rows, x[:1], np.array([9000.0]), one, zero).expected[0])
+
+    np.testing.assert_array_equal(expected(read), expected(rows))
+    hidden = expected(own.hide(read, np.ones(6, dtype=bool)))
+    rows[0, :3] = rows[0, 3:6] = 0.0
+    np.testing.assert_array_equal(hidden, expected(rows))
+
+
 def test_arrays_that_do_not_fit_are_refused() -> None:
     good = predictor(2).arrays()
     for name, wrong in (("coefficients", np.zeros((1, 3, 2))), ("variance", np.zeros((1, 2)))):

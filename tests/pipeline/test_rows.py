@@ -9,7 +9,8 @@ from detector.alerting.rules import AlertRules
 from detector.batch import Scores
 from detector.pipeline.detector import Detector
 from detector.scoring.committee import Committee
-from detector.scoring.density import Density, SurpriseOfPattern
+from detector.scoring.density import Density
+from detector.scoring.examples import SurpriseOfPattern
 from tests.made import detector, fitted, predictor_called, scoring_model
 from tests.pipeline.test_leads import averaging
 from tests.pipeline.test_run import check_batch_sizes, mixed_batch

@@ -7,7 +7,7 @@ from detector.batch import FloatArray
 from detector.models.contract import Explanation
 from detector.models.gmm import Gmm
 from detector.models.scaling import Scaling
-from detector.scoring.density import Conditionals, Density, Example
+from detector.scoring.density import Conditionals, Density
 from tests.made import predictor_called, unbounded
 
 RNG = np.random.default_rng(5)
@@ -105,17 +105,3 @@ def test_a_long_gap_changes_no_other_row_by_a_bit() -> None:
     assert plain.spread is None
     assert wide.spread is not None
     assert (wide.spread[others] == 1.0).all()
-
-
-def test_examples_of_a_bundle_whose_predictor_remembered_less_begin_as_at_first() -> None:
-    arrays = {
-        "values": np.zeros((3, 2)),
-        "predictor_rows": np.empty((3, 0)),
-        "family_rows": np.full((3, 1), 7.0),
-        "time": np.arange(3.0),
-        "gap_s": np.ones(3),
-        "model": np.zeros(3),
-    }
-    example = Example.from_arrays(arrays, np.zeros((3, 3)), np.full((3, 2), 5.0))
-    np.testing.assert_array_equal(example.predictor_rows, np.zeros((3, 3)))
-    np.testing.assert_array_equal(example.family_rows, [[7.0, 5.0]] * 3)

@@ -10,7 +10,8 @@ from detector.models.predictors import PREDICTORS, NoPredictor
 from detector.models.scaling import Scaling
 from detector.models.seasonal import SeasonalPredictor
 from detector.models.vocabulary import Vocabulary
-from detector.scoring.density import Density, Example
+from detector.scoring.density import Density
+from detector.scoring.examples import Example
 from detector.scoring.generate import generate
 from detector.training.fit_naive_bayes import fit_naive_bayes
 from detector.training.job import TrainingPlan, train

@@ -64,6 +64,25 @@ def test_features_lost_at_random_leave_p_values_as_they_are(n: int, width: int, 
     assert far_out(bundle, width) < 1e-20
 
 
+@pytest.mark.parametrize("absent", [1, 12])
+@pytest.mark.parametrize("predictor", ["last", "ewma", "autoregressive", "regression"])
+def test_a_feature_that_comes_back_leaves_p_values_as_they_are(predictor: str, absent: int) -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(8000, 2)) @ np.array([[1.0, 0.9], [0.0, 0.44]])
+    for t in range(1, len(x)):
+        x[t] += 0.8 * x[t - 1]
+    bundle = train(batch(x[:4000]), replace(PLAN, predictor=predictor), 1e9)
+    position = np.arange(4000) % 16
+    later, back = x[4000:].copy(), position == absent
+    later[position < absent, 1] = np.nan
+    later[back & (np.arange(4000) > 3900), 1] += 15.0
+    scores, _ = outcome_of(serve(bundle, DAILY), batch(later, time=60.0 * np.arange(4000.0, 8000.0)))
+    usual, far = scores.p_value[back][:-10], scores.p_value[back][-5:]
+    assert np.mean(usual <= 0.05) < 0.1
+    assert np.mean(usual <= 0.01) < 0.04
+    assert (far < 1e-4).all()
+
+
 @pytest.mark.parametrize("n", [30, 60, 130])
 def test_few_records_can_raise_an_alert_and_seldom_do(n: int) -> None:
     firings = 0
