@@ -107,9 +107,10 @@ def fit_scaling(
     """Measure mean and standard deviation per entity and over all rows.
 
     A feature that never varied, or by no more than rounding, has no scale of its own: it gets one hundredth
-    of its size, or, if it was always 0, the typical scale of the other features. So its first change is a
-    surprise, but a finite one. How far rounding goes is seen in the values: to 32 bits where all are such
-    floats, or so few that they are neighbours among them; else to 64.
+    of its size, or, if it was always 0, the typical scale of the other features, at most 1, for it may be a
+    count beside bytes. So its first change is a surprise, but a finite one. How far rounding goes is seen in
+    the values: to 32 bits where all are such floats, or so few that they are neighbours among them; else to
+    64.
     A value 10,000 times as far from the median as 99 % of an entity's values are is an error of measurement,
     and shapes nothing.
 
@@ -193,7 +194,7 @@ def _absurd(x: FloatArray) -> BoolArray:
 
 def _positive(location: FloatArray, std: FloatArray, varies: BoolArray) -> FloatArray:
     typical = np.array([np.median(s[v]) if v.any() else 1.0 for s, v in zip(std, varies, strict=True)])
-    fallback = np.where(location != 0, 0.01 * np.abs(location), typical[:, None])
+    fallback = np.where(location != 0, 0.01 * np.abs(location), np.minimum(typical, 1.0)[:, None])
     # An entity's constant feature that varies elsewhere in the fleet borrows the fleet's scale.
     fallback = np.where(varies[-1], std[-1], fallback)
     # A hundredth of a subnormal value may be none, and products with the largest scale must stay finite.

@@ -68,6 +68,11 @@ def test_constant_features_surprise_finitely_when_they_change() -> None:
     assert scaling.scale[0, 1] == pytest.approx(np.linspace(0, 1, 100).std())
 
 
+def test_what_was_always_0_is_not_measured_by_the_bytes_beside_it() -> None:
+    x = np.column_stack([np.zeros(100), np.random.default_rng(0).normal(4e8, 5e7, 100)])
+    assert fit_scaling(x, np.zeros(100, dtype=np.int64), 2).scale[:, 0].tolist() == [1.0, 1.0]
+
+
 def test_constant_feature_of_one_entity_borrows_the_scale_of_the_fleet() -> None:
     x = np.concatenate([np.full((100, 1), 7.0), np.random.default_rng(0).normal(7, 2, (100, 1))])
     scaling = fit_scaling(x, np.repeat([0, 1], 100), 3)
