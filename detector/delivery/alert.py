@@ -129,9 +129,11 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """When to take the episode for over unless more is heard of it, on the clock of ``time``."""
 
     def __post_init__(self) -> None:
-        """Refuse an alert about nobody."""
+        """Refuse an alert about nobody, or of no severity."""
         if not self.entity and self.kind != "incident":
             raise ValueError("there is no entity")
+        if not self.severity:
+            raise ValueError("there is no severity")
 
 
 class AlertRecord(NamedTuple):

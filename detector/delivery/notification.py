@@ -16,6 +16,8 @@ INCIDENT_NAME = "DetectorIncident"
 ABSENCE_NAME = "DetectorAbsence"
 _NAMES = {"incident": INCIDENT_NAME} | dict.fromkeys(ABSENCES, ABSENCE_NAME)
 _NOT_IN_LABEL_NAMES = re.compile(r"[^A-Za-z0-9_]")
+_FIRST_S = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+_LAST_S = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ def generator_url(template: str, alert: Alert) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """Return RFC 3339 text of seconds since 1970."""
+    """Return RFC 3339 text of seconds since 1970, of the years 1 to 9999 at most."""
+    seconds = min(max(seconds, _FIRST_S), _LAST_S)
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

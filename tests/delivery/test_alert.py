@@ -55,6 +55,7 @@ def test_fields_of_a_later_version_do_no_harm() -> None:
         changed(time="2027-01-15T08:00:00"),
         changed(labels={"a": 1}),
         changed(entity=None),
+        changed(severity=""),
         b" " * (MAX_ALERT_BYTES + 1),
     ],
     ids=lambda value: value[:20].decode(errors="replace") if value else "empty",

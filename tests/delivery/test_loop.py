@@ -302,6 +302,16 @@ def test_what_is_no_alert_becomes_a_dead_letter_and_its_neighbours_are_told(cloc
     assert broker.committed == {ALERTS: 3}
 
 
+def test_times_that_nobody_can_write_harm_no_receiver(clock: FakeClock) -> None:
+    odd = {"alert_id": "odd", "start": "0001-01-01T00:00:00+14:00", "expires_at": "9999-12-31T23:59:59-14:00"}
+    told = json.loads(encoded(FIRING).value) | odd
+    place, manager = Place(), AlertmanagerPlace()
+    broker = FakeBroker({ALERTS: [json.dumps(told).encode(), *values(FIRING)]})
+    Deliverer(broker, [place, manager], clock).turn(2)
+    assert place.ids == ["odd-firing", IDS[0]]
+    assert len(manager.alerts) >= 2
+
+
 def test_a_backlog_of_old_episodes_is_committed_and_tells_nobody(clock: FakeClock) -> None:
     hours = [NOW_S - 3600.0 * h for h in range(6, 1, -1)]
     old = [e for h in hours for e in (event("firing", h, f"h{h}"), event("resolved", h + 600, f"h{h}"))]
