@@ -59,11 +59,12 @@ def fit_rbm(
     binary = _checked(binary, x)
     held_out = held_out_in_time(lengths)
     usable = ~np.isnan(x).all(axis=1)
-    n_usable = np.count_nonzero(usable & ~held_out)
-    if n_usable < LEAST_ROWS or not (usable & held_out).any():
+    n_usable, n_held_out = np.count_nonzero(usable & ~held_out), np.count_nonzero(usable & held_out)
+    if n_usable < LEAST_ROWS or n_held_out == 0:
         raise ValueError(
-            f"{n_usable} usable rows are too few for a restricted Boltzmann machine; give at least "
-            f"{LEAST_ROWS} besides the last fifth, or take a Gaussian mixture"
+            f"{n_usable} usable rows, and {n_held_out} in the last fifth, are too few for a restricted "
+            f"Boltzmann machine; give at least {LEAST_ROWS} besides the last fifth of each entity's, or take "
+            "a Gaussian mixture"
         )
     scale = np.where(binary, 1.0, body_std(x))
     filled = (x / scale).clip(-INPUT_LIMIT_STD, INPUT_LIMIT_STD)[usable & ~held_out]

@@ -93,7 +93,8 @@ def fit_vae(
     if n_usable < LEAST_ROWS or n_held_out == 0:
         raise ValueError(
             f"{n_usable} usable rows, and {n_held_out} in the last fifth, are too few for a variational "
-            f"autoencoder; give at least {LEAST_ROWS} besides the last fifth, or take a Gaussian mixture"
+            f"autoencoder; give at least {LEAST_ROWS} besides the last fifth of each entity's, or take a "
+            "Gaussian mixture"
         )
     if anomalous is not None:
         # Refused where only anomalous rows have a feature: nothing would say what is normal of it.

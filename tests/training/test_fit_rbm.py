@@ -240,3 +240,9 @@ def test_what_cannot_be_fitted_is_refused(rows: int, options: dict[str, int], me
     x = np.random.default_rng(0).normal(size=(rows, 2))
     with pytest.raises(ValueError, match=message):
         fit_rbm(x, lengths=np.array([rows]), seed=0, **options)  # type: ignore[arg-type]
+
+
+def test_entities_without_a_last_fifth_are_told() -> None:
+    x = np.random.default_rng(0).normal(size=(1000, 2))
+    with pytest.raises(ValueError, match="1000 usable rows, and 0 in the last fifth, are too few for a"):
+        fit_rbm(x, lengths=np.ones(1000, dtype=np.int64), seed=0)
