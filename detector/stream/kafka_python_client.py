@@ -57,6 +57,12 @@ _offset, _timestamp, _value = itemgetter(3), itemgetter(4), itemgetter(7)
 
 _KEYS_REMEMBERED = 262_144
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+_NOT_OUR_GROUP = (
+    errors.InconsistentGroupProtocolError,
+    errors.InvalidSessionTimeoutError,
+    errors.InvalidGroupIdError,
+    errors.GroupMaxSizeReachedError,
+)
 
 
 class _RecordEnvelope:
@@ -163,6 +169,10 @@ class KafkaPythonConsumer:
             raise fenced(self._settings) from error
         except errors.AuthorizationError as error:
             raise denied(self._settings, error) from error
+        except _NOT_OUR_GROUP as error:
+            raise KafkaClientError(
+                f"group {self._settings.group_id!r} does not take us: {error!r}; check whether others use it"
+            ) from error
         # What is wrong with a batch surfaces as any kind of error: struct's, zlib's, kafka-python's own.
         except Exception as error:
             failure = self._failed_reads.error(self._drop_broken_batch(), repr(error))

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError
-from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from detector.batch import FloatArray, Source
 from detector.stream.confluent_client import ConfluentConsumer
@@ -29,6 +30,7 @@ from detector.stream.port import (
     FetchError,
     InstanceIdTakenError,
     InvalidTopicError,
+    KafkaClientError,
     OffsetOutOfRangeError,
     Producer,
     RawRecords,
@@ -684,6 +686,29 @@ def test_a_missing_topic_is_named(settings: ClientSettings, consumer: Consumer, 
         pytest.raises(TopicMissingError, match=missing),
     ):
         producer.send(missing, [b"k"], [b"v"])
+
+
+def test_a_group_of_others_is_not_taken_for_unreadable_records(
+    settings: ClientSettings, consumer: Consumer, topic: TopicFactory, resources: ExitStack
+) -> None:
+    name = topic()
+    other = KafkaConsumer(
+        name,
+        bootstrap_servers=settings.bootstrap_servers,
+        group_id=settings.group_id,
+        partition_assignment_strategy=[RoundRobinPartitionAssignor],
+    )
+    resources.callback(other.close)
+
+    def joined() -> bool:
+        other.poll(200)
+        return bool(other.assignment())
+
+    until(joined, "that the other is in the group")
+    consumer.subscribe([name])
+    with pytest.raises(KafkaClientError, match=r"(?i)inconsistent.?group.?protocol") as refused:
+        read(consumer, 1)
+    assert refused.type is KafkaClientError
 
 
 @pytest.mark.parametrize("flows", [True, False])
