@@ -31,6 +31,8 @@ _ROWS_OF_A_PART = 100_000
 
 _ZONE = r"^.{10,}[Zz]$|^.{16,}[+-]\d\d:?\d\d$"
 _DATE_ONLY = r"^\d{4}-\d\d-\d\d$"
+# As CSV may write a boolean.
+_FLAGS = ("true", "false", "True", "False", "TRUE", "FALSE")
 
 
 class SourceError(ValueError):
@@ -191,25 +193,28 @@ def _all_features(
     ]
     for name in columns:
         if name not in usable:
+            wrong = _not_numeric(table[name], name, path, kinds.get(name))
             raise SourceError(
-                f"{_not_numeric(table[name], name, path)}; or name the features to use, for example "
-                f"--features {','.join(usable) or 'a,b'}"
+                f"{wrong}; or name the features to use, for example --features {','.join(usable) or 'a,b'}"
             )
     if not usable:
         raise SourceError(f"{path}: no feature column beside time and entity")
     return tuple(usable)
 
 
-def _not_numeric(column: Any, name: str, path: Path) -> str:
+def _not_numeric(column: Any, name: str, path: Path, declared: Kind | None) -> str:
     """Say which column is not numeric, with the first value that shows it, and how it could be a feature."""
     kind = "binary" if pa.types.is_boolean(column.type) else "categorical"
     remedy = f"correct that, or declare it kind: {kind} (--kind {name}={kind})"
+    known: tuple[str | None, ...] = (None, "")
+    if declared == "binary":
+        remedy, known = "a flag is 0, 1, or a boolean, true or false", (*known, *_FLAGS)
     for row, value in enumerate(column.to_pylist(), start=1):
         try:
             # To Python True is a number.
             float("" if isinstance(value, bool) else value)
         except (TypeError, ValueError):
-            if value not in (None, ""):
+            if value not in known:
                 return f"{path}: column {name!r} is not numeric (row {row}: {value!r}); {remedy}"
     return f"{path}: column {name!r} is not numeric ({column.type}); {remedy}"
 
@@ -217,7 +222,7 @@ def _not_numeric(column: Any, name: str, path: Path) -> str:
 def _numbers(column: Any, name: str, path: Path, kind: Kind) -> FloatArray:
     """Return a column as floats, shape (N,), NaN where blank."""
     if not _is_usable(column.type, kind):
-        raise SourceError(_not_numeric(column, name, path))
+        raise SourceError(_not_numeric(column, name, path, kind))
     numbers: FloatArray = _floats(column)
     infinite = np.flatnonzero(np.isinf(numbers))
     if infinite.size:

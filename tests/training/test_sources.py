@@ -147,6 +147,12 @@ def test_booleans_are_0_and_1_where_they_are_declared_binary(tmp_path: Path) -> 
         read_file(path)
 
 
+def test_what_is_no_flag_is_named_by_row(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "time,up\n1700049600,true\n1700049601,maybe\n")
+    with pytest.raises(SourceError, match=r"row 2: .maybe.\); a flag is 0, 1, or a boolean, true or"):
+        read_file(path, ["up"], {"up": "binary"})
+
+
 def test_labels_are_read_as_text_and_are_no_features(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "time,a,bad,shift\n1700049600,1,0,night\n1700049601,2,1,\n")
     batch = read_file(path, labels=["shift", "bad"])
