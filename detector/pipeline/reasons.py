@@ -77,12 +77,22 @@ class Explainer:
             own = self.said.conditionals[k]
             seen[k] = Seen(
                 self._state_before(k, row)[1] if self._family_rows(k).shape[1] else np.empty((1, 0)),
-                own.residual[row : row + 1].copy(),
+                self._residual(k, row),
                 own.expected[row : row + 1].copy(),
                 None if own.spread is None else own.spread[row : row + 1].copy(),
             )
         values, scaled = self.rows.values[row].copy(), self.rows.scaled[row : row + 1].copy()
         return Loud(values, scaled, self.rows.gap_s[row : row + 1].copy(), seen)
+
+    def _residual(self, member: int, row: int) -> FloatArray:
+        """Return what the member's family is to explain, shape (1, D): drifts, where it hears these."""
+        residual = self.said.conditionals[member].residual[row : row + 1].copy()
+        drifts = self.said.drifts[member]
+        if drifts is not None:
+            columns = self.detector.model.members[member].density.scaling.continuous
+            at = np.arange(residual.shape[1]) if columns is None else columns
+            residual[0, at] = np.where(np.isnan(residual[0, at]), np.nan, drifts[row])
+        return residual
 
     def _reasons(self, row: int, led_up: tuple[Loud, ...]) -> tuple[FeatureReason, ...]:
         """Return the features that surprised most (least, if too likely), with what they should have been.

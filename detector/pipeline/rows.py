@@ -80,6 +80,8 @@ class Said(NamedTuple):
     of_late: FloatArray | None
     """Shape (N,), the smallest p-value of averages that forget soon; None where no member has a slow one that
     others confirm."""
+    drifts: tuple[FloatArray | None, ...]
+    """Of each member, as in what it heard."""
 
 
 def score(
@@ -141,7 +143,14 @@ def score(
     of_late = None
     if any(member.confirmation is not None for member in model.members):
         of_late = model.committee.heard(np.column_stack([own.of_late for own in found])).min(axis=1)
-    said = Said(of_member, judged.p_value, judged.member, too_likely[np.arange(n), judged.member], of_late)
+    said = Said(
+        of_member,
+        judged.p_value,
+        judged.member,
+        too_likely[np.arange(n), judged.member],
+        of_late,
+        tuple(own.drift for own in found),
+    )
     after = replace(
         before,
         time=time[starts + rows.lengths - 1],

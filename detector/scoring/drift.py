@@ -11,6 +11,8 @@ References:
     chart.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
@@ -20,10 +22,21 @@ FARTHEST = 8.0
 """Standard deviations; what is farther out drifts no more than that: it is a leap."""
 
 
+class Drift(NamedTuple):
+    """Averages of deviations."""
+
+    after: FloatArray
+    """After each run, shape (E, D)."""
+    average: FloatArray
+    """At each row, in standard deviations of an average of independent ones, shape (N, D)."""
+    surprise: FloatArray
+    """Of these, nats, shape (N,)."""
+
+
 def drift(
     before: FloatArray, deviation: FloatArray, weight: float, counted: BoolArray, lengths: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return the averages after each run, shape (E, D), and the surprise of those at each row, shape (N,).
+) -> Drift:
+    """Average deviations.
 
     Args:
         before: Averages before each run, shape (E, D).
@@ -43,4 +56,4 @@ def drift(
     surprise = np.zeros(len(average))
     for column in average.T:
         surprise += column**2 / (2.0 * variance)
-    return after, surprise
+    return Drift(after, average / variance**0.5, surprise)

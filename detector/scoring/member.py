@@ -36,6 +36,8 @@ class Heard(NamedTuple):
     """Shape (N,), whether the p-value comes from the lower side."""
     of_late: FloatArray
     """Shape (N,), the p-value of the faster average, which forgets soon; where there is none, ``p_value``."""
+    drift: FloatArray | None
+    """Averages of deviations, as in ``Drift``, shape (N, n_continuous); None where none are averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +99,10 @@ class Member:
             lengths: Rows of each entity, shape (E,).
         """
         calibration, surprise, past_missing = self.calibration, seen.surprise, seen.past_missing
+        drifts = None
         if self.time_scale.of_deviation:
             deviation = self.density.deviation(seen)
-            average, surprise = drift(average, deviation, self.time_scale.weight, scored, lengths)
+            average, drifts, surprise = drift(average, deviation, self.time_scale.weight, scored, lengths)
         elif self.time_scale.is_average:
             comparable = np.zeros(len(surprise))
             comparable[scored] = calibration.as_if_complete(
@@ -121,9 +124,9 @@ class Member:
                 surprise[scored], model[scored], missing[scored], past_missing[scored]
             )
         if self.confirmation is None:
-            return average, counted, Heard(*found, found.p_value)
+            return average, counted, Heard(*found, found.p_value, drifts)
         by_faster = self.confirmation.p_value(averages[:, 1], model, missing, past_missing).p_value
-        return average, counted, Heard(confirmed(found.p_value, by_faster), found.too_likely, by_faster)
+        return average, counted, Heard(confirmed(found.p_value, by_faster), found.too_likely, by_faster, None)
 
     def of_an_absurd_record(self) -> float:
         """Return the p-value of a record that is as improbable as can be, after usual ones, of any entity."""

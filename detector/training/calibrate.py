@@ -143,7 +143,7 @@ def calibrate(
                 "no feature is continuous, so there is no deviation to average; average surprise"
             )
         at_first = np.zeros((e, density.n_continuous))
-        judged = drift(at_first, density.deviation(conditionals), time_scale.weight, scored, lengths)[1]
+        judged = drift(at_first, density.deviation(conditionals), time_scale.weight, scored, lengths).surprise
     elif time_scale.is_average:
         usual = np.repeat(by_itself.moments.location[model][:, None], len(time_scale.weights), axis=1)
         averages = time_scale.average(usual, as_if_complete(scored), scored, lengths)[1]

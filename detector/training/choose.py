@@ -10,6 +10,7 @@ import numpy as np
 
 from detector.batch import Batch, BoolArray
 from detector.bundles.choice import Choice, LabelledTried, PredictorTried
+from detector.bundles.youth import enough_rows
 from detector.models.kinds import Kind
 from detector.training.choose_by_labels import FEWEST_RECORDS, choose_by_labels
 from detector.training.choose_committee import CommitteeChoice, candidates_for, choose_committee
@@ -17,6 +18,7 @@ from detector.training.choose_predictor import PredictorChoice, choose_predictor
 from detector.training.default_committee import (
     cycle_member,
     discrete_members,
+    drift_member,
     independent_members,
     members_of_one_feature,
     mixture_beside,
@@ -26,7 +28,7 @@ from detector.training.default_committee import (
 from detector.training.fitting_rows import Progress
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
 from detector.training.train_member import expect, prepare
-from detector.training.training_rows import TrainingError, newest_to_fit
+from detector.training.training_rows import HELD_OUT_SHARE, TrainingError, newest_to_fit
 
 # To choose with: of all, and of an entity unless there are so few that more fit in.
 _PREDICTOR_RECORDS, _PREDICTOR_RECORDS_EACH = 100_000, 10_000
@@ -148,7 +150,7 @@ def _with_further_members(
     reasons: list[str],
     report: Progress,
 ) -> Chosen:
-    """Let labels, and then canaries, say whether others do better, or a further member; then the hours."""
+    """Let labels, then canaries, say whether others do better, or a further member; then hours and drift."""
     members, still_open, labelled = _labelled(given, plan, members, kinds, reasons)
     at_first, best = len(members), None
     if candidates_for(still_open, members, len(kinds)):
@@ -159,6 +161,9 @@ def _with_further_members(
     room = len(members) == at_first
     if room and seasonal.family in plan.candidates and _is_seasonal(members, predictors):
         members, reasons = [*members, seasonal], [*reasons, "the hour tells much: a member knows it"]
+    drifting = drift_member(kinds)
+    if drifting.family in plan.candidates and not labelled and _may_drift(given.records, members):
+        members, reasons = [*members, drifting], [*reasons, "small departures that last add up for a member"]
     return _closed(plan, members, predictors, reasons, best, labelled)
 
 
@@ -169,6 +174,14 @@ def _is_seasonal(members: Sequence[MemberPlan], tried: Sequence[PredictorTried])
     nats = {entry.name: entry.nats for entry in tried}
     seasonal, none = nats.get("seasonal"), nats.get("none")
     return seasonal is not None and none is not None and seasonal - none > _SEASON_TELLS
+
+
+def _may_drift(records: Batch, members: Sequence[MemberPlan]) -> bool:
+    """Return whether all members judge each record by itself, and enough are held out to know averages."""
+    entities = len(set(records.entity))
+    held_out = HELD_OUT_SHARE * len(records) / max(entities, 1)
+    alone = all(member.predictor == "none" and not member.time_scale.is_average for member in members)
+    return alone and held_out >= enough_rows(entities, len(records.feature_names))
 
 
 def _is_cyclic(given: Given, plan: TrainingPlan, tried: Sequence[PredictorTried]) -> bool:

@@ -37,6 +37,10 @@ _CYCLE = MemberPlan("gmm", "cyclic", options=BELL_EACH, time_scale=TimeScale(0.3
 # A mixture beside it hears less of what people labelled in tables, and alone as well. Tables are seldom
 # clean, so what is least likely among their records does not shape what is normal.
 _INDEPENDENT = (MemberPlan("naive_bayes", "none", options={"trimmed_percent": 20}),)
+# Records of a sensor that only scatters tell nothing about one another, until one that lasts moves them all.
+_DRIFT = MemberPlan(
+    "gmm", "none", options=BELL_EACH, time_scale=TimeScale(0.05, of_deviation=True), share=0.01
+)
 # Among more features naive Bayes takes minutes to choose classes.
 _MOST_FEATURES_CHOSEN = 200
 _ONLY_DISCRETE = (MemberPlan("naive_bayes", "none"),)
@@ -60,6 +64,11 @@ def ordered_members(predictor: str, kinds: Mapping[str, Kind]) -> list[MemberPla
 def season_member(kinds: Mapping[str, Kind]) -> MemberPlan:
     """Return the member that knows what is usual at this time of day, for features of these kinds."""
     return _beside_texts(_SEASON, kinds)
+
+
+def drift_member(kinds: Mapping[str, Kind]) -> MemberPlan:
+    """Return the member that adds up small departures of records that tell nothing about one another."""
+    return _beside_texts(_DRIFT, kinds)
 
 
 def cycle_member() -> MemberPlan:

@@ -7,7 +7,7 @@ import numpy as np
 from detector.batch import Batch, BoolArray, FloatArray, IntArray
 from detector.models.sequences import runs_of, starts_of
 
-_HELD_OUT_SHARE = 0.3
+HELD_OUT_SHARE = 0.3
 _FEWEST_ROWS = 30
 
 
@@ -173,7 +173,7 @@ def _held_out(anomalous: BoolArray, lengths: IntArray) -> BoolArray:
     starts = starts_of(lengths)
     usual = np.concatenate(([0], np.cumsum(~anomalous)))
     before = usual[:-1] - np.repeat(usual[starts], lengths)
-    fitting = np.floor((usual[starts + lengths] - usual[starts]) * (1 - _HELD_OUT_SHARE))
+    fitting = np.floor((usual[starts + lengths] - usual[starts]) * (1 - HELD_OUT_SHARE))
     return np.asarray(before >= np.repeat(fitting, lengths))
 
 

@@ -19,19 +19,22 @@ def test_surprise_is_that_of_the_moving_average() -> None:
     deviation = 4.0 * RNG.normal(size=(40, 2))
     deviation[RNG.uniform(size=deviation.shape) < 0.2] = np.nan
     counted = RNG.uniform(size=40) < 0.8
-    after, surprise = drift(np.zeros((1, 2)), deviation, 0.25, counted, np.array([40]))
+    after, averages, surprise = drift(np.zeros((1, 2)), deviation, 0.25, counted, np.array([40]))
     average = np.zeros(2)
     for t in range(40):
         for j in range(2):
             if counted[t] and not np.isnan(deviation[t, j]):
                 average[j] += 0.25 * (np.clip(deviation[t, j], -FARTHEST, FARTHEST) - average[j])
         assert surprise[t] == pytest.approx((average**2).sum() / (2 * 0.25 / 1.75), rel=1e-9)
+        np.testing.assert_allclose(averages[t], average / np.sqrt(0.25 / 1.75))
     np.testing.assert_allclose(after[0], average)
 
 
 def test_of_independent_deviations_it_is_half_a_chi_square() -> None:
     n = 200_000
-    _, surprise = drift(np.zeros((1, 2)), RNG.normal(size=(n, 2)), 0.1, np.ones(n, dtype=bool), np.array([n]))
+    *_, surprise = drift(
+        np.zeros((1, 2)), RNG.normal(size=(n, 2)), 0.1, np.ones(n, dtype=bool), np.array([n])
+    )
     assert surprise.mean() == pytest.approx(1.0, abs=0.05)
 
 

@@ -178,6 +178,28 @@ def test_records_that_tell_nothing_about_one_another_are_judged_each_by_itself(c
     assert not any(member.time_scale.is_average for member in members)
 
 
+@pytest.mark.parametrize("n", [3000, 4000])
+def test_of_many_that_tell_nothing_about_one_another_small_departures_add_up(n: int) -> None:
+    values = np.random.default_rng(0).normal(size=(n, 2))
+    *_, last = chosen(batch(values)).plan.members
+    assert last.time_scale.of_deviation == (n >= 3334)
+    assert (last.share < 0.1) == (n >= 3334)
+
+
+def test_a_shift_of_one_feature_of_several_that_lasts_is_found_and_told() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_t(4, size=(9000, 6)) / np.sqrt(2)
+    x[8200:8300, 4] += 2.0
+    time = 60.0 * np.arange(float(len(x)))
+    trained = train(batch(x[:6000], time=time[:6000]), OPEN, 1e9)
+    detector = serve(trained, AlertRules(Budget(1, "entity", 86400.0)))
+    scores, events = outcome_of(detector, batch(x[6000:], time=time[6000:]))
+    assert scores.alert[2200:2300].any()
+    assert scores.alert[:2200].mean() < 0.01
+    event = next(event for event in events if event.start >= time[8200])
+    assert event.reasons[0].feature == "f4"
+
+
 def test_features_that_hardly_ever_jump_do_not_make_a_table_a_stream() -> None:
     flags = np.random.default_rng(0).random((2000, 4)) < 0.002
     choice = chosen(batch(flags.astype(float))).choice
