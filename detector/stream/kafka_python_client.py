@@ -171,7 +171,8 @@ class KafkaPythonConsumer:
             raise denied(self._settings, error) from error
         except _NOT_OUR_GROUP as error:
             raise KafkaClientError(
-                f"group {self._settings.group_id!r} does not take us: {error!r}; check whether others use it"
+                f"group {self._settings.group_id!r} does not take us: {error!r}; check whether "
+                "another application uses it, and which session timeouts and group sizes the broker allows"
             ) from error
         # What is wrong with a batch surfaces as any kind of error: struct's, zlib's, kafka-python's own.
         except Exception as error:
