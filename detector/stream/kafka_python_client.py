@@ -33,6 +33,7 @@ from detector.stream.kafka_python_connection import (
     reachable,
     unavailable,
 )
+from detector.stream.kafka_python_join import keep_joins
 from detector.stream.port import (
     IDLE_PROBE_S,
     PROBE_TIMEOUT_S,
@@ -136,6 +137,7 @@ class KafkaPythonConsumer:
             # The other client speaks it too, so members of one group may use either.
             partition_assignment_strategy=[RangePartitionAssignor],
         )
+        keep_joins(self._consumer._coordinator, settings)
         self._heard = time.monotonic()
         self._topics_due = self._heard + settings.metadata_age_s
 
