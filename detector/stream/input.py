@@ -73,12 +73,14 @@ class Input:
     def forget(self, observer: Observer, source: Source) -> None:
         """Drop the state of a partition's entities."""
         self._drop(observer, *self.table.forget(source))
+        self.expiry.forget_source(source)
         if self.presence is not None:
             self.presence.forget_source(source)
 
     def forget_everything(self, observer: Observer) -> None:
         """Drop the state of all entities."""
         self._drop(observer, *self.table.forget_all())
+        self.expiry.forget_sources()
         if self.presence is not None:
             self.presence.forget_everything()
 

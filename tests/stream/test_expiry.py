@@ -47,6 +47,38 @@ def test_times_ahead_of_the_wall_clock_free_nobody() -> None:
     assert expiry.gone(slots(0, 1), slots(0, 0)).size == 0
 
 
+def test_entity_whose_clock_is_far_behind_is_there_while_it_sends() -> None:
+    expiry, held = Expiry(7 * DAY_S), (slots(0, 1), slots(0, 0))
+    for day in range(30):
+        for slot, time in ((1, (day + 100) * DAY_S), (0, day * DAY_S)):
+            expiry.returning(batch(time), slots(slot))
+            expiry.seen(batch(time), slots(slot), NOW_S)
+            assert expiry.gone(*held).size == 0
+    expiry.seen(batch(137.1 * DAY_S), slots(1), NOW_S)
+    assert expiry.gone(*held).tolist() == [0]
+
+
+def test_entity_whose_clock_went_back_is_gone_since_nothing_of_it_is_scored() -> None:
+    expiry, held = Expiry(7 * DAY_S), (slots(0, 1), slots(0, 0))
+    for day, gone in ((0, []), (3, []), (8, [0]), (9, [])):
+        for slot, time in ((0, (50 if day == 0 else day) * DAY_S), (1, (50 + day) * DAY_S)):
+            expiry.returning(batch(time), slots(slot))
+            expiry.seen(batch(time), slots(slot), NOW_S)
+        assert expiry.gone(*held).tolist() == gone
+        expiry.forget(slots(*gone))
+
+
+def test_partition_that_comes_again_has_the_clock_of_its_records() -> None:
+    expiry = Expiry(7 * DAY_S)
+    for _ in range(2):
+        for day in (0.0, 8.0):
+            expiry.returning(batch(day * DAY_S), slots(int(day)))
+            expiry.seen(batch(day * DAY_S), slots(int(day)), NOW_S)
+        assert expiry.gone(slots(0, 8), slots(0, 0)).tolist() == [0]
+        expiry.forget(slots(0, 8))
+        expiry.forget_source(P0)
+
+
 def test_looks_are_rare() -> None:
     expiry = Expiry(6400.0)
     looks = 0
@@ -91,6 +123,16 @@ def test_entity_that_comes_back_after_long_begins_anew_whenever_its_memory_was_f
         assert found["alone"] == ["warming_up", "scored", "warming_up"]
     assert "e" in rig.observer.gone
     assert len(rig.watch.firing()) == 0
+
+
+def test_entity_whose_clock_is_a_month_behind_is_remembered(forecaster: Detector) -> None:
+    both = [record for k in range(20) for record in (*records("other", k / 2), *records("e", k / 2 - 30))]
+    rig = Rig(FakeBroker({P0: both}), forecaster)
+    rig.made(OUTPUTS, max_poll_records=1)
+    rig.loop.run()
+    status = [score["status"] for score in rig.scores() if score["entity"] == "e"]
+    assert status == ["warming_up"] + ["scored"] * 19
+    assert rig.observer.gone == []
 
 
 def test_absence_of_an_entity_that_is_gone_for_good_ends_quietly(forecaster: Detector) -> None:
