@@ -6,6 +6,7 @@ is normal still. What is not on the event begins anew: m of n, calm records, and
 with what was.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,12 +43,12 @@ class ToldAlert(NamedTuple):
         return self.is_open
 
 
-def reopened_state(told: ToldAlert, members: list[str]) -> StateRows:
+def reopened_state(told: ToldAlert, members: Sequence[str]) -> StateRows:
     """Return the alert state of an entity after an event, shape (1,), dtype ALERT_STATE.
 
     Args:
         told: Of an alert that is open, or that is over.
-        members: Names of the detector's members now.
+        members: Names of members by number, that of the peak among them.
     """
     event, state = told.newest, initial_alert_state(1)
     for name, value in (
@@ -73,7 +74,7 @@ def reopened_state(told: ToldAlert, members: list[str]) -> StateRows:
         ("peak_score", event.anomaly_score),
         ("peak_p_value", event.p_value),
         ("peak_log_likelihood", event.log_likelihood),
-        ("peak_member", members.index(event.member) if event.member in members else 0),
+        ("peak_member", members.index(event.member)),
         ("peak_too_likely", event.side == "too_likely"),
         ("last_suspicious", event.last_suspicious),
     ):

@@ -1,6 +1,8 @@
 """A detector: one trained model, and what is made of what it says."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Self
 
 from detector.alerting.budget import Threshold
 from detector.alerting.entity_rules import EntityRules
@@ -33,6 +35,18 @@ class Detector:
     """None where the same holds for all entities."""
     echoes: bool = False
     """Whether what is clearly weaker than its entity was a moment ago is no news."""
+    members_before: tuple[str, ...] = ()
+    """Names of members of other versions: those found the peaks of alerts that were open when they went."""
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """Of the model's members, and of those of before, by the numbers that alerts remember them by."""
+        return (*(member.name for member in self.model.members), *self.members_before)
+
+    def with_names(self, members: Iterable[str]) -> Self:
+        """Return the detector with these among the names of members."""
+        new = dict.fromkeys(name for name in members if name not in self.member_names)
+        return replace(self, members_before=(*self.members_before, *new)) if new else self
 
     @property
     def stuck_rules(self) -> StuckRules | None:

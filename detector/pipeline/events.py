@@ -98,7 +98,7 @@ def event_of(
         log_likelihood=float(span["peak_log_likelihood"]),
         return_period_s=detector.interval_s / p_value,
         side="too_likely" if span["peak_too_likely"] else "unlikely",
-        member=detector.model.members[int(span["peak_member"])].name,
+        member=detector.member_names[int(span["peak_member"])],
         explained=explained.time,
         reasons=explained.reasons,
         regime=explained.regime,

@@ -140,9 +140,9 @@ class Watch:
         """
         size = before._known.size
         self._grow(size)
-        members = [member.name for member in self.detector.model.members]
-        theirs = [member.name for member in before.detector.model.members]
-        now = np.array([members.index(name) if name in members else 0 for name in theirs])
+        theirs = before.detector.member_names
+        self.detector = self.detector.with_names(theirs)
+        now = np.array([self.detector.member_names.index(name) for name in theirs])
         theirs_now = replace(
             before._state,
             aftermath=inherited_levels(before._state.aftermath),
@@ -178,7 +178,6 @@ class Watch:
 
     def _take_over(self, batch: Batch, rows: IntArray, slots: IntArray) -> None:
         """Go on from what was told of entities that are seen for the first time, by a row of each."""
-        members = [member.name for member in self.detector.model.members]
         for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
             told = self._told.pop((batch.sources[int(batch.source[row])], batch.entity[row]), None)
             if told is None:
@@ -186,7 +185,8 @@ class Watch:
             self._decided[slot] = told
             if not told.bears_on(float(batch.time[row]), self.detector.rules):
                 continue
-            np.put(self._state.alert, [slot], reopened_state(told, members))
+            self.detector = self.detector.with_names([told.newest.member])
+            np.put(self._state.alert, [slot], reopened_state(told, self.detector.member_names))
             self._state.explained[slot] = explained_before(told)
             rules = self.detector.stuck_rules
             if rules is not None and told.is_open:

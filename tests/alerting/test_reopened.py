@@ -118,12 +118,12 @@ def test_severity_does_not_fall_within_an_alert_though_a_lower_one_is_configured
         assert (other.transition, other.severity) == ("firing", configured)
 
 
-def test_a_member_that_the_detector_no_longer_has_stands_for_nothing(watcher: Detector) -> None:
+def test_what_was_told_of_the_peak_is_known_again(watcher: Detector) -> None:
     _, [fired, *_] = events_of(watcher, initial_state(watcher, ["e"]), rows(0, CUT))
     critical = replace(fired, severity="critical", side="too_likely", member="gone", reopened=2)
-    [row] = reopened_state(ToldAlert(critical, fired.time, True), ["a", "b"])
+    [row] = reopened_state(ToldAlert(critical, fired.time, True), ["a", "b", "gone"])
     assert (row["peak_member"], row["critical"], row["peak_too_likely"], row["stretches"]) == (
-        0,
+        2,
         True,
         True,
         3,

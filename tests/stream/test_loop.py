@@ -961,7 +961,9 @@ def test_records_are_scored_from_the_batch_after_the_arrival_of_a_version(watche
 
 def test_an_episode_goes_on_under_the_version_that_replaces_another(watcher: Detector) -> None:
     broker = FakeBroker({P0: telemetry(60, anomalous=range(15, 25))})
-    new = Watch(replace(watcher, version="v2"), "hosts", np.arange(3))
+    (member,) = watcher.model.members
+    averages = replace(watcher.model, members=(replace(member, time_scale=TimeScale(0.9)),))
+    new = Watch(replace(watcher, version="v2", model=averages), "hosts", np.arange(3))
     arrivals = FakeArrivals(20, new)
     rig = bootstrapped(Rig(broker, watcher), [Watch(watcher, "hosts", np.arange(3))], arrivals)
     rig.loop.run()
@@ -970,6 +972,8 @@ def test_an_episode_goes_on_under_the_version_that_replaces_another(watcher: Det
     assert [(event["state"], event["version"]) for event in events] == [("firing", "v1"), ("resolved", "v2")]
     assert len({event["alert_id"] for event in events}) == 1
     assert events[1]["records"] > 5
+    assert events[1]["peak"] == events[0]["peak"]
+    assert events[1]["member"] == member.name != averages.members[0].name
     assert new.firing().size == 0
 
 
@@ -984,17 +988,19 @@ def test_an_inherited_episode_of_an_entity_that_went_elsewhere_is_forgotten(watc
     assert new.firing().size == 0
 
 
-def test_an_inherited_episode_names_the_member_that_raised_its_peak_or_the_first(watcher: Detector) -> None:
+def test_an_inherited_episode_names_the_member_that_raised_its_peak(watcher: Detector) -> None:
     (member,) = watcher.model.members
     gone, stays, other = (replace(member, time_scale=TimeScale(weight)) for weight in (0.5, 0.3, 0.1))
     both = replace(watcher.model, members=(gone, stays))
     before = Watch(replace(watcher, model=both), "hosts", np.arange(3))
     before._grow(2)
     before._state.alert["peak_member"][:2] = 0, 1
-    for names, expected in (((other,), [0, 0]), ((other, stays), [0, 1]), ((stays, gone), [1, 0])):
+    for names, expected in (((other,), [1, 2]), ((other, stays), [2, 1]), ((stays, gone), [1, 0])):
         new = Watch(replace(watcher, model=replace(both, members=names)), "hosts", np.arange(3))
         new.inherit(before)
-        assert new._state.alert["peak_member"][:2].tolist() == expected
+        numbers = new._state.alert["peak_member"][:2].tolist()
+        assert numbers == expected
+        assert [new.detector.member_names[k] for k in numbers] == [gone.name, stays.name]
 
 
 def test_counts_of_entities_that_went_elsewhere_are_forgotten(watcher: Detector) -> None:

@@ -13,6 +13,7 @@ from detector.alerting.absence_event import LASTS_S
 from detector.alerting.rules import AlertRules, IncidentRules
 from detector.batch import Source
 from detector.pipeline.detector import Detector
+from detector.scoring.time_scale import TimeScale
 from detector.stream.alert_record import time_text
 from detector.stream.port import AccessDeniedError, BrokerUnavailableError, CommitError, KafkaClientError
 from detector.stream.presence import Presence
@@ -71,6 +72,19 @@ def test_an_alert_that_is_open_at_a_restart_goes_on_and_is_resolved(watcher: Det
     )
     assert told(broker)[1]["reasons"] == told(broker)[0]["reasons"]
     assert told(broker)[2]["start"] == told(broker)[0]["start"]
+
+
+def test_an_alert_that_goes_on_under_another_version_names_the_member_that_found_its_peak(
+    watcher: Detector,
+) -> None:
+    broker = FakeBroker({P0: telemetry(60, anomalous=range(20, 40))})
+    (member,) = watcher.model.members
+    averages = replace(watcher.model, members=(replace(member, time_scale=TimeScale(0.9)),))
+    first_until(broker, watcher, 30)
+    recalling(Rig(broker, replace(watcher, model=averages))).loop.run()
+    assert [event["state"] for event in told(broker)] == ["firing", "updated", "resolved"]
+    assert len({event["peak"] for event in told(broker)}) == 1
+    assert {event["member"] for event in told(broker)} == {member.name} != {averages.members[0].name}
 
 
 def test_an_open_alert_is_reported_before_its_entity_sends_again(watcher: Detector) -> None:
