@@ -23,10 +23,13 @@ from detector.training.default_committee import (
     members_of_one_feature,
     mixture_beside,
     ordered_members,
+    relation_member,
     season_member,
+    those_that_take,
 )
 from detector.training.fitting_rows import Progress
 from detector.training.plan import AUTO, MemberPlan, TrainingPlan
+from detector.training.relations import nats_of_relations
 from detector.training.train_member import expect, prepare
 from detector.training.training_rows import HELD_OUT_SHARE, TrainingError, newest_to_fit
 
@@ -37,8 +40,9 @@ _FAMILY_RECORDS, _FAMILY_RECORDS_EACH = 10_000, 2_000
 # Committees on these predictors are compared where labels can tell.
 _COMPARED = ("autoregressive", "seasonal", "last")
 
-# Nats a record that the hours, or a cycle, tell at least: as if half of a feature's variance were theirs.
-_SEASON_TELLS = 0.35
+# Nats a record that the hours, a cycle or other features tell at least: as if half of a feature's variance
+# were theirs.
+_TELLS_MUCH = 0.35
 
 _log = logging.getLogger(__name__)
 
@@ -150,7 +154,10 @@ def _with_further_members(
     reasons: list[str],
     report: Progress,
 ) -> Chosen:
-    """Let labels, then canaries, say whether others do better, or a further member; then hours and drift."""
+    """Let labels, then canaries, say whether others do better, or a further member; then add what is seldom.
+
+    That is what the hours tell, drift, and how features go together.
+    """
     members, still_open, labelled = _labelled(given, plan, members, kinds, reasons)
     at_first, best = len(members), None
     if candidates_for(still_open, members, len(kinds)):
@@ -161,9 +168,12 @@ def _with_further_members(
     room = len(members) == at_first
     if room and seasonal.family in plan.candidates and _is_seasonal(members, predictors):
         members, reasons = [*members, seasonal], [*reasons, "the hour tells much: a member knows it"]
-    drifting = drift_member(kinds)
-    if drifting.family in plan.candidates and not labelled and _may_drift(given.records, members):
+    related, drifting = relation_member(), drift_member(kinds)
+    found = [] if labelled else [member for member in (related, drifting) if member.family in plan.candidates]
+    if drifting in found and _may_drift(given.records, members):
         members, reasons = [*members, drifting], [*reasons, "small departures that last add up for a member"]
+    if related in found and _are_related(given, plan, kinds):
+        members, reasons = [*members, related], [*reasons, "features go together: a member knows how"]
     return _closed(plan, members, predictors, reasons, best, labelled)
 
 
@@ -173,22 +183,43 @@ def _is_seasonal(members: Sequence[MemberPlan], tried: Sequence[PredictorTried])
         return False
     nats = {entry.name: entry.nats for entry in tried}
     seasonal, none = nats.get("seasonal"), nats.get("none")
-    return seasonal is not None and none is not None and seasonal - none > _SEASON_TELLS
+    return seasonal is not None and none is not None and seasonal - none > _TELLS_MUCH
 
 
 def _may_drift(records: Batch, members: Sequence[MemberPlan]) -> bool:
     """Return whether all members judge each record by itself, and enough are held out to know averages."""
+    alone = all(member.predictor == "none" and not member.time_scale.is_average for member in members)
+    return alone and _enough_held_out(records)
+
+
+def _enough_held_out(records: Batch) -> bool:
+    """Return whether enough records are held out to know how far averages go."""
     entities = len(set(records.entity))
     held_out = HELD_OUT_SHARE * len(records) / max(entities, 1)
-    alone = all(member.predictor == "none" and not member.time_scale.is_average for member in members)
-    return alone and held_out >= enough_rows(entities, len(records.feature_names))
+    return held_out >= enough_rows(entities, len(records.feature_names))
+
+
+def _are_related(given: Given, plan: TrainingPlan, kinds: Mapping[str, Kind]) -> bool:
+    """Return whether features tell much about one another, and enough are held out to know averages."""
+    related = relation_member()
+    takes_all = bool(those_that_take([related], kinds))
+    if len(kinds) == 1 or not takes_all or not _enough_held_out(given.records):
+        return False
+    trial = given.newest(_FAMILY_RECORDS, _FAMILY_RECORDS_EACH)
+    member = replace(plan.with_members([related]), models="pooled")
+    try:
+        material = prepare(trial.records, member, trial.anomalous, None)
+        return nats_of_relations(material, member) > _TELLS_MUCH
+    except (TrainingError, ValueError) as error:
+        _log.info("how features go together is not known: %s", error)
+        return False
 
 
 def _is_cyclic(given: Given, plan: TrainingPlan, tried: Sequence[PredictorTried]) -> bool:
     """Return whether a cycle tells much of records that nothing else tells, and all to fit go through one."""
     nats = {entry.name: entry.nats for entry in tried if entry.nats is not None}
     cyclic = nats.pop("cyclic", None)
-    if cyclic is None or not nats or cyclic - max(nats.values()) <= _SEASON_TELLS:
+    if cyclic is None or not nats or cyclic - max(nats.values()) <= _TELLS_MUCH:
         return False
     member = replace(plan, family="gmm", predictor="cyclic", models="pooled")
     try:

@@ -41,6 +41,10 @@ _INDEPENDENT = (MemberPlan("naive_bayes", "none", options={"trimmed_percent": 20
 _DRIFT = MemberPlan(
     "gmm", "none", options=BELL_EACH, time_scale=TimeScale(0.05, of_deviation=True), share=0.01
 )
+# Every feature may be where it often is, and still not where the others say: they no longer go together.
+_RELATION = MemberPlan(
+    "gmm", "none", options={"n_components": 1, "covariance": "full"}, time_scale=TimeScale(0.2), share=0.003
+)
 # Among more features naive Bayes takes minutes to choose classes.
 _MOST_FEATURES_CHOSEN = 200
 _ONLY_DISCRETE = (MemberPlan("naive_bayes", "none"),)
@@ -69,6 +73,11 @@ def season_member(kinds: Mapping[str, Kind]) -> MemberPlan:
 def drift_member(kinds: Mapping[str, Kind]) -> MemberPlan:
     """Return the member that adds up small departures of records that tell nothing about one another."""
     return _beside_texts(_DRIFT, kinds)
+
+
+def relation_member() -> MemberPlan:
+    """Return the member that knows how features go together."""
+    return _RELATION
 
 
 def cycle_member() -> MemberPlan:

@@ -111,6 +111,44 @@ def test_records_that_tell_nothing_about_one_another_get_a_further_member_only_o
     assert len(asked.committees) == 2
 
 
+def loaded(n: int, coefficient: float) -> FloatArray:
+    """Three features that follow a load."""
+    load = stream(n, coefficient, d=1)
+    own = load.std() * stream(n, 0.0, d=3) * [0.2, 6.0, 0.04]
+    return np.asarray(load * [1.0, 30.0, 0.2] + own)
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 0.9])
+def test_features_that_go_together_get_a_member_that_hears_when_they_do_not(coefficient: float) -> None:
+    values = loaded(8000, coefficient)
+    # As high and as low as ever, but not when the others are.
+    values[7000:7060, 1] = values[6000:6060, 1]
+    records = batch(values[:6500])
+    found = chosen(records)
+    assert found.choice is not None
+    assert "features go together: a member knows how" in found.choice.reasons
+    related = found.plan.members[-1]
+    assert (related.family, related.predictor, related.share) == ("gmm", "none", 0.003)
+
+    rules = AlertRules(Budget(1, "entity", 86400.0))
+    alone = found.plan.with_members([m for m in found.plan.members if m != related])
+    heard = [
+        outcome_of(serve(train(records, plan, 1e9), rules), batch(values[6500:]))[0].alert[500:560].any()
+        for plan in (found.plan, alone)
+    ]
+    assert heard == [True, False]
+
+
+def test_only_features_that_go_together_get_a_member_that_knows_how() -> None:
+    independent, few = chosen(batch(stream(6500, 0.7, d=3))), chosen(batch(loaded(3000, 0.9)))
+    straying = loaded(6500, 0.9)
+    straying[:, 2] += np.linspace(0.0, 10.0, len(straying)) * straying[:, 2].std()
+    for found in (independent, few, chosen(batch(straying))):
+        assert found.choice is not None
+        assert not any("go together" in reason for reason in found.choice.reasons)
+        assert all(member.options.get("covariance") != "full" for member in found.plan.members)
+
+
 def test_one_feature_is_compared_with_its_level_its_range_and_its_past_and_its_drift_is_watched() -> None:
     members = chosen(batch(stream(300, 0.7, d=1))).plan.members
     assert [member.predictor for member in members] == ["level_and_range", "regression", "regression"]
