@@ -205,7 +205,7 @@ def _are_related(given: Given, plan: TrainingPlan, kinds: Mapping[str, Kind]) ->
     takes_all = bool(those_that_take([related], kinds))
     if len(kinds) == 1 or not takes_all or not _enough_held_out(given.records):
         return False
-    trial = given.newest(_FAMILY_RECORDS, _FAMILY_RECORDS_EACH)
+    trial = given.newest(_PREDICTOR_RECORDS, _PREDICTOR_RECORDS_EACH)
     member = replace(plan.with_members([related]), models="pooled")
     try:
         material = prepare(trial.records, member, trial.anomalous, None)

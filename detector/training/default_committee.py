@@ -35,8 +35,9 @@ _SEASON = MemberPlan("gmm", "seasonal", options=BELL_EACH, time_scale=TimeScale(
 # A job that runs each hour, a machine that goes round: what is wrong for the phase is usual otherwise.
 _CYCLE = MemberPlan("gmm", "cyclic", options=BELL_EACH, time_scale=TimeScale(0.3))
 # A mixture beside it hears less of what people labelled in tables, and alone as well. Tables are seldom
-# clean, so what is least likely among their records does not shape what is normal.
-_INDEPENDENT = (MemberPlan("naive_bayes", "none", options={"trimmed_percent": 20}),)
+# clean, so what is least likely among their numbers does not shape what is normal; but rare texts, flags and
+# counts are rare by right, and without them a text would be no likelier than one that was never seen.
+_TRIMMED: Mapping[str, int | str] = {"trimmed_percent": 20}
 # Records of a sensor that only scatters tell nothing about one another, until one that lasts moves them all.
 _DRIFT = MemberPlan(
     "gmm", "none", options=BELL_EACH, time_scale=TimeScale(0.05, of_deviation=True), share=0.01
@@ -87,12 +88,10 @@ def cycle_member() -> MemberPlan:
 
 def independent_members(kinds: Mapping[str, Kind]) -> list[MemberPlan]:
     """Return the members for records that tell nothing about one another: each is judged by itself."""
-    wide = len(kinds) > _MOST_FEATURES_CHOSEN
-    members = [
-        replace(member, options={**member.options, **HEAVY_TAILED}) if wide else member
-        for member in _INDEPENDENT
-    ]
-    return those_that_take(members, kinds)
+    options = {} if set(kinds.values()) - {"continuous"} else _TRIMMED
+    if len(kinds) > _MOST_FEATURES_CHOSEN:
+        options = {**options, **HEAVY_TAILED}
+    return those_that_take([MemberPlan("naive_bayes", "none", options=options)], kinds)
 
 
 def mixture_beside(kinds: Mapping[str, Kind]) -> list[MemberPlan]:

@@ -139,6 +139,24 @@ def test_features_that_go_together_get_a_member_that_hears_when_they_do_not(coef
     assert heard == [True, False]
 
 
+def test_features_that_go_together_for_longer_than_a_regime_lasts_are_known_to() -> None:
+    # Of six entities the newest 2,000 to fit of each begin in one regime, and end in the other.
+    values = np.concatenate([loaded(9000, 0.7) for _ in range(6)])
+    values[:, 2] += np.where(np.arange(len(values)) % 9000 // 1425 % 2 == 0, 0.6, 0.0)
+    entities = [f"e{i}" for i in range(6) for _ in range(9000)]
+    found = chosen(batch(values, entity=entities), replace(OPEN, candidates=("gmm",)))
+    assert found.plan.members[-1].options.get("covariance") == "full"
+
+
+def test_tables_are_fitted_without_their_least_likely_records_unless_rare_texts_would_be_among_them() -> None:
+    values = np.random.default_rng(0).normal(size=(2000, 3))
+    values[:, 2] = values[:, 2] > 2.0
+    table = batch(values)
+    numbers, flags = chosen(table), chosen(table, replace(OPEN, kinds={"f2": "binary"}))
+    assert numbers.plan.members[0].options == {"trimmed_percent": 20}
+    assert flags.plan.members[0].options == {}
+
+
 def test_only_features_that_go_together_get_a_member_that_knows_how() -> None:
     independent, few = chosen(batch(stream(6500, 0.7, d=3))), chosen(batch(loaded(3000, 0.9)))
     straying = loaded(6500, 0.9)
