@@ -43,6 +43,8 @@ _COMPARED = ("autoregressive", "seasonal", "last")
 # Nats a record that the hours, a cycle or other features tell at least: as if half of a feature's variance
 # were theirs.
 _TELLS_MUCH = 0.35
+# What a covariance costs a record grows with the square of the features.
+_MOST_RELATED = 200
 
 _log = logging.getLogger(__name__)
 
@@ -200,10 +202,10 @@ def _enough_held_out(records: Batch) -> bool:
 
 
 def _are_related(given: Given, plan: TrainingPlan, kinds: Mapping[str, Kind]) -> bool:
-    """Return whether features tell much about one another, and enough are held out to know averages."""
+    """Return whether up to 200 features tell much about one another, and averages can be known."""
     related = relation_member()
     takes_all = bool(those_that_take([related], kinds))
-    if len(kinds) == 1 or not takes_all or not _enough_held_out(given.records):
+    if not (1 < len(kinds) <= _MOST_RELATED and takes_all and _enough_held_out(given.records)):
         return False
     trial = given.newest(_PREDICTOR_RECORDS, _PREDICTOR_RECORDS_EACH)
     member = replace(plan.with_members([related]), models="pooled")
