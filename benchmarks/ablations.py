@@ -78,7 +78,7 @@ def _on(member: MemberPlan, predictor: str, other: str) -> MemberPlan:
 
 
 def _without_drift(members: list[MemberPlan], _: int) -> list[MemberPlan]:
-    return [member for member in members if not member.time_scale.of_deviation] or members
+    return [member for member in members if not member.time_scale.adds_up] or members
 
 
 def _unlearnt(member: MemberPlan) -> MemberPlan:

@@ -34,6 +34,21 @@ class Stuck(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Frequency:
+    """How often a value came of late, or how large a count was in the mean."""
+
+    of: Literal["share", "mean"]
+    value: str | float | None
+    """Of a share: the text, 1 of a flag that is set, or None: all texts that are not common."""
+    actual: float
+    """In the average over the newest records."""
+    expected: float
+    """What is usual for the entity."""
+    records: int
+    """About so many the average is over."""
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureReason:
     """One feature's part in an alert, in the units of the data."""
 
@@ -53,6 +68,8 @@ class FeatureReason:
     """The range that the value is outside of, None for an open end; None where it is not."""
     stuck: Stuck | None = None
     """None where the value moves, or may stay."""
+    frequency: Frequency | None = None
+    """What is surprising, where it is not the value itself; ``nats`` are of this then."""
 
 
 class Explained(NamedTuple):

@@ -125,7 +125,16 @@ class FeatureRules:
             actual: The rows in the units of alerts, shape (n, D).
             expected: Shape (n, D), in the same units.
         """
-        over = _excess(explanation)
+        return self.nats_that_matter(_excess(explanation), actual, expected)
+
+    def nats_that_matter(self, over: FloatArray, actual: FloatArray, expected: FloatArray) -> FloatArray:
+        """Return the part of surprise that matters, and all of it, nats, shape (n, 2).
+
+        Args:
+            over: Of each feature, beyond the usual, shape (n, D), at least 0.
+            actual: Values, or averages of them, in the units of alerts, shape (n, D).
+            expected: Shape (n, D), in the same units.
+        """
         counted = np.where(self.matter(actual, expected), over, 0.0)
         total = np.zeros((len(over), 2))
         # Column by column, so that the order of a row's sum is the same in any batch.

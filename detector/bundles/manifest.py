@@ -66,7 +66,10 @@ class ManifestMember(BaseModel):
     predictor: str
     evidence: str
     weight: float = Field(1.0, description="Of the newest record in an average; 1: every record by itself.")
-    averaged: Averaged = Field("surprise", description="Surprise, or deviations with their sign.")
+    averaged: Averaged = Field(
+        "surprise",
+        description="Surprise, or deviations with their sign, or how often discrete values come.",
+    )
     confirming_weight: float | None = Field(
         None, description="Of the newest record in the faster average that confirms a slow one."
     )

@@ -311,7 +311,7 @@ def load_bundle(folder: Path) -> Bundle:
                     member.family,
                     member.predictor,
                     manifest.discrete_columns(member),
-                    TimeScale(member.weight, member.confirming_weight, member.averaged == "deviation"),
+                    TimeScale(member.weight, member.confirming_weight, member.averaged),
                     member.share,
                 )
                 for member in manifest.members

@@ -118,7 +118,7 @@ class MemberConfig(FamilyOptions):
     averaged: Averaged = Field(
         "surprise",
         description="What is averaged: surprise, or deviation from what was expected, with its sign, which "
-        "adds up small departures to one side.",
+        "adds up small departures to one side, or the frequency of texts, flags and counts.",
     )
     confirming_records: int | None = Field(
         None,
@@ -143,9 +143,9 @@ class MemberConfig(FamilyOptions):
                 f"confirming_records ({self.confirming_records}) must be fewer than records "
                 f"({self.records}); lower it, or leave it out"
             )
-        if self.averaged == "deviation" and (self.records == 1 or self.confirming_records is not None):
+        if self.averaged != "surprise" and (self.records == 1 or self.confirming_records is not None):
             raise ValueError(
-                f"averaged: deviation is over several records (records is {self.records}), and nothing "
+                f"averaged: {self.averaged} is over several records (records is {self.records}), and nothing "
                 "confirms it; set records to 2 or more and leave confirming_records out"
             )
         if self.order is not None and self.predictor != "autoregressive":

@@ -4,7 +4,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -36,6 +36,16 @@ class Stuck(msgspec.Struct, frozen=True):
     after_s: float
 
 
+class Frequency(msgspec.Struct, frozen=True):
+    """How often a value came of late; see ``alerting.event.Frequency``."""
+
+    of: Literal["share", "mean"]
+    actual: float
+    expected: float
+    records: int
+    value: str | float | None = None
+
+
 class Reason(msgspec.Struct, frozen=True):
     """One feature's part in an alert; see ``alerting.event.FeatureReason``."""
 
@@ -47,6 +57,7 @@ class Reason(msgspec.Struct, frozen=True):
     unit: str | None = None
     valid_range: tuple[float | None, float | None] | None = None
     stuck: Stuck | None = None
+    frequency: Frequency | None = None
 
 
 class Member(msgspec.Struct, frozen=True):

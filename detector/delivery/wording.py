@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC
 
-from detector.delivery.alert import ABSENCES, Alert, Reason, Stuck
+from detector.alerting import event
+from detector.delivery.alert import ABSENCES, Alert, Frequency, Reason, Stuck
 
 _REASONS_TOLD = 3
 _REMARKABLE_NATS = 2.0
@@ -21,7 +22,7 @@ def firing_summary(alert: Alert) -> str:
         return _incident_summary(alert)
     if alert.kind in ABSENCES:
         return _absence_summary(alert)
-    present = [reason for reason in alert.reasons if reason.actual is not None]
+    present = [r for r in alert.reasons if r.actual is not None or r.frequency is not None]
     told = [_reason(reason) for reason in remarkable(present, alert.side)][:_REASONS_TOLD]
     if alert.side == "too_likely":
         start = f"{alert.entity}: more typical than normal traffic ever is"
@@ -185,9 +186,30 @@ def stuck_text(reason: Reason, stuck: Stuck) -> str:
     )
 
 
+def frequency_texts(often: Frequency | event.Frequency) -> tuple[str, str]:
+    """Say how often a value came of late, and usually does: ``"503" in 27 %``, ``1.1 %``."""
+    if often.of == "mean":
+        return f"{often.actual:.3g} in the mean", f"{often.expected:.3g}"
+    value = often.value
+    what = "no common text" if value is None else repr(value) if isinstance(value, str) else f"{value:.4g}"
+    return f"{what} in {100 * often.actual:.3g} %", f"{100 * often.expected:.3g} %"
+
+
+def frequency_text(reason: Reason, often: Frequency) -> str:
+    """Say what came how often: ``status '503' in 27 % of 20 records, usually 1.1 % (14.2 nats)``."""
+    actual, usual = frequency_texts(often)
+    nats = "" if reason.nats is None else f" ({reason.nats:.1f} nats)"
+    return f"{reason.feature} {actual} of {records_text(often.records)}, usually {usual}{nats}"
+
+
 def _reason(reason: Reason) -> str:
     unit = _unit(reason)
-    told = _deviation(reason) if reason.stuck is None else stuck_text(reason, reason.stuck)
+    if reason.stuck is not None:
+        told = stuck_text(reason, reason.stuck)
+    elif reason.frequency is not None:
+        told = frequency_text(reason, reason.frequency)
+    else:
+        told = _deviation(reason)
     return told if reason.valid_range is None else f"{told}, {_outside(reason.valid_range, unit)}"
 
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detector.alerting.event import FeatureReason
 from detector.batch import FloatArray
 from detector.bundles.html import page, plot, table
+from detector.delivery.wording import frequency_texts
 from detector.explain.explanation import Explanation, part_of
 from detector.explain.text import (
     BAND_STDS,
@@ -65,9 +67,9 @@ def _feature(found: Explanation, name: str) -> list[str]:
     numbers = [part for part in parts if part is not None and not isinstance(part.expected, str)]
     unit = f", {found.unit[name]}" if name in found.unit else ""
     heading = f"<h2>{escape(name + unit)}</h2>"
-    if not numbers or any(isinstance(part.actual, str) for part in numbers):
+    if not numbers or any(isinstance(part.actual, str) or part.frequency is not None for part in numbers):
         rows = [
-            (plain_time_text(m.time_s), str(p.actual), str(p.expected), f"{p.nats:.1f}", mark_of(found, m))
+            (plain_time_text(m.time_s), *_told(p), f"{p.nats:.1f}", mark_of(found, m))
             for m, p in zip(found.moments, parts, strict=True)
             if p is not None
         ]
@@ -93,6 +95,13 @@ def _feature(found: Explanation, name: str) -> list[str]:
 
     note = f"Black: actual; blue: expected, ± {BAND_STDS:g} standard deviations; red: suspicious."
     return [heading, plot(band), plot(surprise, height=1.6), f'<p class="note">{note}</p>']
+
+
+def _told(part: FeatureReason) -> tuple[str, str]:
+    """Return what was, and what was expected: of the value, or of how often it came."""
+    if part.frequency is not None:
+        return frequency_texts(part.frequency)
+    return str(part.actual), str(part.expected)
 
 
 def _axis_of_time(axes: "Axes", found: Explanation) -> None:

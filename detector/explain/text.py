@@ -16,6 +16,8 @@ from detector.delivery.alert import ABSENCES, Reason
 from detector.delivery.wording import (
     duration_text,
     firing_summary,
+    frequency_text,
+    frequency_texts,
     records_text,
     remarkable,
     resolved_summary,
@@ -120,6 +122,8 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
 def _reason(reason: Reason) -> str:
     if reason.stuck is not None:
         return stuck_text(reason, reason.stuck)
+    if reason.frequency is not None:
+        return frequency_text(reason, reason.frequency)
     unit = f" {reason.unit}" if reason.unit else ""
     band = "something else" if reason.expected is None else _band(reason.expected, reason.std)
     nats = "" if reason.nats is None else f", {reason.nats:.1f} nats"
@@ -204,6 +208,8 @@ def mark_of(found: Explanation, moment: Moment) -> str:
 
 
 def _cells(part: FeatureReason) -> list[str]:
+    if part.frequency is not None:
+        return [*frequency_texts(part.frequency), _number(part.nats, ".1f")]
     actual = part.actual if part.actual is None or isinstance(part.actual, str) else float(part.actual)
     missing = actual is None or (isinstance(actual, float) and math.isnan(actual))
     band = "" if part.expected is None else _band(part.expected, part.std)

@@ -11,8 +11,9 @@ from detector.batch import BoolArray, FloatArray, IntArray
 Evidence = Literal["exact", "lower_bound", "unnormalised", "surrogate"]
 TypicalityChoice = Literal["auto", "on", "off"]
 """Whether rows that are too likely are improbable as well; auto: under densities that are not exact."""
-Averaged = Literal["surprise", "deviation"]
-"""Over several records: how improbable they are, or how far from what was expected, and to which side."""
+Averaged = Literal["surprise", "deviation", "frequency"]
+"""Over several records: how improbable they are, or how far from what was expected, and to which side, or how
+often discrete values come."""
 Arrays = dict[str, NDArray[np.float64]]
 
 _USUAL_NATS = 0.5 * float(np.log(2.0 * np.pi * np.e))

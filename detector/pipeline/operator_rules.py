@@ -80,6 +80,13 @@ def _deviations(
         if not heard.any():
             continue
         part = at[heard]
+        weight[heard], averages = member.time_scale.weight, said.drifts[k]
+        if member.frequencies is not None and averages is not None:
+            model, d = before.model[entity[suspicious][heard]], rows.values.shape[1]
+            strayed = member.frequencies.strayed(averages[part], model, member.time_scale.weight, d)
+            over = np.nan_to_num(strayed.nats)
+            nats[heard] = features.nats_that_matter(over, strayed.average, strayed.usual)
+            continue
         explanation = explain_rows(
             member.density,
             before.family[detector.model.density_of[k]],
@@ -91,7 +98,6 @@ def _deviations(
         )
         in_units = transforms.explained_in_units(explanation, rows.scaled[part])
         nats[heard] = features.excess_nats(explanation, rows.values[part], in_units.expected)
-        weight[heard] = member.time_scale.weight
     matters[with_scores], share = features.shares(matters[with_scores], nats, weight, suspicious, own)
     stays = features.stays(share, anomaly_score[suspicious], said.too_likely[at])
     rule[np.flatnonzero(suspicious)[~stays]] = OperatorRule.DEVIATION

@@ -1,11 +1,11 @@
 """Why rows of a batch are improbable, for the few that alerts are explained by."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from detector.alerting.event import Explained, FeatureReason, Stuck
+from detector.alerting.event import Explained, FeatureReason, Frequency, Stuck
 from detector.alerting.own_level import OwnLevel
 from detector.batch import Batch, BoolArray, FloatArray, IntArray
 from detector.models.contract import Explanation, Regime
@@ -13,6 +13,7 @@ from detector.models.sequences import starts_of
 from detector.pipeline.detector import Detector
 from detector.pipeline.entity_state import EntityState
 from detector.pipeline.rows import Rows, Said, rows_of, score
+from detector.scoring.frequencies import ANY_OTHER, COUNT, Strayed
 from detector.scoring.lead_up import Loud, Seen, most_surprising
 from detector.scoring.member import Member
 
@@ -88,7 +89,7 @@ class Explainer:
         """Return what the member's family is to explain, shape (1, D): drifts, where it hears these."""
         residual = self.said.conditionals[member].residual[row : row + 1].copy()
         drifts = self.said.drifts[member]
-        if drifts is not None:
+        if drifts is not None and self.detector.model.members[member].frequencies is None:
             columns = self.detector.model.members[member].density.scaling.continuous
             at = np.arange(residual.shape[1]) if columns is None else columns
             residual[0, at] = np.where(np.isnan(residual[0, at]), np.nan, drifts[row])
@@ -138,6 +139,12 @@ class Explainer:
             records = (*led_up, *records)
         of_model = int(self.before.model[self._entity(row)])
         explanations = [loud.explained(k, member.density, of_model, model.transforms) for loud in records]
+        strayed = self._strayed(row)
+        if strayed is not None:
+            # The member heard nothing else, whatever else this record may be.
+            said = np.where(np.isnan(explanations[0].nats), np.nan, 0.0)
+            nats = np.where(np.isnan(strayed.nats), said, strayed.nats)
+            return replace(explanations[0], nats=nats), actual
         newest = np.array([model.vocabulary(j) is not None for j in range(actual.size)])
         newest |= self._by_rule(row, actual)
         return most_surprising(explanations, [loud.values for loud in records], newest)
@@ -180,6 +187,34 @@ class Explainer:
             unit=model.units[j],
             valid_range=None if rules is None else rules.range_left(j, actual),
             stuck=self._stuck(row, j),
+            frequency=self._frequency(row, j),
+        )
+
+    def _strayed(self, row: int) -> Strayed | None:
+        """Return how often values came of late, if it is that which the row is told of for."""
+        k = int(self.said.member[row])
+        member, averages = self.detector.model.members[k], self.said.drifts[k]
+        if row in self.levels or member.frequencies is None or averages is None:
+            return None
+        of_model = self.before.model[[self._entity(row)]]
+        average, weight = averages[row : row + 1], member.time_scale.weight
+        return member.frequencies.strayed(average, of_model, weight, self.detector.model.n_features)
+
+    def _frequency(self, row: int, j: int) -> Frequency | None:
+        """Return how often that value of feature j came of late whose frequency surprises most."""
+        strayed = self._strayed(row)
+        if strayed is None or np.isnan(strayed.nats[0, j]):
+            return None
+        category, vocabulary = float(strayed.category[0, j]), self.detector.model.vocabulary(j)
+        value: str | float | None = None
+        if category not in (ANY_OTHER, COUNT):
+            value = category if vocabulary is None else vocabulary.text(category)
+        return Frequency(
+            "mean" if category == COUNT else "share",
+            value,
+            float(strayed.average[0, j]),
+            float(strayed.usual[0, j]),
+            self.detector.model.members[int(self.said.member[row])].time_scale.records,
         )
 
     def _stuck(self, row: int, j: int) -> Stuck | None:
@@ -254,4 +289,4 @@ def _weight(reason: FeatureReason) -> float:
 
 def averages_surprise(member: Member) -> bool:
     """Whether a member speaks of more than the newest record, and of how improbable they were."""
-    return member.time_scale.is_average and not member.time_scale.of_deviation
+    return member.time_scale.is_average and not member.time_scale.adds_up

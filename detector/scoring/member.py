@@ -12,6 +12,7 @@ from detector.scoring.calibration import Calibration
 from detector.scoring.density import Conditionals, Density
 from detector.scoring.drift import drift
 from detector.scoring.examples import Example, SurpriseOfPattern
+from detector.scoring.frequencies import Frequencies
 from detector.scoring.named_arrays import joined, part_of
 from detector.scoring.time_scale import BY_ITSELF, TimeScale
 from detector.scoring.typicality import PValues
@@ -37,7 +38,8 @@ class Heard(NamedTuple):
     of_late: FloatArray
     """Shape (N,), the p-value of the faster average, which forgets soon; where there is none, ``p_value``."""
     drift: FloatArray | None
-    """Averages of deviations, as in ``Drift``, shape (N, n_continuous); None where none are averaged."""
+    """Averages of deviations, as in ``Drift``, shape (N, n_continuous), or of values, as ``Frequencies`` has
+    them; None where neither are averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Member:
     time_scale: TimeScale = BY_ITSELF
     confirmation: Calibration | None = field(default=None, repr=False)
     """Of the faster average, where there is one."""
+    frequencies: Frequencies | None = None
+    """Where it is these that are averaged."""
 
     @property
     def name(self) -> str:
@@ -58,7 +62,9 @@ class Member:
 
     def initial_average(self, model: IntArray) -> FloatArray:
         """Return averages of entities never seen, shape (E, A): the usual ones of each model."""
-        if self.time_scale.of_deviation:
+        if self.frequencies is not None:
+            return np.asarray(self.frequencies.usual[model])
+        if self.time_scale.adds_up:
             return np.zeros((len(model), self.density.n_continuous))
         usual = [self.calibration.moments.location[model]]
         if self.confirmation is not None:
@@ -100,7 +106,11 @@ class Member:
         """
         calibration, surprise, past_missing = self.calibration, seen.surprise, seen.past_missing
         drifts = None
-        if self.time_scale.of_deviation:
+        if self.frequencies is not None:
+            average, drifts, surprise = self.frequencies.scan(
+                average, seen.residual, model, self.time_scale.weight, scored, lengths
+            )
+        elif self.time_scale.adds_up:
             deviation = self.density.deviation(seen)
             average, drifts, surprise = drift(average, deviation, self.time_scale.weight, scored, lengths)
         elif self.time_scale.is_average:
@@ -150,6 +160,7 @@ class Member:
                 "examples": self.examples.arrays(),
                 "calibration": self.calibration.arrays(),
                 "confirmation": {} if self.confirmation is None else self.confirmation.arrays(),
+                "frequencies": {} if self.frequencies is None else self.frequencies.arrays(),
             }
         )
 
@@ -180,7 +191,11 @@ class Member:
         if bool(faster) != (names.time_scale.confirming is not None):
             raise ValueError("a member has a faster average, but no calibration of it, or the reverse")
         confirmation = Calibration.from_arrays(faster, of_pattern) if faster else None
-        return cls(density, examples, calibration, names.time_scale, confirmation)
+        counted = part_of(arrays, "frequencies")
+        if bool(counted) != (names.time_scale.averaged == "frequency"):
+            raise ValueError("a member averages frequencies, but has none, or the reverse")
+        frequencies = Frequencies.from_arrays(counted) if counted else None
+        return cls(density, examples, calibration, names.time_scale, confirmation, frequencies)
 
 
 def confirmed(p_value: FloatArray, by_faster: FloatArray) -> FloatArray:

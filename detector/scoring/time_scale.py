@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detector.batch import BoolArray, FloatArray, IntArray
+from detector.models.contract import Averaged
 from detector.models.moving_mean import moving_mean
 
 # One record counts for no more than so many times the spread of normal averages: one that has no likelihood
@@ -20,16 +21,16 @@ class TimeScale:
     """Of the newest record, in (0, 1]; 1: every record by itself."""
     confirming: float | None = None
     """The weight in a faster average, which has to confirm a slow one: that one remembers what is over."""
-    of_deviation: bool = False
-    """Whether it is deviation from what was expected that is averaged, with its sign, as ``drift`` has it."""
+    averaged: Averaged = "surprise"
+    """Or deviation with its sign, as ``drift`` has it: from what was expected, or from usual frequencies."""
 
     def __post_init__(self) -> None:
         for weight in self.weights:
             if not 0 < weight <= 1:
                 raise ValueError(f"the weight of the newest record is {weight}; it must be in (0, 1]")
-        if self.of_deviation and (not self.is_average or self.confirming is not None):
+        if self.adds_up and (not self.is_average or self.confirming is not None):
             raise ValueError(
-                "deviation is averaged over more than one record, and no faster average confirms it"
+                f"{self.averaged} is averaged over more than one record, and no faster average confirms it"
             )
 
     @property
@@ -42,6 +43,11 @@ class TimeScale:
         return self.weight < 1
 
     @property
+    def adds_up(self) -> bool:
+        """Return whether it is deviations with their sign that are averaged, not surprise."""
+        return self.averaged != "surprise"
+
+    @property
     def records(self) -> int:
         """About how many records an average is over."""
         return round(1 / self.weight)
@@ -51,7 +57,8 @@ class TimeScale:
         """What follows the name of a member: ``, over 10 records``."""
         if not self.is_average:
             return ""
-        return f", {'drift ' if self.of_deviation else ''}over {self.records} records"
+        what = {"surprise": "", "deviation": "drift ", "frequency": "frequencies "}[self.averaged]
+        return f", {what}over {self.records} records"
 
     def average(
         self, before: FloatArray, surprise: FloatArray, counted: BoolArray, lengths: IntArray

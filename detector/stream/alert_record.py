@@ -118,6 +118,7 @@ def _value(event: AlertEvent) -> bytes:
                 "unit": reason.unit,
                 "valid_range": reason.valid_range,
                 "stuck": None if reason.stuck is None else _stuck(reason.stuck),
+                "frequency": reason.frequency,
             }
             for reason in event.reasons
         ],

@@ -13,6 +13,7 @@ from detector.alerting.absence_event import AbsenceEvent
 from detector.alerting.event import (
     AlertEvent,
     FeatureReason,
+    Frequency,
     ResolvedBecause,
     Side,
     Stuck,
@@ -39,6 +40,14 @@ class _Stuck(msgspec.Struct, frozen=True):
     after_s: float
 
 
+class _Frequency(msgspec.Struct, frozen=True):
+    of: Literal["share", "mean"]
+    value: str | float | None
+    actual: float
+    expected: float
+    records: int
+
+
 class _Reason(msgspec.Struct, frozen=True):
     feature: str
     actual: float | str | None = None
@@ -48,6 +57,7 @@ class _Reason(msgspec.Struct, frozen=True):
     unit: str | None = None
     valid_range: tuple[float | None, float | None] | None = None
     stuck: _Stuck | None = None
+    frequency: _Frequency | None = None
 
 
 class _Left(msgspec.Struct, frozen=True):
@@ -265,7 +275,7 @@ def absence_of(event: ToldEvent) -> AbsenceEvent:
 
 
 def _reason(reason: _Reason) -> FeatureReason:
-    stuck = reason.stuck
+    stuck, often = reason.stuck, reason.frequency
     return FeatureReason(
         reason.feature,
         reason.actual,
@@ -275,6 +285,9 @@ def _reason(reason: _Reason) -> FeatureReason:
         reason.unit,
         reason.valid_range,
         None if stuck is None else Stuck(stuck.value, seconds(stuck.since), stuck.for_s, stuck.after_s),
+        None
+        if often is None
+        else Frequency(often.of, often.value, often.actual, often.expected, often.records),
     )
 
 

@@ -12,6 +12,7 @@ from detector.scoring.calibration import Calibration
 from detector.scoring.density import Conditionals, Density
 from detector.scoring.drift import drift
 from detector.scoring.examples import Example, SurpriseOfPattern
+from detector.scoring.frequencies import Frequencies
 from detector.scoring.member import confirmed
 from detector.scoring.moments import Moments
 from detector.scoring.sketch import Sketch
@@ -76,6 +77,7 @@ def calibrate(
     typicality: Choice = "auto",
     time_scale: TimeScale = BY_ITSELF,
     learn: bool = True,
+    frequencies: Frequencies | None = None,
 ) -> Calibrated:
     """Score everything in order and learn from the held-out rows how improbable normal traffic gets.
 
@@ -92,6 +94,7 @@ def calibrate(
         typicality: Whether rows that are too likely get small p-values as well.
         time_scale: Over how many records what is averaged.
         learn: Whether averages are calibrated on while they are scored, where held-out rows are few.
+        frequencies: Of discrete values, where it is these that are averaged.
 
     Raises:
         ValueError: No held-out row can be scored.
@@ -125,7 +128,7 @@ def calibrate(
     examples = _examples(density, z, time, gap_s, lengths, model, usable)
     n_models = len(density.scaling.location)
     of_pattern = SurpriseOfPattern(density, examples)
-    two_sided = is_on(typicality, density.family.evidence) and not time_scale.of_deviation
+    two_sided = is_on(typicality, density.family.evidence) and not time_scale.adds_up
     surprise, past_missing = conditionals.surprise, conditionals.past_missing
     scored = (position >= density.warmup_records) & ~np.isnan(surprise)
     by_itself = _fit(surprise[known], of_row[known], n_models, of_pattern, two_sided=False)
@@ -137,10 +140,15 @@ def calibrate(
         )
         return result
 
-    if time_scale.of_deviation:
+    if frequencies is not None:
+        at_first = frequencies.usual[model]
+        judged = frequencies.scan(
+            at_first, conditionals.residual, of_row, time_scale.weight, scored, lengths
+        ).surprise
+    elif time_scale.adds_up:
         if density.n_continuous == 0:
             raise ValueError(
-                "no feature is continuous, so there is no deviation to average; average surprise"
+                "no feature is continuous, so there is no deviation to average; average surprise or frequency"
             )
         at_first = np.zeros((e, density.n_continuous))
         judged = drift(at_first, density.deviation(conditionals), time_scale.weight, scored, lengths).surprise

@@ -19,6 +19,7 @@ from detector.training.default_committee import (
     cycle_member,
     discrete_members,
     drift_member,
+    frequency_member,
     independent_members,
     members_of_one_feature,
     mixture_beside,
@@ -43,6 +44,7 @@ _COMPARED = ("autoregressive", "seasonal", "last")
 # Nats a record that the hours, a cycle or other features tell at least: as if half of a feature's variance
 # were theirs.
 _TELLS_MUCH = 0.35
+_FREQUENCIES = "how often discrete values come is known to a member"
 # What a covariance costs a record grows with the square of the features.
 _MOST_RELATED = 200
 
@@ -122,7 +124,10 @@ def _committee(given: Given, plan: TrainingPlan, report: Progress) -> Chosen:
     """Choose a predictor, and with it a committee; beside a configured one, by no labels or canaries."""
     kinds = {name: plan.kinds.get(name, "continuous") for name in given.records.feature_names}
     if "continuous" not in kinds.values():
-        return _closed(plan, discrete_members(), (), ["no feature is continuous: naive Bayes"])
+        members, reasons = discrete_members(), ["no feature is continuous: naive Bayes"]
+        if _have_frequencies(given.records, kinds) and frequency_member().family in plan.candidates:
+            members, reasons = [*members, frequency_member()], [*reasons, _FREQUENCIES]
+        return _closed(plan, members, (), reasons)
     if len(kinds) == 1 and plan.predictor == AUTO:
         reasons = ["one feature: what departs from its level or range or last values, or drifts from these"]
         tried = _predictor(given, plan, "gmm").tried
@@ -170,10 +175,13 @@ def _with_further_members(
     room = len(members) == at_first
     if room and seasonal.family in plan.candidates and _is_seasonal(members, predictors):
         members, reasons = [*members, seasonal], [*reasons, "the hour tells much: a member knows it"]
-    related, drifting = relation_member(), drift_member(kinds)
-    found = [] if labelled else [member for member in (related, drifting) if member.family in plan.candidates]
+    related, drifting, counting = relation_member(), drift_member(kinds), frequency_member()
+    further = [] if labelled else [related, drifting, counting]
+    found = [member for member in further if member.family in plan.candidates]
     if drifting in found and _may_drift(given.records, members):
         members, reasons = [*members, drifting], [*reasons, "small departures that last add up for a member"]
+    if counting in found and _have_frequencies(given.records, kinds):
+        members, reasons = [*members, counting], [*reasons, _FREQUENCIES]
     if related in found and _are_related(given, plan, kinds):
         members, reasons = [*members, related], [*reasons, "features go together: a member knows how"]
     return _closed(plan, members, predictors, reasons, best, labelled)
@@ -192,6 +200,11 @@ def _may_drift(records: Batch, members: Sequence[MemberPlan]) -> bool:
     """Return whether all members judge each record by itself, and enough are held out to know averages."""
     alone = all(member.predictor == "none" and not member.time_scale.is_average for member in members)
     return alone and _enough_held_out(records)
+
+
+def _have_frequencies(records: Batch, kinds: Mapping[str, Kind]) -> bool:
+    """Return whether there are discrete features, and enough records are held out to know averages."""
+    return bool(set(kinds.values()) - {"continuous"}) and _enough_held_out(records)
 
 
 def _enough_held_out(records: Batch) -> bool:

@@ -25,7 +25,7 @@ _ORDERED = (
 _ONE_FEATURE = (
     MemberPlan("gmm", "level_and_range", options=BELL_EACH, time_scale=TimeScale(0.5)),
     MemberPlan("gmm", "regression", options=BELL_EACH, time_scale=TimeScale(0.5)),
-    MemberPlan("gmm", "regression", options=BELL_EACH, time_scale=TimeScale(0.2, of_deviation=True)),
+    MemberPlan("gmm", "regression", options=BELL_EACH, time_scale=TimeScale(0.2, averaged="deviation")),
 )
 FOLLOWING = MemberPlan("naive_bayes", "level", options=HEAVY_TAILED, time_scale=TimeScale(1 / 2))
 """A member that follows the level of an entity, wherever it goes after training."""
@@ -40,7 +40,16 @@ _CYCLE = MemberPlan("gmm", "cyclic", options=BELL_EACH, time_scale=TimeScale(0.3
 _TRIMMED: Mapping[str, int | str] = {"trimmed_percent": 20}
 # Records of a sensor that only scatters tell nothing about one another, until one that lasts moves them all.
 _DRIFT = MemberPlan(
-    "gmm", "none", options=BELL_EACH, time_scale=TimeScale(0.05, of_deviation=True), share=0.01
+    "gmm", "none", options=BELL_EACH, time_scale=TimeScale(0.05, averaged="deviation"), share=0.01
+)
+# A request that fails is not improbable where one in a hundred does; five of twenty that fail are, and how
+# improbable each record is does not tell.
+_FREQUENCY = MemberPlan(
+    "naive_bayes",
+    "none",
+    options=_BELL_EACH_BESIDE_TEXTS,
+    time_scale=TimeScale(0.05, averaged="frequency"),
+    share=0.1,
 )
 # Every feature may be where it often is, and still not where the others say: they no longer go together.
 _RELATION = MemberPlan(
@@ -74,6 +83,11 @@ def season_member(kinds: Mapping[str, Kind]) -> MemberPlan:
 def drift_member(kinds: Mapping[str, Kind]) -> MemberPlan:
     """Return the member that adds up small departures of records that tell nothing about one another."""
     return _beside_texts(_DRIFT, kinds)
+
+
+def frequency_member() -> MemberPlan:
+    """Return the member that counts how often discrete values come."""
+    return _FREQUENCY
 
 
 def relation_member() -> MemberPlan:

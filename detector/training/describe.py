@@ -108,7 +108,7 @@ def _described(member: TrainedMember) -> ManifestMember:
         predictor=member.plan.predictor,
         evidence=family.evidence,
         weight=member.plan.time_scale.weight,
-        averaged="deviation" if member.plan.time_scale.of_deviation else "surprise",
+        averaged=member.plan.time_scale.averaged,
         confirming_weight=member.plan.time_scale.confirming,
         share=member.plan.share,
         modelled_as=member.material.kinds,

@@ -30,6 +30,7 @@ def evidence(member: FittedMember, rows: TrainingRows, values: FloatArray) -> Fl
         calibrated.calibration,
         member.plan.time_scale,
         calibrated.confirmation,
+        member.frequencies,
     )
     _, _, found = judge.judge(
         judge.initial_average(of_run),

@@ -117,7 +117,7 @@ def plan_of(detector: DetectorConfig) -> TrainingPlan:
             TimeScale(
                 1.0 / member.records,
                 None if member.confirming_records is None else 1.0 / member.confirming_records,
-                member.averaged == "deviation",
+                member.averaged,
             ),
             member.share,
         )

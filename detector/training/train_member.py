@@ -19,11 +19,13 @@ from detector.models.kinds import Kind
 from detector.models.predictors import NoPredictor, predict
 from detector.models.scaling import Scaling, fit_scaling
 from detector.scoring.density import Density
+from detector.scoring.frequencies import Frequencies
 from detector.scoring.member import Member
 from detector.training.calibrate import Calibrated, calibrate
 from detector.training.discrete_features import discrete_columns, kinds_for, without_impossible
 from detector.training.fit_entities import check_affordable, fit_entities, ways_to_fit
 from detector.training.fit_family import fit_alike, fit_family
+from detector.training.fit_frequencies import fit_frequencies
 from detector.training.fit_predictor import Extremes, fit_predictor, fit_residual_scale
 from detector.training.fit_transforms import fit_transforms, with_rates, without_negative
 from detector.training.fitting import Fitting
@@ -86,6 +88,7 @@ def train_member(
         calibrated.calibration,
         fitted.plan.time_scale,
         calibrated.confirmation,
+        fitted.frequencies,
     )
     measured = model_report(
         member,
@@ -109,6 +112,7 @@ class FittedMember(NamedTuple):
     """Those that occur in the rows that were fitted."""
     density: Density
     calibrated: Calibrated
+    frequencies: Frequencies | None
 
 
 def fit_member(
@@ -147,9 +151,12 @@ def fit_member(
     density = _fit(fitting, material, expectation, plan, report, curves)
 
     report("calibrating", 0, 1)
-    calibrated = _calibrate(density, material, plan)
+    frequencies = None
+    if plan.time_scale.averaged == "frequency":
+        frequencies = _frequencies(density, material, plan)
+    calibrated = _calibrate(density, material, plan, frequencies)
     report("calibrating", 1, 1)
-    return FittedMember(plan, material, fitting, regimes, density, calibrated)
+    return FittedMember(plan, material, fitting, regimes, density, calibrated, frequencies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +360,22 @@ def _fit(
     )
 
 
-def _calibrate(density: Density, material: Material, plan: TrainingPlan) -> Calibrated:
+def _frequencies(density: Density, material: Material, plan: TrainingPlan) -> Frequencies:
+    discrete = material.discrete
+    if discrete is None or discrete.columns.size == 0:
+        raise TrainingError(
+            f"family {plan.family} takes no feature for discrete, so there are no frequencies to average; "
+            "average surprise or deviation, or give features a kind and take naive_bayes"
+        )
+    to_fit, model = material.to_fit, material.model
+    z = density.scaling.standardise(to_fit.values, model[to_fit.entity])
+    of_run = model[to_fit.run_entity]
+    return fit_frequencies(z, to_fit.lengths, of_run, material.n_models, discrete, plan.time_scale.weight)
+
+
+def _calibrate(
+    density: Density, material: Material, plan: TrainingPlan, frequencies: Frequencies | None
+) -> Calibrated:
     rows, model = material.rows, material.model
     calibrated = calibrate(
         density,
@@ -368,6 +390,7 @@ def _calibrate(density: Density, material: Material, plan: TrainingPlan) -> Cali
         typicality=plan.typicality,
         time_scale=plan.time_scale,
         learn=plan.learn == "auto",
+        frequencies=frequencies,
     )
     held_out = calibrated.held_out
     if not held_out.span_s.sum() > 0:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from detector.alerting.absence_event import MANY_ENTITIES, AbsenceEvent
-from detector.alerting.event import FeatureReason, Stuck
+from detector.alerting.event import FeatureReason, Frequency, Stuck
 from detector.delivery.alert import decode_alert
 from detector.explain.alerts import Event, read_alerts
 from detector.models.contract import LeftRegime, Regime
@@ -37,6 +37,8 @@ RICH = replace(
         FeatureReason(
             "load", 7.0, 1.0, 0.5, 2.5, "1/s", (None, 5.0), Stuck(7.0, NOW_S - 600.0, 600.0, 300.0)
         ),
+        FeatureReason("status", "200", "200", None, 2.0, frequency=Frequency("share", "503", 0.25, 0.01, 20)),
+        FeatureReason("errors", 3.0, 0.5, 0.5, 1.5, frequency=Frequency("mean", None, 1.5, 0.5, 20)),
     ),
 )
 ABSENT = absence_of("web-3")

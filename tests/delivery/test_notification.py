@@ -6,9 +6,10 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
+import pytest
 
 from detector.config.notify import OWN_LABELS
-from detector.delivery.alert import Reason, Regime, Stuck
+from detector.delivery.alert import Frequency, Reason, Regime, Stuck
 from detector.delivery.notification import fingerprint, generator_url, labels_of
 from detector.delivery.wording import (
     description,
@@ -114,6 +115,23 @@ def test_a_summary_says_what_stays_and_since_when() -> None:
         "web-17: pressure has been 3.2 bar since 2026-11-20 02:10 UTC, for 3 days (stuck_after is 1 day), "
         "valid up to 3 bar"
     )
+
+
+@pytest.mark.parametrize(
+    ("often", "told"),
+    [
+        (Frequency("share", 0.27, 0.011, 20, "503"), "'503' in 27 % of 20 records, usually 1.1 %"),
+        (Frequency("share", 0.5, 0.0004, 20), "no common text in 50 % of 20 records, usually 0.04 %"),
+        (Frequency("share", 0.4, 0.05, 20, 1.0), "1 in 40 % of 20 records, usually 5 %"),
+        (Frequency("mean", 2.25, 0.1, 50), "2.25 in the mean of 50 records, usually 0.1"),
+    ],
+)
+def test_a_summary_says_how_often_a_value_came_even_if_the_record_has_none(
+    often: Frequency, told: str
+) -> None:
+    reason = Reason("status", None, "200", None, 14.24, frequency=often)
+    alert = msgspec.structs.replace(FIRING, reasons=(reason,))
+    assert firing_summary(alert) == f"web-17: status {told} (14.2 nats)"
 
 
 def test_a_summary_says_what_is_and_what_was_expected() -> None:

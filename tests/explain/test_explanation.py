@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from detector.alerting.event import AlertEvent, FeatureReason, Stuck
+from detector.alerting.event import AlertEvent, FeatureReason, Frequency, Stuck
 from detector.batch import Batch, Source
 from detector.bundles.store import Bundle, BundleStore
 from detector.cli.main import main
@@ -203,6 +203,16 @@ def test_a_value_that_stays_is_told_with_since_when(rig: Rig) -> None:
     assert (
         "because      cpu has been 0.25 since 18:06 UTC, for 41 minutes (stuck_after is 30 minutes)\n"
     ) in printed(rig.explain(fired.alert_id))
+
+
+def test_a_value_that_comes_too_often_is_told_with_its_share(rig: Rig) -> None:
+    often = Frequency("share", "503", 0.27, 0.011, 20)
+    reason = FeatureReason("cpu", "200", "200", None, 14.24, frequency=often)
+    fired = replace(event("firing", START), source=Source("telemetry", 0), reasons=(reason,))
+    rig.alerts.append(encode_alert(fired, "g").value)
+    assert ("because      cpu '503' in 27 % of 20 records, usually 1.1 % (14.2 nats)\n") in printed(
+        rig.explain(fired.alert_id)
+    )
 
 
 def test_without_the_records_it_says_so_and_tells_what_the_event_holds(rig: Rig) -> None:

@@ -12,7 +12,7 @@ from tests.pipelines import scores_of
 from tests.scoring.test_time_scale import model_on
 
 RNG = np.random.default_rng(5)
-DRIFTING = TimeScale(0.2, of_deviation=True)
+DRIFTING = TimeScale(0.2, averaged="deviation")
 
 
 def test_surprise_is_that_of_the_moving_average() -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from detector.alerting.event import AlertEvent, FeatureReason, Stuck, alert_id, event_id
+from detector.alerting.event import AlertEvent, FeatureReason, Frequency, Stuck, alert_id, event_id
 from detector.batch import Source
 from detector.models.contract import LeftRegime, Regime
 from detector.stream.alert_record import MAX_VALUE_BYTES, encode_alert, regime_text, return_period_text
@@ -43,6 +43,7 @@ EVENT = AlertEvent(
         FeatureReason("cpu", 0.97, 0.31, 0.06, 12.5, "1", valid_range=(None, 0.9)),
         FeatureReason("memory", None, 0.5, 0.1, 0.0),
         FeatureReason("load", 3.2, 3.1, 0.1, 0.0, stuck=Stuck(3.2, 1795184400.0, 2400.0, 1800.0)),
+        FeatureReason("status", "200", "200", None, 9.0, frequency=Frequency("share", "503", 0.27, 0.01, 20)),
     ),
     regime=Regime("state", 5, 0.9996, 30.0, LeftRegime(3, 4 * 3600.0, 1e-7)),
     labels={"team": "shop"},
@@ -103,6 +104,7 @@ def test_golden_event() -> None:
                 "unit": "1",
                 "valid_range": [None, 0.9],
                 "stuck": None,
+                "frequency": None,
             },
             {
                 "feature": "memory",
@@ -113,6 +115,7 @@ def test_golden_event() -> None:
                 "unit": None,
                 "valid_range": None,
                 "stuck": None,
+                "frequency": None,
             },
             {
                 "feature": "load",
@@ -123,6 +126,18 @@ def test_golden_event() -> None:
                 "unit": None,
                 "valid_range": None,
                 "stuck": {"value": 3.2, "since": "2026-11-20T14:20:00Z", "for_s": 2400.0, "after_s": 1800.0},
+                "frequency": None,
+            },
+            {
+                "feature": "status",
+                "actual": "200",
+                "expected": "200",
+                "std": None,
+                "nats": 9.0,
+                "unit": None,
+                "valid_range": None,
+                "stuck": None,
+                "frequency": {"of": "share", "value": "503", "actual": 0.27, "expected": 0.01, "records": 20},
             },
         ],
         "regime": {

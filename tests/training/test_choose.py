@@ -17,7 +17,7 @@ from detector.training.choose import Chosen, choose
 from detector.training.fit_family import no_report
 from detector.training.fit_to_try import fit_to_try
 from detector.training.job import train
-from detector.training.plan import AUTO, MemberPlan, TrainingPlan
+from detector.training.plan import AUTO, CANDIDATES, MemberPlan, TrainingPlan
 from tests.made import batch
 from tests.pipelines import outcome_of, scores_of
 
@@ -170,7 +170,7 @@ def test_only_features_that_go_together_get_a_member_that_knows_how() -> None:
 def test_one_feature_is_compared_with_its_level_its_range_and_its_past_and_its_drift_is_watched() -> None:
     members = chosen(batch(stream(300, 0.7, d=1))).plan.members
     assert [member.predictor for member in members] == ["level_and_range", "regression", "regression"]
-    assert [member.time_scale.of_deviation for member in members] == [False, False, True]
+    assert [member.time_scale.adds_up for member in members] == [False, False, True]
 
 
 def test_one_feature_of_several_levels_gets_a_member_that_knows_them() -> None:
@@ -238,7 +238,7 @@ def test_records_that_tell_nothing_about_one_another_are_judged_each_by_itself(c
 def test_of_many_that_tell_nothing_about_one_another_small_departures_add_up(n: int) -> None:
     values = np.random.default_rng(0).normal(size=(n, 2))
     *_, last = chosen(batch(values)).plan.members
-    assert last.time_scale.of_deviation == (n >= 3334)
+    assert last.time_scale.adds_up == (n >= 3334)
     assert (last.share < 0.1) == (n >= 3334)
 
 
@@ -453,3 +453,23 @@ def test_a_slow_fall_at_noon_to_the_level_of_the_night_is_found_where_the_hour_i
         before, during = scores.alert[: noon - n - 24], scores.alert[noon - n - 24 : noon - n + 66]
         found[candidates] = bool(before.any()), bool(during.any())
     assert found == {(): (False, False), OPEN.candidates: (False, True)}
+
+
+def test_frequencies_are_known_to_a_member_where_averages_can_be_known() -> None:
+    rng = np.random.default_rng(0)
+
+    def members(n: int, kinds: dict[str, Kind], candidates: tuple[str, ...] = CANDIDATES) -> list[str]:
+        columns = np.column_stack([rng.normal(size=n), rng.random(n) < 0.1, rng.poisson(2.0, n)])
+        records = replace(batch(columns[:, -len(kinds) :]), feature_names=tuple(kinds))
+        plan = replace(OPEN, kinds=kinds, candidates=candidates)
+        return [member.time_scale.averaged for member in chosen(records, plan).plan.members]
+
+    table: dict[str, Kind] = {"f0": "continuous", "f1": "binary", "f2": "count"}
+    discrete: dict[str, Kind] = {"f1": "binary", "f2": "count"}
+    assert members(4000, table) == ["surprise", "deviation", "frequency"]
+    assert members(4000, discrete) == ["surprise", "frequency"]
+    for fewer in (members(2000, table), members(2000, discrete)):
+        assert "frequency" not in fewer
+    assert members(4000, discrete, candidates=("gmm",)) == ["surprise"]
+    assert "frequency" not in members(4000, table, candidates=("gmm",))
+    assert "frequency" not in members(4000, dict.fromkeys(table, "continuous"))

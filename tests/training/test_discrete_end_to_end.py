@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 from detector.alerting.event import AlertEvent
+from detector.alerting.feature_rules import FeatureRule
 from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, Scores
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleStore, load_bundle
 from detector.pipeline.detector import Detector
+from detector.scoring.time_scale import TimeScale
 from detector.stream.alert_record import encode_alert
 from detector.stream.codec_json import InputSchema, JsonCodec
-from detector.training.job import TrainingPlan, train
+from detector.training.job import TrainingError, TrainingPlan, train
+from detector.training.plan import MemberPlan
 from tests.made import batch
 from tests.pipelines import outcome_of, scores_of, watch
 from tests.stream.records import raw_records
@@ -201,3 +204,84 @@ def test_counts_of_unlike_levels_are_named(
     plan = TrainingPlan("d", "naive_bayes", "none", kinds={"f0": "count"}, models=models)
     train(records, plan, 1e9)
     assert ("the count f0 has unlike levels" in caplog.text) == warned
+
+
+FREQUENT = replace(PLAN, family="auto", predictor="auto", options={})
+
+
+@pytest.fixture(scope="module")
+def frequent(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    trained = train(decoded(features(6000, 0)), FREQUENT, 1e9)
+    store = BundleStore(tmp_path_factory.mktemp("frequent"))
+    return load_bundle(store.save(trained.manifest, trained.model, trained.held_out))
+
+
+def with_incident(feature: str, n: int = 2000) -> list[dict[str, Any]]:
+    """Requests of which the last hundred are unlike the others together, and none of them by itself."""
+    rows = features(n, 5)
+    for i in range(n - 100, n):
+        if feature == "method" and i % 4 == 0:
+            rows[i]["http"] = {"method": "PUT"}
+        if feature == "errors" and i % 2:
+            rows[i]["errors"] = 5
+        if feature == "cached":
+            rows[i]["cached"] = i % 20 != 0
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("feature", "of", "value"),
+    [("method", "share", "PUT"), ("errors", "mean", None), ("cached", "share", 1.0)],
+)
+def test_values_that_come_too_often_are_found_and_told(
+    frequent: Bundle, feature: str, of: str, value: str | float | None
+) -> None:
+    assert [member.averaged for member in frequent.manifest.members][-1] == "frequency"
+    rules = AlertRules(Budget(1, "entity", 2e4))
+    before = 10 * 1900 + START_S
+    _, events = outcome_of(serve(frequent, rules), decoded(with_incident(feature)))
+    fired, *again = [event for event in events if event.transition == "firing" and event.start >= before]
+    assert {event.alert_id for event in again} <= {fired.alert_id}
+    assert sum(event.transition == "firing" and event.start < before for event in events) <= 2
+    first = fired.reasons[0]
+    assert first.feature == feature
+    assert first.frequency is not None
+    assert (first.frequency.of, first.frequency.value, first.frequency.records) == (of, value, 20)
+    assert first.frequency.actual > 1.3 * first.frequency.expected
+    assert fired.member == "naive_bayes on none, frequencies over 20 records"
+    assert fired.reasons[1].nats < 0.5 * first.nats
+
+
+def test_averages_of_frequencies_do_not_depend_on_batches(frequent: Bundle) -> None:
+    detector = serve(frequent, AlertRules(Budget(1, "entity", 2e4)))
+    records = decoded(with_incident("method", 300))
+    whole, _ = outcome_of(detector, records)
+    watching = watch(detector)
+    parts = [
+        watching.process(records.take(part), np.zeros(len(part), dtype=np.int64))[0].p_value
+        for part in np.array_split(np.arange(300), 7)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), whole.p_value)
+
+
+def test_a_deviation_of_a_count_that_does_not_matter_is_no_alert_if_its_mean_is_too_high(
+    frequent: Bundle,
+) -> None:
+    def fires(rule: FeatureRule) -> bool:
+        rules = (FeatureRule(), FeatureRule(), rule, FeatureRule())
+        detector = serve(frequent, AlertRules(Budget(1, "entity", 2e4)), feature_rules=rules)
+        _, events = outcome_of(detector, decoded(with_incident("errors")))
+        return any(event.transition == "firing" and event.start >= START_S + 19_000 for event in events)
+
+    assert fires(FeatureRule(direction="above"))
+    assert not fires(FeatureRule(direction="below"))
+    assert not fires(FeatureRule(smallest_absolute=3.0))
+
+
+def test_a_member_of_ones_own_may_average_frequencies_only_of_what_its_family_takes_for_discrete() -> None:
+    member = MemberPlan("gmm", "none", time_scale=TimeScale(0.05, averaged="frequency"))
+    plan = replace(PLAN, options={}, kinds={"errors": "count"}).with_members([member])
+    records = batch(np.random.default_rng(0).poisson(2.0, (1000, 1)).astype(float))
+    records = replace(records, feature_names=("errors",))
+    with pytest.raises(TrainingError, match="no frequencies to average"):
+        train(records, plan, 1e9)
