@@ -305,6 +305,13 @@ class DetectorConfig(Section):
                 modelled_as(feature.kind, "naive_bayes" if family == "auto" else family)
             except ValueError as error:
                 raise ValueError(f"feature {feature.name!r} {error}") from error
+        for member in self.members:
+            taken_for = {modelled_as(feature.kind, member.family) for feature in self.features}
+            if member.averaged == "frequency" and taken_for <= {"continuous"}:
+                raise ValueError(
+                    f"averaged: frequency is of texts, flags and counts, and family {member.family} takes no "
+                    "feature for one; take naive_bayes and give a feature its kind, or average surprise"
+                )
         return self
 
     @property

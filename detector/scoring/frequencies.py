@@ -92,10 +92,11 @@ class Frequencies:
             lengths: Records of each entity, shape (E,), each >= 1.
         """
         value = self.values(z)
-        usual, counts = of_rows(self.usual, model), self.category == COUNT
-        # What is farther out is a leap, and not to be remembered for long.
-        most = usual + FARTHEST * np.sqrt(of_rows(self.dispersion, model) * usual)
-        value[:, counts] = np.minimum(value, most)[:, counts]
+        for c in np.flatnonzero(self.category == COUNT).tolist():
+            usual = self.usual[:, c].take(model)
+            # What is farther out is a leap, and not to be remembered for long.
+            most = usual + FARTHEST * np.sqrt(self.dispersion[:, c].take(model) * usual)
+            value[:, c] = np.minimum(value[:, c], most)
         present = counted[:, None] & ~np.isnan(value)
         value[~present] = 0.0
         step = np.where(present, weight, 0.0)
@@ -118,8 +119,8 @@ class Frequencies:
         """Return how surprising averages are, column by column, shape (N, C); arguments as of ``scan``."""
         nats = _times_log_ratio(average, of_rows(self._log_usual, model))
         others = _times_log_ratio(1.0 - average, of_rows(self._log_others, model))
-        counts = self.category == COUNT
-        others[:, counts] = of_rows(self.usual, model)[:, counts] - average[:, counts]
+        for c in np.flatnonzero(self.category == COUNT).tolist():
+            others[:, c] = self.usual[:, c].take(model) - average[:, c]
         nats += others
         nats *= independent_records(weight)
         nats /= of_rows(self.dispersion, model)
