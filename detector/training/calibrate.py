@@ -23,6 +23,7 @@ from detector.scoring.typicality import Choice, LowerSide, is_on
 # Rows kept to calibrate patterns of missing features, and held-out p-values kept to count episodes.
 _EXAMPLES = 1000
 _LARGEST_HELD_OUT = 500_000
+_ROWS_AT_ONCE = 10_000
 # With fewer complete rows, those that lack features say how rare large surprise is, too; and so many of these
 # at most, since many may have a pattern of their own.
 _ENOUGH_COMPLETE, _MOST_INCOMPLETE = 200, 4000
@@ -141,10 +142,9 @@ def calibrate(
         return result
 
     if frequencies is not None:
-        at_first = frequencies.usual[model]
-        judged = frequencies.scan(
-            at_first, conditionals.residual, of_row, time_scale.weight, scored, lengths
-        ).surprise
+        judged = _of_frequencies(
+            frequencies, conditionals.residual, model, time_scale.weight, scored, lengths
+        )
     elif time_scale.adds_up:
         if density.n_continuous == 0:
             raise ValueError(
@@ -219,6 +219,28 @@ def calibrate(
         Checked(checked, heard, newer),
         confirmation,
     )
+
+
+def _of_frequencies(
+    frequencies: Frequencies,
+    residual: FloatArray,
+    model: IntArray,
+    weight: float,
+    counted: BoolArray,
+    lengths: IntArray,
+) -> FloatArray:
+    """Return the surprise of averages, shape (N,); run by run in pieces, for a record has many columns."""
+    surprise = np.empty(len(residual))
+    for start, length, of_run in zip(starts_of(lengths).tolist(), lengths.tolist(), model, strict=True):
+        average = frequencies.usual[of_run][None]
+        for at in range(start, start + length, _ROWS_AT_ONCE):
+            part = slice(at, min(at + _ROWS_AT_ONCE, start + length))
+            n = part.stop - at
+            found = frequencies.scan(
+                average, residual[part], np.full(n, of_run), weight, counted[part], np.array([n])
+            )
+            average, surprise[part] = found.after, found.surprise
+    return surprise
 
 
 def _fit(

@@ -12,9 +12,9 @@ from detector.training.fitting_rows import blocks_over_time, lengths_kept
 
 # Commoner texts of a feature have columns of their own; of many features fewer have.
 _MOST_TEXTS = 20
-_MOST_COLUMNS = 200
+_MOST_COLUMNS = 100
 # Numbers that are held at once, of every kind.
-_MOST_VALUES = 10_000_000
+_MOST_VALUES = 5_000_000
 # An entity is taken for like the others as if so many more of its records were.
 _PRIOR_RECORDS = 30.0
 # Counts beyond are errors, and what surprises more is incidents.
