@@ -187,26 +187,29 @@ def stuck_text(reason: Reason, stuck: Stuck) -> str:
 
 
 def frequency_texts(often: Frequency | event.Frequency) -> tuple[str, str]:
-    """Say how often a value came of late, and usually does: ``"503" in 27 %``, ``1.1 %``."""
+    """Say how often a value came of late, and usually does: ``'503' in 27 %``, ``1.1 %``."""
     if often.of == "mean":
         return f"{often.actual:.3g} in the mean", f"{often.expected:.3g}"
-    value = often.value
-    what = "no common text" if value is None else repr(value) if isinstance(value, str) else f"{value:.4g}"
-    return f"{what} in {100 * often.actual:.3g} %", f"{100 * often.expected:.3g} %"
+    what = "uncommon texts" if often.value is None else _value(often.value)
+    share = "under 1 %" if often.actual < 0.01 else f"{100 * often.actual:.3g} %"
+    return f"{what} in {share}", f"{100 * often.expected:.2g} %"
 
 
 def frequency_text(reason: Reason, often: Frequency) -> str:
     """Say what came how often: ``status '503' in 27 % of 20 records, usually 1.1 % (14.2 nats)``."""
     actual, usual = frequency_texts(often)
     nats = "" if reason.nats is None else f" ({reason.nats:.1f} nats)"
-    return f"{reason.feature} {actual} of {records_text(often.records)}, usually {usual}{nats}"
+    unit, now = _unit(reason) if often.of == "mean" else "", ""
+    if often.value is None and reason.actual is not None:
+        now = f", now {_value(reason.actual)}{unit}"
+    return f"{reason.feature} {actual} of {records_text(often.records)}{now}, usually {usual}{unit}{nats}"
 
 
 def _reason(reason: Reason) -> str:
     unit = _unit(reason)
     if reason.stuck is not None:
         told = stuck_text(reason, reason.stuck)
-    elif reason.frequency is not None:
+    elif reason.frequency is not None and reason.valid_range is None:
         told = frequency_text(reason, reason.frequency)
     else:
         told = _deviation(reason)

@@ -82,9 +82,11 @@ def _deviations(
         part = at[heard]
         weight[heard], averages = member.time_scale.weight, said.drifts[k]
         if member.frequencies is not None and averages is not None:
-            model, d = before.model[entity[suspicious][heard]], rows.values.shape[1]
-            strayed = member.frequencies.strayed(averages[part], model, member.time_scale.weight, d)
-            over = np.nan_to_num(strayed.nats)
+            model, missing = before.model[entity[suspicious][heard]], np.isnan(rows.values[part])
+            strayed = member.frequencies.strayed(averages[part], model, member.time_scale.weight, missing)
+            # The most surprising feature spoke; chance moves the others.
+            over = np.maximum(np.nan_to_num(strayed.nats), 0.0)
+            over = np.where(over == over.max(axis=1, keepdims=True), over, 0.0)
             nats[heard] = features.nats_that_matter(over, strayed.average, strayed.usual)
             continue
         explanation = explain_rows(

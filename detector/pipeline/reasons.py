@@ -50,6 +50,7 @@ class Explainer:
     levels: dict[int, OwnLevel] = field(default_factory=dict)
     """Of rows that stand out of what has become normal: explained by that."""
     _reached: dict[tuple[int, int], tuple[int, FloatArray]] = field(default_factory=dict)
+    _strayed_rows: dict[int, Strayed] = field(default_factory=dict)
     _starts: IntArray = field(init=False)
     """The first row of every entity."""
 
@@ -192,13 +193,16 @@ class Explainer:
 
     def _strayed(self, row: int) -> Strayed | None:
         """Return how often values came of late, if it is that which the row is told of for."""
-        k = int(self.said.member[row])
-        member, averages = self.detector.model.members[k], self.said.drifts[k]
-        if row in self.levels or member.frequencies is None or averages is None:
-            return None
-        of_model = self.before.model[[self._entity(row)]]
-        average, weight = averages[row : row + 1], member.time_scale.weight
-        return member.frequencies.strayed(average, of_model, weight, self.detector.model.n_features)
+        if row not in self._strayed_rows:
+            k = int(self.said.member[row])
+            member, averages = self.detector.model.members[k], self.said.drifts[k]
+            if row in self.levels or member.frequencies is None or averages is None:
+                return None
+            of_model, part = self.before.model[[self._entity(row)]], slice(row, row + 1)
+            self._strayed_rows[row] = member.frequencies.strayed(
+                averages[part], of_model, member.time_scale.weight, np.isnan(self.rows.values[part])
+            )
+        return self._strayed_rows[row]
 
     def _frequency(self, row: int, j: int) -> Frequency | None:
         """Return how often that value of feature j came of late whose frequency surprises most."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 import numpy as np
+from scipy.special import gammaincinv
 
 from detector.batch import BoolArray, FloatArray, IntArray
 from detector.models.arrays import take
@@ -32,6 +33,10 @@ SET = 1
 """The category of a flag that is set."""
 
 _SMALLEST = float(np.finfo(np.float64).tiny)
+# What never came comes once: that is no frequency, and for others to hear. So no share or mean is surer.
+_LEAST_USUAL = 0.001
+# So much says nothing. Columns that never move would make a marvel of any nat, calibrated on themselves.
+_NOTHING_NATS = 0.5
 
 
 def independent_records(weight: float) -> float:
@@ -43,6 +48,7 @@ class Strayed(NamedTuple):
     """The most surprising column of each feature, shape (N, D) each; NaN for features without columns."""
 
     nats: FloatArray
+    """Beyond the median of so many independent columns, so features with many compare with those of one."""
     average: FloatArray
     usual: FloatArray
     category: FloatArray
@@ -63,13 +69,17 @@ class Frequencies:
     """How much more averages surprise than those of independent records whose frequencies are known, shape
     (M, C), at least 1: values come in bursts, counts scatter more, and a new entity is like others or not."""
 
-    _log_usual: FloatArray = field(init=False, repr=False)
+    _compared: FloatArray = field(init=False, repr=False)
+    """``usual``, but never surer than it can be, and its logarithms."""
+    _log_compared: FloatArray = field(init=False, repr=False)
     _log_others: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        shares = np.where(self.category == COUNT, 0.5, self.usual)
-        object.__setattr__(self, "_log_usual", np.log(self.usual))
-        object.__setattr__(self, "_log_others", np.log1p(-shares))
+        counts = self.category == COUNT
+        compared = np.clip(self.usual, _LEAST_USUAL, np.where(counts, np.inf, 1.0 - _LEAST_USUAL))
+        object.__setattr__(self, "_compared", compared)
+        object.__setattr__(self, "_log_compared", np.log(compared))
+        object.__setattr__(self, "_log_others", np.log1p(-np.where(counts, 0.5, compared)))
 
     def scan(
         self,
@@ -96,46 +106,58 @@ class Frequencies:
             usual = self.usual[:, c].take(model)
             # What is farther out is a leap, and not to be remembered for long.
             most = usual + FARTHEST * np.sqrt(self.dispersion[:, c].take(model) * usual)
-            value[:, c] = np.minimum(value[:, c], most)
+            value[:, c] = np.minimum(value[:, c], np.maximum(most, 1.0))
         present = counted[:, None] & ~np.isnan(value)
         value[~present] = 0.0
         step = np.where(present, weight, 0.0)
         mean, after = moving_mean(before, value, step, lengths)
         average = mean + (value - mean) * step
-        return Drift(after, average, self.nats(average, model, weight).max(axis=1))
+        # A record does not speak of what it lacks: that average stays as it is, however long.
+        nats = np.where(present, self.nats(average, model, weight), _NOTHING_NATS)
+        return Drift(after, average, np.maximum(nats.max(axis=1), _NOTHING_NATS))
 
     def values(self, z: FloatArray) -> FloatArray:
-        """Return what is averaged, shape (N, C): 1 where the value is the column's, else 0, and counts."""
+        """Return what is averaged, shape (N, C): 1 where the value is the column's, else 0, and counts.
+
+        A negative count is as missing as it is in training.
+        """
         values = np.empty((len(z), self.feature.size))
         for j in np.unique(self.feature).tolist():
             columns, column = np.flatnonzero(self.feature == j), z[:, j, None]
             own = self.category[columns]
             found = column == own
             found[:, own == ANY_OTHER] = ~found.any(axis=1, keepdims=True)
-            values[:, columns] = np.where(np.isnan(column), np.nan, np.where(own == COUNT, column, found))
+            counts = np.where(column < 0, np.nan, column)
+            values[:, columns] = np.where(np.isnan(column), np.nan, np.where(own == COUNT, counts, found))
         return values
 
     def nats(self, average: FloatArray, model: IntArray, weight: float) -> FloatArray:
         """Return how surprising averages are, column by column, shape (N, C); arguments as of ``scan``."""
-        nats = _times_log_ratio(average, of_rows(self._log_usual, model))
+        nats = _times_log_ratio(average, of_rows(self._log_compared, model))
         others = _times_log_ratio(1.0 - average, of_rows(self._log_others, model))
         for c in np.flatnonzero(self.category == COUNT).tolist():
-            others[:, c] = self.usual[:, c].take(model) - average[:, c]
+            others[:, c] = self._compared[:, c].take(model) - average[:, c]
         nats += others
         nats *= independent_records(weight)
         nats /= of_rows(self.dispersion, model)
         return nats
 
-    def strayed(self, average: FloatArray, model: IntArray, weight: float, n_features: int) -> Strayed:
-        """Return the most surprising column of each feature; other arguments as of ``scan``."""
+    def strayed(self, average: FloatArray, model: IntArray, weight: float, missing: BoolArray) -> Strayed:
+        """Return the most surprising column of each feature of a record; other arguments as of ``scan``.
+
+        Args:
+            missing: Shape (N, D), features that the record lacks.
+        """
         nats, usual = self.nats(average, model, weight), self.usual[model]
-        strayed = Strayed(*np.full((4, len(nats), n_features), np.nan))
+        strayed = Strayed(*np.full((4, *missing.shape), np.nan))
         row = np.arange(len(nats))
         for j in np.unique(self.feature).tolist():
             columns = np.flatnonzero(self.feature == j)
             column = columns[nats[:, columns].argmax(axis=1)]
-            strayed.nats[:, j], strayed.average[:, j] = nats[row, column], average[row, column]
+            chance = gammaincinv(0.5, 0.5 ** (1.0 / columns.size))
+            strayed.nats[:, j], strayed.average[:, j] = nats[row, column] - chance, average[row, column]
             strayed.usual[:, j], strayed.category[:, j] = usual[row, column], self.category[column]
+        strayed.nats[missing] = np.nan
         return strayed
 
     def arrays(self) -> Arrays:

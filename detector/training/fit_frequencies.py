@@ -53,7 +53,8 @@ def fit_frequencies(
     z, of_row, lengths = z[kept], of_row[kept], lengths_kept(lengths, kept)
     value = Frequencies(feature, category, np.full(shape, 0.5), np.ones(shape)).values(z)
     is_count = category == COUNT
-    value[:, is_count] = np.minimum(value, np.nanquantile(value, _USUAL_COUNTS, axis=0))[:, is_count]
+    most = np.nanquantile(value[:, is_count], _USUAL_COUNTS, axis=0)
+    value[:, is_count] = np.minimum(value[:, is_count], most)
     present = ~np.isnan(value)
     value[~present] = 0.0
     n, total = np.zeros(shape), np.zeros(shape)

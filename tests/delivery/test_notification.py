@@ -121,7 +121,8 @@ def test_a_summary_says_what_stays_and_since_when() -> None:
     ("often", "told"),
     [
         (Frequency("share", 0.27, 0.011, 20, "503"), "'503' in 27 % of 20 records, usually 1.1 %"),
-        (Frequency("share", 0.5, 0.0004, 20), "no common text in 50 % of 20 records, usually 0.04 %"),
+        (Frequency("share", 0.5, 0.0004, 20), "uncommon texts in 50 % of 20 records, usually 0.04 %"),
+        (Frequency("share", 0.0002, 0.5, 20, "200"), "'200' in under 1 % of 20 records, usually 50 %"),
         (Frequency("share", 0.4, 0.05, 20, 1.0), "1 in 40 % of 20 records, usually 5 %"),
         (Frequency("mean", 2.25, 0.1, 50), "2.25 in the mean of 50 records, usually 0.1"),
     ],
@@ -132,6 +133,20 @@ def test_a_summary_says_how_often_a_value_came_even_if_the_record_has_none(
     reason = Reason("status", None, "200", None, 14.24, frequency=often)
     alert = msgspec.structs.replace(FIRING, reasons=(reason,))
     assert firing_summary(alert) == f"web-17: status {told} (14.2 nats)"
+
+
+def test_a_summary_of_frequencies_says_what_is_now_where_the_record_tells_more() -> None:
+    often = Frequency("mean", 1.03, 0.02, 20)
+    reasons = (
+        Reason("path", "/wp-admin", "/", None, 9.0, frequency=Frequency("share", 0.1, 0.001, 20)),
+        Reason("size", 500.0, 0.02, 0.1, 9.0, "By", frequency=often),
+        Reason("errors", 500.0, 0.02, 0.1, 9.0, valid_range=(0.0, 100.0), frequency=often),
+    )
+    assert firing_summary(msgspec.structs.replace(FIRING, reasons=reasons)) == (
+        "web-17: path uncommon texts in 10 % of 20 records, now '/wp-admin', usually 0.1 % (9.0 nats); "
+        "size 1.03 in the mean of 20 records, now 500 By, usually 0.02 By (9.0 nats); "
+        "errors 500, expected 0.02 ± 0.1 (9.0 nats), valid from 0 to 100"
+    )
 
 
 def test_a_summary_says_what_is_and_what_was_expected() -> None:

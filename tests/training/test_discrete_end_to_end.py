@@ -14,6 +14,7 @@ from detector.alerting.rules import AlertRules, Budget
 from detector.batch import Batch, Scores
 from detector.bundles.serving import serve
 from detector.bundles.store import Bundle, BundleStore, load_bundle
+from detector.models.kinds import Kind
 from detector.pipeline.detector import Detector
 from detector.scoring.time_scale import TimeScale
 from detector.stream.alert_record import encode_alert
@@ -285,3 +286,55 @@ def test_a_member_of_ones_own_may_average_frequencies_only_of_what_its_family_ta
     records = replace(records, feature_names=("errors",))
     with pytest.raises(TrainingError, match="no frequencies to average"):
         train(records, plan, 1e9)
+
+
+def test_a_flag_that_never_changed_makes_no_new_entity_suspicious() -> None:
+    rng = np.random.default_rng(0)
+
+    def records(*entities: str, n: int) -> Batch:
+        values = np.column_stack([rng.normal(size=(len(entities) * n, 2)), np.ones((len(entities) * n, 1))])
+        time = START_S + np.repeat(np.arange(0.0, 60.0 * n, 60.0), len(entities))
+        return batch(values, entity=list(entities) * n, time=time)
+
+    plan = replace(FREQUENT, kinds={"f2": "binary"})
+    trained = train(records("a", "b", n=4000), plan, 1e9)
+    assert trained.manifest.members[-1].averaged == "frequency"
+    test = records("a", "new", n=300)
+    test.values[200, 2] = 0.0
+    scores, _ = outcome_of(serve(trained, AlertRules(Budget(1, "entity", 86_400.0))), test)
+    of_new = np.array(test.entity) == "new"
+    assert scores.anomaly_score[of_new].max() < 1.0
+    assert scores.anomaly_score[200] > 1.0
+    assert (scores.anomaly_score[~of_new] >= 1.0).sum() < 50
+
+
+def test_an_alert_ends_where_its_feature_comes_no_more(frequent: Bundle) -> None:
+    rows = features(300, 7)
+    for i in range(100, 112):
+        rows[i]["http"] = {"method": "PUT"}
+    for row in rows[112:]:
+        del row["http"]
+    scores, events = outcome_of(serve(frequent, AlertRules(Budget(1, "entity", 2e4))), decoded(rows))
+    assert [event.transition for event in events if event.transition != "updated"] == ["firing", "resolved"]
+    assert not scores.alert[130:].any()
+
+
+def test_chance_in_other_features_does_not_matter_to_a_rule() -> None:
+    rng = np.random.default_rng(3)
+    n, flags = 5000, 20
+    values = np.column_stack([rng.poisson(5.0, n), rng.random((n, flags)) < 0.5]).astype(float)
+    kinds: dict[str, Kind] = {"f0": "count"}
+    kinds.update({f"f{j}": "binary" for j in range(1, flags + 1)})
+    plan = replace(FREQUENT, kinds=kinds)
+    trained = train(batch(values, time=np.arange(0.0, 10.0 * n, 10.0)), plan, 1e9)
+    test = np.column_stack([rng.poisson(5.0, 400), rng.random((400, flags)) < 0.5]).astype(float)
+    test[300:, 0] = rng.poisson(2.0, 100)
+
+    def fires(rule: FeatureRule) -> bool:
+        rules = (rule, *[FeatureRule()] * flags)
+        detector = serve(trained, AlertRules(Budget(1, "entity", 2e4)), feature_rules=rules)
+        _, events = outcome_of(detector, batch(test, time=np.arange(0.0, 4000.0, 10.0)))
+        return any(event.transition == "firing" and event.start >= 3000.0 for event in events)
+
+    assert fires(FeatureRule())
+    assert not fires(FeatureRule(direction="above"))
