@@ -122,7 +122,7 @@ def facts(found: Explanation) -> Iterator[tuple[str, str]]:
 def _reason(reason: Reason) -> str:
     if reason.stuck is not None:
         return stuck_text(reason, reason.stuck)
-    if reason.frequency is not None:
+    if reason.frequency is not None and reason.valid_range is None:
         return frequency_text(reason, reason.frequency)
     unit = f" {reason.unit}" if reason.unit else ""
     band = "something else" if reason.expected is None else _band(reason.expected, reason.std)

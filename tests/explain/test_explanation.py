@@ -207,9 +207,15 @@ def test_a_value_that_stays_is_told_with_since_when(rig: Rig) -> None:
 
 def test_a_value_that_comes_too_often_is_told_with_its_share(rig: Rig) -> None:
     often = Frequency("share", "503", 0.27, 0.011, 20)
-    reason = FeatureReason("cpu", "200", "200", None, 14.24, frequency=often)
-    fired = replace(event("firing", START), source=Source("telemetry", 0), reasons=(reason,))
+    mean = Frequency("mean", None, 1.03, 0.02, 20)
+    reasons = (
+        FeatureReason("cpu", "200", "200", None, 14.24, frequency=often),
+        FeatureReason("errors", 500.0, 0.02, 0.1, 9.0, valid_range=(0.0, 100.0), frequency=mean),
+    )
+    fired = replace(event("firing", START), source=Source("telemetry", 0), reasons=reasons)
     rig.alerts.append(encode_alert(fired, "g").value)
+    # One outside its range is told by its value: that is the alert.
+    assert "because      errors 500, expected" in printed(rig.explain(fired.alert_id))
     assert ("because      cpu '503' in 27 % of 20 records, usually 1.1 % (14.2 nats)\n") in printed(
         rig.explain(fired.alert_id)
     )
