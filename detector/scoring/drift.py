@@ -41,14 +41,14 @@ def drift(
     Args:
         before: Averages before each run, shape (E, D).
         deviation: From what was expected, in standard deviations, shape (N, D), entity after entity, each in
-            time order; NaN is missing, and moves nothing.
+            time order; NaN is missing, and as expected: an average is one of records, and forgets with them.
         weight: Of the newest record, in (0, 1).
         counted: Shape (N,), rows that count; at others the averages stay as they are.
         lengths: Records of each entity, shape (E,), each >= 1.
     """
-    present = counted[:, None] & ~np.isnan(deviation)
-    value = np.where(present, np.clip(deviation, -FARTHEST, FARTHEST), 0.0)
-    step = np.where(present, weight, 0.0)
+    value = np.where(counted[:, None], np.clip(deviation, -FARTHEST, FARTHEST), 0.0)
+    value[np.isnan(value)] = 0.0
+    step = np.broadcast_to(np.where(counted, weight, 0.0)[:, None], value.shape)
     mean, after = moving_mean(before, value, step, lengths)
     average = mean + (value - mean) * step
     variance = weight / (2.0 - weight)

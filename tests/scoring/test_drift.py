@@ -23,8 +23,9 @@ def test_surprise_is_that_of_the_moving_average() -> None:
     average = np.zeros(2)
     for t in range(40):
         for j in range(2):
-            if counted[t] and not np.isnan(deviation[t, j]):
-                average[j] += 0.25 * (np.clip(deviation[t, j], -FARTHEST, FARTHEST) - average[j])
+            if counted[t]:
+                value = np.clip(np.nan_to_num(deviation[t, j]), -FARTHEST, FARTHEST)
+                average[j] += 0.25 * (value - average[j])
         assert surprise[t] == pytest.approx((average**2).sum() / (2 * 0.25 / 1.75), rel=1e-9)
         np.testing.assert_allclose(averages[t], average / np.sqrt(0.25 / 1.75))
     np.testing.assert_allclose(after[0], average)
@@ -53,6 +54,15 @@ def test_departures_to_one_side_are_heard_and_to_both_sides_are_not() -> None:
     model = model_on(DRIFTING)
     to_one, to_both = (np.median(scores_of(detector(model), x).p_value[220:]) for x in (aside, scattered))
     assert to_one < 0.1 * to_both
+
+
+def test_a_drift_is_over_where_its_feature_comes_no_more() -> None:
+    deviation = np.zeros((80, 2))
+    deviation[:40, 1] = 2.0
+    deviation[40:, 1] = np.nan
+    *_, surprise = drift(np.zeros((1, 2)), deviation, 0.2, np.ones(80, dtype=bool), np.array([80]))
+    assert surprise[39] > 10.0
+    assert surprise[-1] < 0.01
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 1.0}, {"confirming": 0.5}])
