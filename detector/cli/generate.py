@@ -137,12 +137,14 @@ def generate(
 
 def _asked(trained: Bundle) -> Member:
     """Return the member whose records come nearest to held-out ones; one that knows where records belong
-    before one that only follows them."""
+    before one that only follows them, and one whose density is to tell records apart before one that averages
+    their parts and has a plain one: its means and spreads are right, so the distance does not see it."""
 
-    def farness(k: int) -> tuple[bool, float]:
-        quality = trained.manifest.members[k].report.generated
+    def farness(k: int) -> tuple[bool, bool, float]:
+        quality, member = trained.manifest.members[k].report.generated, members[k]
         distance = np.inf if quality is None else quality.generated.frechet_distance
-        return members[k].density.predictor.name in FOLLOWING, distance
+        averages_parts = member.time_scale.averaged != "surprise"
+        return averages_parts, member.density.predictor.name in FOLLOWING, distance
 
     members = trained.model.members
     return members[min(range(len(members)), key=farness)]

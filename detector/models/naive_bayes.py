@@ -32,6 +32,7 @@ from detector.models.feature_densities import (
     HistogramFeature,
     KernelFeature,
     StudentFeature,
+    mixed_moments,
 )
 from detector.models.log_space import log_sum_exp, normalise, posterior
 from detector.models.memoryless import Memoryless
@@ -60,16 +61,27 @@ class NaiveBayes(Memoryless):
     Args:
         class_weights: Shape (C,), summing to one.
         features: D densities over the same C classes.
+        stretch: How much farther than its density says values lie from the mean of a class, shape (D, C):
+            where the least likely rows did not shape the densities, though most of them are normal. What is
+            expected and what is sampled spreads as values do; likelihoods know nothing of it. None is 1.
     """
 
     name: ClassVar[str] = "naive_bayes"
     evidence: ClassVar[Evidence] = "exact"
 
-    def __init__(self, class_weights: FloatArray, features: Sequence[FeatureDensity]) -> None:
+    def __init__(
+        self,
+        class_weights: FloatArray,
+        features: Sequence[FeatureDensity],
+        stretch: FloatArray | None = None,
+    ) -> None:
         self._class_weights = class_weights
         with np.errstate(divide="ignore"):
             self._log_weights = np.log(class_weights)
         self._features = tuple(features)
+        self._stretch = np.ones((len(features), len(class_weights))) if stretch is None else stretch
+        self._stretched = np.flatnonzero((self._stretch != 1.0).any(axis=1)).tolist()
+        self._means, self._stds = self.class_moments() if self._stretched else (np.empty(0), np.empty(0))
 
     @property
     def n_features(self) -> int:
@@ -83,6 +95,19 @@ class NaiveBayes(Memoryless):
     def kinds(self) -> tuple[str, ...]:
         """Kind of each feature's density."""
         return tuple(feature.kind for feature in self._features)
+
+    def class_moments(self) -> tuple[FloatArray, FloatArray]:
+        """Return what is expected of each feature in each class, and its standard deviation, shape (D, C).
+
+        Of densities alone, however far values are stretched beyond them.
+        """
+        classes = np.eye(self.n_classes)
+        moments = [feature.expectation(classes) for feature in self._features]
+        return np.array([mean for mean, _ in moments]), np.array([std for _, std in moments])
+
+    def stretched(self, stretch: FloatArray) -> "NaiveBayes":
+        """Return the model with another stretch, shape (D, C)."""
+        return NaiveBayes(self._class_weights, self._features, stretch)
 
     @property
     def latent_size(self) -> int:
@@ -148,7 +173,12 @@ class NaiveBayes(Memoryless):
         weights = normalise(log_others.reshape(n_terms, self.n_classes)).reshape(log_others.shape)
         expected, std = np.empty(shape), np.empty(shape)
         for j, feature in enumerate(self._features):
-            expected[:, j], std[:, j] = feature.expectation(weights[:, j])
+            if j in self._stretched:
+                variance = (self._stretch[j] * self._stds[j]) ** 2
+                moments = mixed_moments(weights[:, j], self._means[j], variance)
+            else:
+                moments = feature.expectation(weights[:, j])
+            expected[:, j], std[:, j] = moments
         with np.errstate(divide="ignore"):
             log_conditional = np.log(weights) + log_density
         nats = -log_sum_exp(log_conditional.reshape(n_terms, self.n_classes)).reshape(shape)
@@ -169,13 +199,19 @@ class NaiveBayes(Memoryless):
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw n independent records, shape (n, D)."""
         classes = rng.choice(self.n_classes, size=n, p=self._class_weights)
-        return np.stack([feature.sample(classes, rng) for feature in self._features], axis=1)
+        x = np.stack([feature.sample(classes, rng) for feature in self._features], axis=1)
+        for j in self._stretched:
+            mean = self._means[j, classes]
+            x[:, j] = mean + self._stretch[j, classes] * (x[:, j] - mean)
+        return x
 
     def arrays(self) -> Arrays:
         arrays = {
             "class_weights": self._class_weights,
             "kinds": np.array([float(_PLACE_OF_KIND[feature.kind]) for feature in self._features]),
         }
+        if self._stretched:
+            arrays["stretch"] = self._stretch
         for j, feature in enumerate(self._features):
             arrays |= {_prefix(j) + name: array for name, array in feature.arrays().items()}
         return arrays
@@ -193,7 +229,12 @@ class NaiveBayes(Memoryless):
             _KINDS[int(place)].from_arrays(arrays, _prefix(j), len(class_weights))
             for j, place in enumerate(kinds)
         ]
-        return cls(class_weights, features)
+        if "stretch" not in arrays:
+            return cls(class_weights, features)
+        stretch = take(arrays, "stretch", (len(features), len(class_weights)))
+        if (stretch < 1.0).any():
+            raise ValueError(f"array 'stretch' has {stretch.min()}, not >= 1; train the bundle again")
+        return cls(class_weights, features, stretch)
 
 
 def _prefix(j: int) -> str:

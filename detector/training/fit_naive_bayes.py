@@ -26,6 +26,7 @@ from detector.training.fitting_rows import (
     held_out_in_time,
     is_worth_having,
     require_enough_values,
+    within_body,
 )
 from detector.training.naive_bayes_em import (
     maximise,
@@ -79,7 +80,7 @@ def fit_naive_bayes(
             not known anywhere. A regime without any row is a class of weight zero.
         trimmed_percent: So many of the rows, the least likely ones, shape nothing: the fit is repeated
             without them, but for those of known regimes. Training records are seldom clean, and what is
-            strange among them widens what counts as normal.
+            strange among them widens what counts as normal. What is expected still spreads as all do.
         progress: Called as fitting goes on.
         record: Told how well each candidate does.
 
@@ -107,7 +108,8 @@ def fit_naive_bayes(
         if not _can_be_fitted(x[likely], _classes_from_and_to(regimes, len(x), n_classes)[0]):
             return untrimmed
         left = np.add.reduceat(likely.astype(np.int64), starts_of(lengths))
-        return fit(x[likely], lengths=left[left > 0], regimes=regimes[likely], record=record)
+        trimmed = fit(x[likely], lengths=left[left > 0], regimes=regimes[likely], record=record)
+        return _stretched(trimmed, x, np.array(features.kinds) == "continuous")
     least, most = _classes_from_and_to(regimes, len(x), n_classes)
     scale = body_std(x)
     x = np.where(absurd(x, scale) & features.is_number, np.nan, x)
@@ -162,6 +164,23 @@ def fit_naive_bayes(
 def _likely(log_likelihood: FloatArray, trimmed_percent: int) -> BoolArray:
     """Mark rows that are not among the least likely so many percent, shape (N,); NaN is not likely."""
     return np.asarray(log_likelihood >= np.nanquantile(log_likelihood, trimmed_percent / 100.0))
+
+
+def _stretched(model: NaiveBayes, x: FloatArray, continuous: BoolArray) -> NaiveBayes:
+    """Return the model whose classes, for what is expected and drawn, spread as the body of all rows does."""
+    columns = np.flatnonzero(continuous)
+    body = x.copy()
+    body[:, columns] = within_body(x[:, columns])
+    shares = model.latent(np.empty((len(x), 0)), body, np.full(len(x), np.nan))
+    means, stds = model.class_moments()
+    stretch = np.ones_like(means)
+    for j in columns:
+        seen = ~np.isnan(body[:, j])
+        rows = shares[seen].sum(axis=0)
+        squares = (shares[seen] * (body[seen, j, None] - means[j]) ** 2).sum(axis=0)
+        spread = np.sqrt(squares / np.where(rows > 0, rows, 1.0))
+        stretch[j] = np.maximum(spread / stds[j], 1.0)
+    return model.stretched(stretch)
 
 
 def _can_be_fitted(x: FloatArray, n_classes: int) -> bool:

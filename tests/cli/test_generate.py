@@ -153,6 +153,22 @@ def test_one_feature_comes_from_the_member_that_knows_where_it_belongs(
     assert (followed in result.stderr) == (predictor == "level")
 
 
+def test_records_of_a_table_come_from_the_member_that_knows_their_shape(tmp_path: Path) -> None:
+    # A member for drift has a bell there, of the right mean and spread: half its records above 113.
+    x = 100.0 * np.random.default_rng(3).lognormal(0.0, 0.5, (6000, 2))
+    old = tmp_path / "old.csv"
+    lines = [f"{1_700_000_000 + 60 * i},{a},{b}" for i, (a, b) in enumerate(x)]
+    old.write_text("\n".join(["time,load,heat", *lines]) + "\n")
+    bundle = train(read_file(old), TrainingPlan("hosts", "auto", "auto"), 1.7e9)
+    assert any(member.time_scale.averaged == "deviation" for member in bundle.model.members)
+    folder = BundleStore(tmp_path).save(bundle.manifest, bundle.model, bundle.held_out)
+    result = run("generate", folder, "-n", "5000")
+    assert result.exit_code == 0, result.output
+    load = np.array([json.loads(line)["features"]["load"] for line in result.stdout.splitlines()])
+    assert np.median(load) == pytest.approx(np.median(x[:, 0]), rel=0.08)
+    assert np.std(load) == pytest.approx(np.std(x[:, 0]), rel=0.1)
+
+
 def test_an_absent_bundle_is_named(store: Path) -> None:
     result = run("generate", f"{store}/pumps@champion", "-n", "2")
     assert result.exit_code == 2

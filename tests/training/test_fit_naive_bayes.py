@@ -325,6 +325,26 @@ def test_what_is_least_likely_shapes_nothing_where_the_fit_is_trimmed() -> None:
     np.testing.assert_array_equal(trimmed.log_likelihood(x), again.log_likelihood(x))
 
 
+def test_what_a_trimmed_fit_expects_and_draws_spreads_as_all_rows_do() -> None:
+    rng = np.random.default_rng(7)
+    # In one class two features, in the other of half the rows twice as wide ones.
+    wide = rng.random(6000) < 0.5
+    x = rng.normal(size=(6000, 2)) * np.where(wide, 2.0, 1.0)[:, None] + np.where(wide, 12.0, 0.0)[:, None]
+    x[:20] = 300.0
+    model = fit_naive_bayes(x, lengths=lengths_of(x), seed=0, n_classes=2, trimmed_percent=20)
+    of_each = x[100:][[np.argmax(~wide[100:]), np.argmax(wide[100:])]]
+    explained = model.explain(np.empty((2, 0)), of_each, np.full(2, np.nan))
+    np.testing.assert_allclose(explained.std, [[1.0, 1.0], [2.0, 2.0]], rtol=0.1)
+    drawn = model.sample(20_000, rng)
+    high = drawn[:, 0] > 6.0
+    np.testing.assert_allclose(drawn[~high].std(axis=0), 1.0, rtol=0.1)
+    np.testing.assert_allclose(drawn[high].std(axis=0), 2.0, rtol=0.1)
+    read = NaiveBayes.from_arrays(model.arrays())
+    np.testing.assert_array_equal(
+        read.explain(np.empty((2, 0)), of_each, np.full(2, np.nan)).std, explained.std
+    )
+
+
 def test_rows_of_a_labelled_regime_are_never_trimmed() -> None:
     rng = np.random.default_rng(5)
     x = np.vstack([rng.normal(size=(900, 2)), rng.normal(8.0, 1.0, size=(100, 2))])
