@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 
+from detector.batch import FloatArray
 from detector.models.scaling import taken_for_constant
 from detector.models.sequences import rows_of_each
 from detector.training.plan import TrainingPlan
@@ -11,6 +12,7 @@ from detector.training.train_member import Material
 
 _UNLIKE_LEVELS = 5.0
 _UNLIKE_SHARE = 0.25
+_COMES, _GONE = 0.1, 0.01
 _FEWEST_RISES, _MOST_FALLS, _LEFT_AFTER_RESET = 100, 0.01, 0.1
 
 _log = logging.getLogger(__name__)
@@ -21,6 +23,7 @@ def remark(material: Material, plan: TrainingPlan) -> None:
     _name_constants(material)
     _name_totals(material, plan)
     _name_unlike_newest(material)
+    _name_gone(material)
     if plan.models == "pooled":
         _name_unlike_counts(material)
 
@@ -78,6 +81,28 @@ def _name_unlike_newest(material: Material) -> None:
                 100.0 * of_feature,
                 name,
             )
+
+
+def _name_gone(material: Material) -> None:
+    """Name features that older records have, and of the held-out ones next to none."""
+    fitted = _present(material.to_fit.values)
+    held_out = _present(material.rows.values[material.rows.held_out])
+    for name, before, now in zip(
+        material.rows.feature_names, fitted.tolist(), held_out.tolist(), strict=True
+    ):
+        if before >= _COMES and now < _GONE:
+            _log.warning(
+                "%s comes in %.0f%% of the older records and in %.2g%% of the newest 30%%: how rare surprise "
+                "is was measured without it, so p-values of records with it are too low; leave it out of "
+                "the features if it is gone for good, or train on records that have it",
+                name,
+                100.0 * before,
+                100.0 * now,
+            )
+
+
+def _present(values: FloatArray) -> FloatArray:
+    return np.asarray((~np.isnan(values)).mean(axis=0))
 
 
 def _name_unlike_counts(material: Material) -> None:

@@ -40,6 +40,19 @@ def test_totals_are_named(values: FloatArray, named: bool, caplog: pytest.LogCap
 WAVE = np.sin(2 * np.pi * np.arange(1000.0) / 50) + 0.1 * RNG.normal(size=1000)
 
 
+@pytest.mark.parametrize(("gone_from", "named"), [(700, True), (800, False), (None, False)])
+def test_a_feature_that_the_newest_records_lack_is_named(
+    gone_from: int | None, named: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = RNG.normal(size=(1000, 2))
+    if gone_from is not None:
+        values[gone_from:, 1] = np.nan
+    train(batch(values), PLAN, 1e9)
+    said = "f1 comes in 100% of the older records and in 0% of the newest 30%"
+    assert (said in caplog.text) == named
+    assert "f0 comes" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("values", "share"),
     [
